@@ -1,0 +1,35 @@
+# Every target explains itself: `make help`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench docs clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cli,examples,test,lint,bench]'
+	touch $@
+
+setup: $(VENV)/installed  ## make .venv and install pmaf with everything needed to run, test and lint
+
+run: setup  ## run the paper's experiments, quick version, on real data into report/
+	$(BIN)/pmaf reproduce learning --quick --out report
+
+test: setup  ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, formatting and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff rewrite the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) report build dist .pytest_cache .mypy_cache .ruff_cache docs/_build

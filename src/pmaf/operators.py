@@ -1,0 +1,272 @@
+r"""What a solver may ask of a matrix.
+
+An operator is a Hermitian matrix X(θ), known through its products with a block of vectors. It tells which tensors θ
+it is made of and carries gradients to them: for :math:`\varphi(\theta) = \mathrm{Re}\,\langle W, X(\theta) U\rangle`
+
+    pullback(W, U)    = ∂φ/∂θ           one vector–Jacobian product of a matrix–vector product
+    pushforward(dθ, U) = (∂X/∂θ · dθ) U  its transpose
+
+which is all that implicit differentiation of eigenpairs needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Dense", "Gram", "MatVec", "Operator", "Sparse", "as_operator"]
+
+
+class Operator:
+    """A Hermitian matrix known by its products; subclasses say what it is made of."""
+
+    tensors: tuple[Tensor, ...]
+    n: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of the products."""
+        return self.tensors[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.tensors[0].device
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The leading dimensions."""
+        return torch.Size()
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
+        """The same operator made of other tensors."""
+        raise TypeError(f"{type(self).__name__} does not say how to exchange its tensors")
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """X V for a block V, ``(*, n, p)``."""
+        raise TypeError(f"{type(self).__name__} does not say how to multiply")
+
+    def dense(self) -> Tensor:
+        """X as a full matrix, ``(*, n, n)``."""
+        X = self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
+        return (X + X.mH) / 2
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of Re⟨W, X U⟩ with respect to each tensor."""
+        raise TypeError(f"{type(self).__name__} does not say how to differentiate")
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """The change of X U when the tensors change by ``tangents``."""
+        raise TypeError(f"{type(self).__name__} does not say how to differentiate")
+
+
+class Dense(Operator):
+    """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian."""
+
+    def __init__(self, X: Tensor) -> None:
+        self.tensors = (X,)
+        self.n = X.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The leading dimensions of X."""
+        return self.tensors[0].shape[:-2]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Dense:
+        """The same with another X."""
+        return Dense(tensors[0])
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """X V."""
+        return self.tensors[0] @ V
+
+    def dense(self) -> Tensor:
+        """The Hermitian part of X."""
+        X = self.tensors[0]
+        return (X + X.mH) / 2
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """sym(W Uᴴ)."""
+        half = (W / 2) @ U.mH
+        return (half + half.mH,)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """sym(dX) U."""
+        (dX,) = tangents
+        return torch.zeros_like(U) if dX is None else (dX @ U + dX.mH @ U) / 2
+
+
+class Gram(Operator):
+    r"""The Gram matrix :math:`X = F^H F` of a factor, never formed.
+
+    The eigenvectors of X are the right singular vectors of F and its eigenvalues the squared singular values, so
+    ``ied(Gram(F), k)`` is a principal component analysis of the rows of F and ``ied(Gram(F), 1, largest=False)`` its
+    null vector. Gradients reach F: :math:`\bar F = (F U) W^H + (F W) U^H`.
+
+    Args:
+        F: the factor, ``(*, r, n)``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> F = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> pmaf.ied(pmaf.Gram(F), 1).eigenvalues
+        tensor([9.])
+    """
+
+    def __init__(self, F: Tensor) -> None:
+        if not isinstance(F, Tensor) or F.dim() < 2:
+            raise ValueError(f"pmaf.Gram: F must be a tensor of shape (*, r, n), got {describe(F)}")
+        self.tensors = (F,)
+        self.n = F.shape[-1]
+
+    @property
+    def factor(self) -> Tensor:
+        """F."""
+        return self.tensors[0]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The leading dimensions of F."""
+        return self.factor.shape[:-2]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Gram:
+        """The same with another F."""
+        return Gram(tensors[0])
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Fᴴ(F V)."""
+        return self.factor.mH @ (self.factor @ V)
+
+    def dense(self) -> Tensor:
+        """FᴴF."""
+        return self.factor.mH @ self.factor
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """(F U) Wᴴ + (F W) Uᴴ, as one product of rank 2k."""
+        left = torch.cat((self.factor @ U, self.factor @ W), -1)
+        right = torch.cat((W, U), -1)
+        return (left @ right.mH,)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """dFᴴ(F U) + Fᴴ(dF U)."""
+        (dF,) = tangents
+        if dF is None:
+            return torch.zeros_like(U)
+        return dF.mH @ (self.factor @ U) + self.factor.mH @ (dF @ U)
+
+
+class Sparse(Operator):
+    """A sparse symmetric matrix given by the rows, columns and values of its entries.
+
+    Args:
+        rows: row of each entry, ``(e,)``.
+        columns: column of each entry, ``(e,)``.
+        values: the entries, ``(e,)``.
+        n: the order of the matrix.
+    """
+
+    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, n: int) -> None:
+        self.rows, self.columns, self.n = rows, columns, n
+        self.tensors = (values,)
+
+    @classmethod
+    def from_tensor(cls, X: Tensor) -> Sparse:
+        """The operator of a torch sparse matrix of any layout; gradients reach its values."""
+        if X.layout == torch.sparse_coo:
+            X = X.coalesce()
+            rows, columns = X.indices()
+        else:
+            pattern = X.detach().to_sparse_coo().coalesce()
+            rows, columns = pattern.indices()
+            if X.layout != torch.sparse_csr:
+                X = X.to_sparse_csr()
+        return cls(rows, columns, X.values(), X.shape[-1])
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Sparse:
+        """The same pattern with other values."""
+        return Sparse(self.rows, self.columns, tensors[0], self.n)
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """X V."""
+        X = torch.sparse_coo_tensor(
+            torch.stack((self.rows, self.columns)),
+            self.tensors[0],
+            (self.n, self.n),
+            is_coalesced=True,
+            check_invariants=False,
+        )
+        return torch.sparse.mm(X, V)
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """The entries of sym(W Uᴴ) on the pattern."""
+        there = (W[self.rows] * U[self.columns].conj()).sum(-1)
+        back = (U[self.rows] * W[self.columns].conj()).sum(-1)
+        return ((there + back) / 2,)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """The same product with other values."""
+        (dvalues,) = tangents
+        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).matmat(U)
+
+
+class MatVec(Operator):
+    r"""A symmetric matrix given by a function that multiplies a block of vectors by it.
+
+    Args:
+        fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
+            symmetric, and written in differentiable torch operations.
+        n: the order of the matrix.
+        params: a tensor, or a tuple of tensors, that gradients are wanted for.
+
+    Example:
+        >>> import torch, pmaf
+        >>> d = torch.tensor([1.0, 5.0, 2.0], requires_grad=True)
+        >>> X = pmaf.MatVec(lambda d, V: d[:, None] * V, 3, d)
+        >>> eigenvalues, _ = pmaf.ied(X, 1)
+        >>> eigenvalues.sum().backward()
+        >>> d.grad
+        tensor([0., 1., 0.])
+    """
+
+    def __init__(self, fn: Callable[..., Tensor], n: int, params: Tensor | Sequence[Tensor]) -> None:
+        self.tensors = (params,) if isinstance(params, Tensor) else tuple(params)
+        if not callable(fn) or not self.tensors:
+            raise ValueError("pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor")
+        self.fn, self.n = fn, int(n)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> MatVec:
+        """The same function of other parameters."""
+        return MatVec(self.fn, self.n, tuple(tensors))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The function's value."""
+        return self.fn(*self.tensors, V)
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
+        _, vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)
+        gradients: tuple[Tensor, ...] = vjp(W)
+        return gradients
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        _, change = torch.func.jvp(lambda *params: self.fn(*params, U), self.tensors, filled)
+        return change  # type: ignore[no-any-return]
+
+
+def as_operator(X: Tensor | Operator) -> Operator:
+    """X itself if it is an operator, else the operator of a dense or sparse tensor."""
+    if isinstance(X, Operator):
+        return X
+    return Dense(X) if X.layout == torch.strided else Sparse.from_tensor(X)
+
+
+def describe(value: Any) -> str:
+    """A value as an error message shows it: shape and dtype of a tensor, else its type and text."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    return f"{value!r} ({type(value).__name__})"

@@ -1,0 +1,88 @@
+"""What a solve returns: a status for each item of the batch and the measured answer."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["IEDSolution", "LESSSolution", "Status"]
+
+
+class Status(IntEnum):
+    """How the solve of one batch item ended.
+
+    Statuses are kept in an ``int64`` tensor of the batch's shape; compare with the members,
+    ``solution.status == pmaf.Status.CONVERGED``. ``Status(code).remedy`` says what to try.
+    """
+
+    remedy: str
+
+    CONVERGED = 0, "Nothing to do: the solver's tolerance was met and the residual was measured."
+    MAX_STEPS = 1, "The step limit came first: raise max_steps, loosen the tolerance, or use the default solver."
+    NON_FINITE = 2, "The input, or the answer, is NaN or infinite: look for overflow or a division by zero upstream."
+    NOT_UNIQUE = (
+        3,
+        "Several answers are equally good, so this is one of them: separate the wanted eigenvalue from the others, "
+        "or use a loss that does not depend on the choice, such as one of principal_projector.",
+    )
+    NOT_GLOBAL = 4, "A local solver stopped where the objective is not globally minimal: use the default solver."
+
+    def __new__(cls, code: int, remedy: str = "") -> "Status":
+        """Store the remedy beside the integer code."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.remedy = remedy
+        return member
+
+
+class LESSSolution(NamedTuple):
+    r"""Least squares on the sphere, solved, with its own certificate.
+
+    Attributes:
+        u: the minimiser, ``(*, n)``.
+        multiplier: :math:`\lambda` in :math:`(Q + \lambda I) u = g`, ``(*,)``.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: :math:`\|(Q + \lambda I) u - g\| / (\|Q\|\,r + \|g\|)`, measured from the data, ``(*,)``.
+        gap: :math:`\lambda + \lambda_{\min}(Q)`, non-negative at a global minimiser, ``(*,)``.
+    """
+
+    u: torch.Tensor
+    multiplier: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
+class FreeLESSSolution(NamedTuple):
+    """A :class:`LESSSolution` with the free unknowns ``z``, ``(*, p)``, as a last field."""
+
+    u: torch.Tensor
+    multiplier: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+    z: torch.Tensor
+
+
+class IEDSolution(NamedTuple):
+    r"""Leading eigenpairs, with what was measured of them.
+
+    Attributes:
+        eigenvalues: ``(*, k)``, descending for the largest, ascending for the smallest.
+        eigenvectors: ``(*, n, k)``, orthonormal columns.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``.
+        gap: distance from the selected eigenvalues to the nearest one left out, ``(*,)``;
+            infinite where all are selected.
+    """
+
+    eigenvalues: torch.Tensor
+    eigenvectors: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
