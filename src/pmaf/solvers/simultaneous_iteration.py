@@ -13,6 +13,7 @@ from pmaf.solvers.subspace import (
     default_rtol,
     dominating_shift,
     following,
+    identity_block,
     rayleigh_ritz,
     scaled,
     spectral_range,
