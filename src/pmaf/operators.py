@@ -11,6 +11,7 @@ which is all that implicit differentiation of eigenpairs needs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Operator:
 
     tensors: tuple[Tensor, ...]
     n: int
+    core_dims: tuple[int, ...] = ()  # non-batch dimensions of each tensor; empty where tensors carry no batch
 
     @property
     def dtype(self) -> torch.dtype:
@@ -44,6 +46,12 @@ class Operator:
     def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
         """The same operator made of other tensors."""
         raise TypeError(f"{type(self).__name__} does not say how to exchange its tensors")
+
+    def hollow(self) -> Operator:
+        """The structure alone, without the tensors, to be filled by ``with_tensors``."""
+        shell = copy.copy(self)
+        shell.tensors = ()
+        return shell
 
     def matmat(self, V: Tensor) -> Tensor:
         """X V for a block V, ``(*, n, p)``."""
@@ -65,6 +73,8 @@ class Operator:
 
 class Dense(Operator):
     """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian."""
+
+    core_dims = (2,)
 
     def __init__(self, X: Tensor) -> None:
         self.tensors = (X,)
@@ -115,6 +125,8 @@ class Gram(Operator):
         >>> pmaf.ied(pmaf.Gram(F), 1).eigenvalues
         tensor([9.])
     """
+
+    core_dims = (2,)
 
     def __init__(self, F: Tensor) -> None:
         if not isinstance(F, Tensor) or F.dim() < 2:

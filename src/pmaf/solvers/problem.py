@@ -74,6 +74,7 @@ class SphereAnswer(NamedTuple):
     finished: Tensor  # (*,) bool: the solver's own stopping rule was met
     steps: Tensor  # (*,) int64
     multiplier: Tensor | None = None  # (*,) real
+    gap: Tensor | None = None  # (*,) λ + λ_min(Q), with all the digits the solver has
     spectrum: Tensor | None = None  # (*, n) eigenvalues of Q, ascending
     basis: Tensor | None = None  # (*, n, n) eigenvectors of Q
 

@@ -1,0 +1,221 @@
+"""Input rules, one function a rule, one message form: function, rule broken, what was received, what to do."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pmaf.operators import describe
+
+__all__ = ["check_counts", "check_nonnegative", "check_tensor", "first_index", "no_autocast", "readable", "working_dtype"]
+
+HALF = (torch.float16, torch.bfloat16)
+WORKING = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+def readable(x: Tensor) -> bool:
+    """Whether Python may look at the values of x: not while compiling, inside vmap, on meta, or in a graph capture."""
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        return False
+    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return False
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return False
+        x = functorch.get_unwrapped(x)
+    return not isinstance(x, torch._subclasses.FakeTensor)
+
+
+def first_index(mask: Tensor) -> tuple[int, ...]:
+    """The batch index of the first item that is marked."""
+    return tuple(int(i) for i in mask.nonzero()[0])
+
+
+def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str) -> None:
+    """x is a floating or complex tensor with enough dimensions, none of the last ones empty but m.
+
+    Args:
+        function: the public function, for the message.
+        name: the argument, for the message.
+        x: the value.
+        least_dims: the fewest dimensions.
+        shape: the shape in words.
+
+    Raises:
+        TypeError: if x is not a tensor of a supported type.
+        ValueError: if it has too few dimensions.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"pmaf.{function}: {name} must be a torch.Tensor of shape {shape}, got {describe(x)}")
+    if x.dtype not in WORKING + HALF:
+        raise TypeError(
+            f"pmaf.{function}: {name} must be float16, bfloat16, float32, float64, complex64 or complex128, "
+            f"got {describe(x)}; convert it with .to(torch.float32)"
+        )
+    if x.dim() < least_dims:
+        raise ValueError(f"pmaf.{function}: {name} must have shape {shape}, got {describe(x)}")
+
+
+def check_sizes(function: str, **sizes: tuple[str, int, int]) -> None:
+    """Named sizes agree: each value is (where it comes from, expected, received).
+
+    Args:
+        function: the public function, for the message.
+        sizes: by argument name.
+
+    Raises:
+        ValueError: at the first that does not.
+    """
+    for name, (source, expected, received) in sizes.items():
+        if expected != received:
+            raise ValueError(f"pmaf.{function}: {name} must have size {expected} ({source}), got {received}")
+
+
+def check_broadcast(function: str, **shapes: torch.Size) -> None:
+    """Batch shapes broadcast against each other.
+
+    Args:
+        function: the public function, for the message.
+        shapes: by argument name.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    try:
+        torch.broadcast_shapes(*shapes.values())
+    except RuntimeError:
+        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"pmaf.{function}: batch shapes must broadcast against each other, got {listed}") from None
+
+
+def check_counts(function: str, k: Any, n: int) -> None:
+    """1 ≤ k ≤ n.
+
+    Args:
+        function: the public function, for the message.
+        k: how many are wanted.
+        n: how many there are.
+
+    Raises:
+        TypeError: if k is not an integer.
+        ValueError: if it is out of range.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
+        raise TypeError(f"pmaf.{function}: k must be an integer, got {describe(k)}")
+    if not 1 <= k <= n:
+        raise ValueError(f"pmaf.{function}: k must lie between 1 and n = {n}, got {k}")
+
+
+def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool) -> None:
+    """No entry of x is negative (or zero); NaN passes, since it is reported as a status.
+
+    Args:
+        function: the public function, for the message.
+        name: the argument, for the message.
+        x: a real tensor.
+        strictly: refuse zero as well.
+
+    Raises:
+        TypeError: if x is complex.
+        ValueError: at the first entry that breaks the rule.
+    """
+    if x.is_complex():
+        raise TypeError(f"pmaf.{function}: {name} must be real, got {describe(x)}")
+    wrong = x <= 0 if strictly else x < 0
+    if readable(wrong) and bool(wrong.any()):
+        index = first_index(wrong) if x.dim() else ()
+        rule = "positive" if strictly else "non-negative"
+        value = float(x[index])
+        raise ValueError(f"pmaf.{function}: {name} must be {rule}, got {value:g} at index {index}")
+
+
+def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """The value is one of the choices.
+
+    Args:
+        function: the public function, for the message.
+        name: the argument, for the message.
+        value: what was given.
+        choices: what is allowed.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if value not in choices:
+        raise ValueError(f"pmaf.{function}: {name} must be one of {', '.join(map(repr, choices))}, got {describe(value)}")
+
+
+def check_symmetric(function: str, X: Tensor) -> None:
+    """X is square and, as far as rounding goes, Hermitian.
+
+    Args:
+        function: the public function, for the message.
+        X: a matrix, ``(*, n, n)``.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
+        raise ValueError(f"pmaf.{function}: X must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
+    if not readable(X) or X.numel() == 0:
+        return
+    with torch.no_grad():
+        skew = (X - X.mH).abs().amax((-2, -1))
+        wrong = skew > asymmetry_allowed(X.dtype) * X.abs().amax((-2, -1))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"pmaf.{function}: X must be symmetric (Hermitian), but item {first_index(wrong)} of {describe(X)} is not; "
+            "pass (X + X.mH) / 2 if that is meant, or symmetric=False for a general matrix"
+        )
+
+
+def asymmetry_allowed(dtype: torch.dtype) -> float:
+    """How far from Hermitian a computed matrix may be, relative to its largest entry."""
+    return 5e-2 if dtype in HALF else 1e-3
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type that is computed in: float32 for half precision, else the input's own."""
+    return torch.float32 if dtype in HALF else dtype
+
+
+def common_dtype(function: str, **tensors: Tensor | None) -> torch.dtype:
+    """The one dtype, up to realness, that all tensors share; under autocast the widest.
+
+    Args:
+        function: the public function, for the message.
+        tensors: by argument name; ``None`` is passed over.
+
+    Returns:
+        The dtype of the first tensor, or the promoted one under autocast.
+
+    Raises:
+        TypeError: if dtypes differ.
+        ValueError: if devices differ.
+    """
+    present = {name: t for name, t in tensors.items() if t is not None}
+    (first_name, first), *others = present.items()
+    for name, t in others:
+        if t.device != first.device:
+            raise ValueError(
+                f"pmaf.{function}: {name} is on {t.device} but {first_name} on {first.device}; move one with .to(device)"
+            )
+    dtypes = {t.dtype for t in present.values()}
+    if len(dtypes) == 1:
+        return first.dtype
+    if torch.is_autocast_enabled(first.device.type):
+        widest = first.dtype
+        for dtype in dtypes:
+            widest = torch.promote_types(widest, dtype)
+        return widest
+    listed = ", ".join(f"{name} {t.dtype}" for name, t in present.items())
+    raise TypeError(f"pmaf.{function}: arguments must share one dtype, got {listed}; convert with .to(dtype)")
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which autocast does not lower the precision."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,245 @@
+r"""Implicit eigen decomposition: check → choose a solver → differentiate → answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pmaf.checks import (
+    check_broadcast,
+    check_choice,
+    check_counts,
+    check_sizes,
+    check_symmetric,
+    check_tensor,
+    no_autocast,
+    working_dtype,
+)
+from pmaf.forward.eigenpairs import EigenForward
+from pmaf.gauge import fix_phase
+from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
+from pmaf.implicit.function import apply_layer
+from pmaf.implicit.modes import Implicit
+from pmaf.operators import Operator, as_operator, describe
+from pmaf.solution import IEDSolution
+from pmaf.solvers import EIGEN, named, select
+from pmaf.solvers.problem import EigenSolver
+from pmaf.verdict import judge
+
+__all__ = ["ied", "ied_ex", "principal_projector"]
+
+
+def ied(
+    X: Tensor | Operator,
+    k: int = 1,
+    *,
+    largest: bool = True,
+    reference: Tensor | None = None,
+    start: Tensor | None = None,
+    solver: EigenSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> "Eigenpairs":
+    r"""The k leading eigenpairs of a symmetric (Hermitian) matrix.
+
+    .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
+
+    Supports float32, float64, complex64 and complex128; half precision is computed in float32 and returned in the
+    input's type. Leading dimensions are batch dimensions. Eigenvalues are ordered algebraically, never by magnitude.
+    Gradients need the *selected* eigenvalues to be separated from the others; whatever repeats among the others does
+    not matter. The gradient with respect to X is symmetric.
+
+    Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
+    :func:`ied_ex` does not.
+
+    Args:
+        X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
+        k: how many pairs, 1 ≤ k ≤ n.
+        largest: the algebraically largest in descending order, else the smallest in ascending order.
+        reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. The all-ones vector if
+            not given. No gradient reaches it.
+        start: ``(*, n, p)`` or ``(*, n)``, where an iterative solver begins.
+        solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
+        backward: how to differentiate; :class:`pmaf.Implicit` if not given.
+        degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
+
+    Returns:
+        The named pair ``(eigenvalues, eigenvectors)`` of shapes ``(*, k)`` and ``(*, n, k)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+        ConvergenceError: if an item could not be solved; the message names the first.
+        DegeneracyError: if an item is not unique and ``degenerate="raise"``.
+
+    References:
+        Xu, Wang, Liu, Gould: PMaF: Deep Declarative Layers for Principal Matrix Features (2023), arXiv 2306.14759.
+
+    Example:
+        >>> import torch, pmaf
+        >>> X = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+        >>> eigenvalues, U = pmaf.ied(X, 1)
+        >>> eigenvalues
+        tensor([3.])
+        >>> bool(torch.linalg.vector_norm(X @ U - 3 * U) < 1e-6)
+        True
+    """
+    solution = _solve(
+        "ied", X, k, largest, reference, start, solver, backward, degenerate, check_values=True
+    )
+    judge("ied", solution.status, degenerate, solution.eigenvectors.requires_grad)
+    return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
+
+
+def ied_ex(
+    X: Tensor | Operator,
+    k: int = 1,
+    *,
+    largest: bool = True,
+    reference: Tensor | None = None,
+    start: Tensor | None = None,
+    solver: EigenSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> IEDSolution:
+    """:func:`ied` that reports a status for each item instead of raising.
+
+    The arguments are those of :func:`ied`. Nothing is raised for numerical reasons, with ``degenerate="raise"`` not
+    before a gradient is asked for; an item without an answer is NaN, its gradient is zero and its status says why.
+
+    Args:
+        X: see :func:`ied`.
+        k: see :func:`ied`.
+        largest: see :func:`ied`.
+        reference: see :func:`ied`.
+        start: see :func:`ied`.
+        solver: see :func:`ied`.
+        backward: see :func:`ied`.
+        degenerate: see :func:`ied`.
+
+    Returns:
+        An :class:`IEDSolution`.
+
+    Example:
+        >>> import torch, pmaf
+        >>> solution = pmaf.ied_ex(torch.diag(torch.tensor([1.0, 4.0, 2.0])), 1)
+        >>> solution.gap, pmaf.Status(int(solution.status)).name
+        (tensor(2.), 'CONVERGED')
+    """
+    return _solve("ied_ex", X, k, largest, reference, start, solver, backward, degenerate, check_values=False)
+
+
+def principal_projector(
+    X: Tensor | Operator,
+    k: int,
+    *,
+    largest: bool = True,
+    solver: EigenSolver | str | None = None,
+    degenerate: str = "drop",
+) -> Tensor:
+    r"""The orthogonal projector :math:`P = U U^H` onto the span of the k leading eigenvectors.
+
+    Only the gap between the selected eigenvalues and the others counts: the projector, and its derivatives of every
+    order, are exact however often eigenvalues repeat inside the selected block.
+
+    Args:
+        X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator.
+        k: the dimension of the subspace, 1 ≤ k ≤ n.
+        largest: of the algebraically largest eigenvalues, else of the smallest.
+        solver: an object or a short name; chosen if not given.
+        degenerate: as in :func:`ied`.
+
+    Returns:
+        P, ``(*, n, n)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+        ConvergenceError: if an item could not be solved; the message names the first.
+        DegeneracyError: if the subspace is not unique and ``degenerate="raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> pmaf.principal_projector(torch.diag(torch.tensor([5.0, 5.0, 1.0])), 2)
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    operator, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
+    chosen = select("ied") if solver is None else named("principal_projector", solver, EIGEN)
+    mode = Implicit()
+    rtol = mode.relative(operator.dtype, operator.n)
+    forward = EigenForward(operator.hollow(), k, largest, chosen, None, rtol, 0.0, subspace=True)
+    equations = SubspaceEquations(operator.hollow(), largest, rtol, 0.0)
+    with no_autocast(operator.tensors[0]):
+        U, _, _, _, _, _, _, status, *_ = apply_layer(
+            equations, EigenAux, degenerate, forward, operator.tensors, EigenForward.OUTPUTS
+        )
+        P = U @ U.mH
+    judge("principal_projector", status, degenerate, P.requires_grad)
+    return P.to(dtype)
+
+
+class Eigenpairs(NamedTuple):
+    """Eigenvalues ``(*, k)`` and eigenvectors ``(*, n, k)``."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def _prepare(
+    function: str, X: Tensor | Operator, k: int, reference: Tensor | None, degenerate: str, *, check_values: bool
+) -> tuple[Operator, torch.dtype]:
+    """Check the arguments and bring X into the type that is computed in."""
+    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
+    if not isinstance(X, (Tensor, Operator)):
+        raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
+    if isinstance(X, Tensor):
+        check_tensor(function, "X", X, 2, "(*, n, n)")
+        if X.layout == torch.strided and check_values:
+            check_symmetric(function, X)
+        elif X.shape[-1] != X.shape[-2]:
+            raise ValueError(f"pmaf.{function}: X must be square, (*, n, n), got {describe(X)}")
+    operator = as_operator(X)
+    check_counts(function, k, operator.n)
+    if reference is not None:
+        check_tensor(function, "reference", reference, 1, "(*, n)")
+        check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
+        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+    dtype = operator.dtype
+    if dtype != working_dtype(dtype):
+        operator = operator.with_tensors([t.to(working_dtype(dtype)) for t in operator.tensors])
+    return operator, dtype
+
+
+def _solve(
+    function: str,
+    X: Tensor | Operator,
+    k: int,
+    largest: bool,
+    reference: Tensor | None,
+    start: Tensor | None,
+    solver: EigenSolver | str | None,
+    backward: Implicit | None,
+    degenerate: str,
+    *,
+    check_values: bool,
+) -> IEDSolution:
+    """The path that both doors share."""
+    operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
+    chosen = select("ied") if solver is None else named(function, solver, EIGEN)
+    mode = Implicit() if backward is None else backward
+    rtol = mode.relative(operator.dtype, operator.n)
+    if start is not None and start.dim() < 2:
+        start = start[..., None]
+    forward = EigenForward(operator.hollow(), k, largest, chosen, start, rtol, mode.atol, subspace=False)
+    equations = EigenpairEquations(operator.hollow(), rtol, mode.atol)
+    with no_autocast(operator.tensors[0]):
+        U, values, _, _, _, _, _, status, steps, residual, gap = apply_layer(
+            equations, EigenAux, degenerate, forward, operator.tensors, EigenForward.OUTPUTS
+        )
+        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
+    real = values.dtype if dtype == operator.dtype else dtype
+    return IEDSolution(values.to(real), U.to(dtype), status, steps, residual.to(real), gap.to(real))

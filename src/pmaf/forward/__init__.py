@@ -1,0 +1,1 @@
+"""What a layer runs without autograd: prepare, solve, measure, and give every item its status."""

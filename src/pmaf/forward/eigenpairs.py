@@ -1,0 +1,93 @@
+"""Leading eigenpairs without autograd: solve, measure, and give every item its status."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pmaf.degeneracy import separation_tolerance
+from pmaf.operators import Operator
+from pmaf.solution import Status
+from pmaf.solvers.problem import EigenAnswer, EigenSolver
+
+__all__ = ["EigenForward"]
+
+
+@dataclass(frozen=True)
+class EigenForward:
+    """The forward pass as a function of the operator's tensors alone."""
+
+    OUTPUTS: ClassVar[int] = 11
+
+    operator: Operator  # structure only
+    k: int
+    largest: bool
+    solver: EigenSolver
+    start: Tensor | None
+    rtol: float
+    atol: float
+    subspace: bool
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Solve, measure, and give every item its status.
+
+        Args:
+            tensors: what the operator is made of.
+
+        Returns:
+            U, Λ (or T), then the fields of EigenAux, then status, steps, residual and gap.
+        """
+        X = self.operator.with_tensors(tensors)
+        answer = self.solver.solve(X, self.k, self.largest, self.start)
+        return report(X, answer, self.largest, self.rtol, self.atol, self.subspace)
+
+
+def report(
+    X: Operator, answer: EigenAnswer, largest: bool, rtol: float, atol: float, subspace: bool
+) -> tuple[Tensor, ...]:
+    """What the layer returns, from what the solver found.
+
+    Args:
+        X: the operator.
+        answer: the solver's answer.
+        largest: which end of the spectrum.
+        rtol: relative tolerance of what counts as repeated.
+        atol: absolute tolerance.
+        subspace: only the gap at the end of the block counts, and T stands in for Λ.
+
+    Returns:
+        U, Λ (or T), the fields of EigenAux, status, steps, residual, gap.
+    """
+    values, U = answer.eigenvalues, answer.eigenvectors
+    batch = values.shape[:-1]
+    empty = values.new_zeros(*batch, 0)
+    spectrum = empty if answer.spectrum is None else answer.spectrum
+    V = U.new_zeros(*batch, 0, 0) if answer.basis is None else answer.basis
+    known = values if answer.spectrum is None else spectrum
+    norm = known.abs().amax(-1, keepdim=True)  # (*, 1), of X
+
+    misfit = torch.linalg.vector_norm(X.matmat(U) - U * values[..., None, :], dim=-2)  # (*, k)
+    residual = (misfit / torch.where(norm > 0, norm, 1)).amax(-1)
+
+    outside = torch.full_like(values[..., :1], torch.nan) if answer.next is None else answer.next[..., None]
+    chain = torch.cat((values, outside), -1)
+    step = (chain[..., :-1] - chain[..., 1:]).abs()  # distances to the next in order, NaN where unknown
+    last = torch.where(outside.isfinite(), outside, 0)
+    right = torch.cat((values[..., 1:], last), -1)
+    close = step <= separation_tolerance(X, values, right, norm, rtol, atol)
+    doubtful = close[..., -1] if subspace else close.any(-1)
+    gap = step[..., -1]
+
+    bad = ~(torch.isfinite(values).all(-1) & torch.isfinite(U).flatten(-2).all(-1) & torch.isfinite(residual))
+    if X.core_dims:
+        bad = bad | ~torch.isfinite(X.tensors[0]).flatten(-2).all(-1)
+    status = torch.full_like(answer.steps, Status.CONVERGED)
+    status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+    status = torch.where(answer.finished, status, Status.MAX_STEPS)
+    status = torch.where(bad, Status.NON_FINITE, status)
+    values = torch.where(bad[..., None], torch.nan, values)
+    U = torch.where(bad[..., None, None], torch.nan, U)
+    second = torch.diag_embed(values).to(U.dtype) if subspace else values
+    # A tensor may be an output only once: the copy for the backward pass is one that is not differentiated.
+    return U, second, bad, doubtful, values.clone(), spectrum, V, status, answer.steps, residual, gap

@@ -1,0 +1,192 @@
+r"""The sphere without autograd: eliminate, solve, measure, and give every item its status."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pmaf.bordered import apply_basis, safe_inverse, to_basis
+from pmaf.solution import Status
+from pmaf.solvers.eigh import hermitian_eigh
+from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
+from pmaf.solvers.secular import largest_entry
+
+__all__ = ["LeastSquaresForward", "QuadraticForward"]
+
+
+@dataclass(frozen=True)
+class LeastSquaresForward:
+    """The forward pass of least squares as a function of its parameters alone."""
+
+    solver: SphereSolver
+    ball: bool
+    start: Tensor | None
+    rtol: float
+    atol: float
+
+    def __call__(
+        self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Eliminate weights and free unknowns, solve, measure, and give every item its status.
+
+        Args:
+            A: ``(*, m, n)``.
+            b: ``(*, m)``.
+            weights: ``(*, m)`` or ``None``.
+            C: ``(*, m, p)`` or ``None``.
+            radius: ``(*,)``.
+
+        Returns:
+            u, λ, z if there is a free block, the fields of SphereAux, then status, steps, residual and gap.
+        """
+        if weights is not None:
+            root = weights.sqrt()
+            A, b, C = root[..., None] * A, root * b, None if C is None else root[..., None] * C
+        ambiguous = None
+        if C is not None:
+            A0, b0 = A, b
+            A, b, basis, inverse, ambiguous = eliminate(A, b, C, self.rtol)
+        problem = LeastSquares(A, b, radius)
+        found = self.solver.solve(problem, self.start)
+        tail = report(problem, found, self.ball, self.rtol, self.atol, ambiguous)
+        if C is None:
+            return tail
+        u = tail[0]
+        misfit = b0 - apply_basis(A0, u)
+        z = apply_basis(inverse, to_basis(basis, misfit))
+        return (*tail[:2], z, *tail[2:])
+
+
+@dataclass(frozen=True)
+class QuadraticForward:
+    """The forward pass of a quadratic as a function of its parameters alone."""
+
+    solver: SphereSolver
+    ball: bool
+    start: Tensor | None
+    rtol: float
+    atol: float
+
+    def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
+        """Solve, measure, and give every item its status.
+
+        Args:
+            H: ``(*, n, n)``.
+            g: ``(*, n)``.
+            radius: ``(*,)``.
+
+        Returns:
+            u, λ, the fields of SphereAux, then status, steps, residual and gap.
+        """
+        problem = SphereQuadratic((H + H.mH) / 2, g, radius)
+        found = self.solver.solve(problem, self.start)
+        return report(problem, found, self.ball, self.rtol, self.atol, None)
+
+
+def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Project A and b onto the complement of the columns of C, whose unknowns are thereby at their best.
+
+    Args:
+        A: ``(*, m, n)``.
+        b: ``(*, m)``.
+        C: ``(*, m, p)``.
+        rtol: singular values of C up to here, relative to the largest, count as zero.
+
+    Returns:
+        The projected A and b; an orthonormal basis of the columns of C, ``(*, m, p)``, zero where they are dependent;
+        the matrix, ``(*, p, p)``, that turns coefficients in it into z of least norm; and a mask of items whose C is
+        rank-deficient, so that z is not unique.
+    """
+    usable = torch.isfinite(C).flatten(-2).all(-1)
+    basis, sigma, Vh = torch.linalg.svd(torch.where(usable[..., None, None], C, 0), full_matrices=False)
+    keep = sigma > rtol * sigma.amax(-1, keepdim=True)
+    basis = torch.where(keep[..., None, :], basis, 0)
+    inverse = Vh.mH * safe_inverse(sigma, keep)[..., None, :]
+    inverse = torch.where(usable[..., None, None], inverse, torch.nan)
+    short = (keep.sum(-1) < C.shape[-1]) & usable
+    return A - basis @ (basis.mH @ A), b - apply_basis(basis, to_basis(basis, b)), basis, inverse, short
+
+
+def report(
+    problem: LeastSquares | SphereQuadratic,
+    found: SphereAnswer,
+    ball: bool,
+    rtol: float,
+    atol: float,
+    ambiguous: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """What the layer returns, from what the solver found.
+
+    Args:
+        problem: what was solved.
+        found: the solver's answer.
+        ball: whether the inside counts as well.
+        rtol: relative tolerance of what counts as zero.
+        atol: absolute tolerance.
+        ambiguous: items that are not unique for another reason.
+
+    Returns:
+        u, λ, the fields of SphereAux, status, steps, residual, gap.
+    """
+    quadratic = isinstance(problem, SphereQuadratic)
+    batch, radius = problem.batch_shape, problem.radius
+    entry = largest_entry(problem[0], 2)
+    scale = entry if quadratic else entry.square()  # of Q
+
+    def gradient(u: Tensor) -> Tensor:
+        """Q u − g in units of the scale, without squaring large numbers."""
+        if quadratic:
+            return problem.gradient(u) / scale[..., None]
+        misfit = (apply_basis(problem.A, u) - problem.b) / entry[..., None]
+        return apply_basis(problem.A.mH, misfit) / entry[..., None]
+
+    u = found.u
+    if found.spectrum is None or found.basis is None:
+        factor = problem[0] / entry[..., None, None]
+        s, V, _ = hermitian_eigh(factor if quadratic else factor.mH @ factor)
+    else:
+        s, V = found.spectrum / scale[..., None], found.basis
+    g = -gradient(torch.zeros_like(u))
+    if found.multiplier is None:
+        multiplier = -(u.conj() * gradient(u)).sum(-1).real / radius.square()
+    else:
+        multiplier = found.multiplier / scale
+    gap = multiplier + s[..., 0] if found.gap is None else found.gap / scale
+    norm = s.abs().amax(-1)
+    if quadratic:
+        tolerance = rtol * norm + atol / scale
+    else:  # squares of singular values that are known to rtol·‖A‖
+        root = norm.sqrt()
+        tolerance = rtol * root * torch.maximum(s[..., 0].clamp(min=0).sqrt(), rtol * root) + atol / scale
+
+    corner = torch.zeros_like(gap)
+    if ball:
+        inside = multiplier <= tolerance * (gap <= tolerance)
+        keep = s > tolerance[..., None]
+        free = apply_basis(V, to_basis(V, g) * safe_inverse(s, keep))
+        free = free - apply_basis(V, to_basis(V, gradient(free)) * safe_inverse(s, keep))  # one refinement
+        u = torch.where(inside[..., None], free, u)
+        multiplier = torch.where(inside, 0, multiplier)
+        gap = torch.where(inside, s[..., 0], gap)
+        corner = torch.where(inside, 1.0, corner).to(corner.dtype)
+
+    residual = torch.linalg.vector_norm(gradient(u) + multiplier[..., None] * u, dim=-1)
+    size = norm * torch.linalg.vector_norm(u, dim=-1) + torch.linalg.vector_norm(g, dim=-1)
+    residual = residual / torch.where(size > 0, size, 1)
+    finite = torch.isfinite(problem[0]).flatten(-2).all(-1) & torch.isfinite(problem[1]).all(-1)
+    bad = ~(finite & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(radius)).expand(batch)
+    doubtful = gap <= tolerance
+    if ambiguous is not None:
+        doubtful = doubtful | ambiguous
+    local = gap < -torch.maximum(tolerance, 10 * rtol * norm)
+
+    status = torch.full(batch, int(Status.CONVERGED), dtype=torch.int64, device=u.device)
+    status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+    status = torch.where(local, Status.NOT_GLOBAL, status)
+    status = torch.where(found.finished, status, Status.MAX_STEPS)
+    status = torch.where(bad, Status.NON_FINITE, status)
+    u = torch.where(bad[..., None], torch.nan, u).expand(*batch, -1)
+    multiplier = torch.where(bad, torch.nan, multiplier * scale).expand(batch)
+    d = ((s - s[..., :1]) + gap[..., None]) * scale[..., None]
+    aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance * scale, d, V)
+    return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), (gap * scale).expand(batch)

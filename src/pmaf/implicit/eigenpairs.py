@@ -1,0 +1,173 @@
+r"""Eigenpair equations, and how their solution moves with the matrix.
+
+Each pair satisfies F = (λ u − X u, ½(uᴴu − 1)) = 0, so M (du, dλ) = (dX u, 0) with the self-adjoint bordered matrix
+
+    M = [ λI − X   u ]
+        [ uᴴ       0 ]
+
+The pullback of (ū, λ̄) solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re⟨W, X U⟩/∂X = sym(Σ wᵢuᵢᴴ): rank 2k. In an eigenbasis
+
+    wᵢ = λ̄ᵢ uᵢ + Σ_{j≠i} v_j (v_jᴴ ūᵢ)/(λᵢ − s_j),
+
+where a term whose denominator is below the tolerance belongs to a repeated eigenvalue and is dropped; terms between two
+*unwanted* eigenvalues never occur, which is why those may repeat. Over the complex numbers λ and μ are real and the phase of u is left alone, uᴴdu = 0.
+
+The invariant subspace as a whole satisfies F = (U T − X U, ½(UᴴU − I)) = 0 with T = UᴴXU. Its sums run over the unwanted
+eigenvectors only, so it is differentiable however degenerate the selected block is, and any function of U that does not
+see the choice of basis, such as the projector U Uᴴ, inherits exact derivatives of every order: U moves by parallel
+transport, UᴴdU = 0, and T takes up what happens inside the block.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pmaf.bordered import safe_inverse
+from pmaf.degeneracy import separation_tolerance
+from pmaf.operators import Gram, Operator
+
+__all__ = ["EigenAux", "EigenpairEquations", "SubspaceEquations"]
+
+Params = tuple[Tensor | None, ...]
+Vectors = tuple[Tensor, ...]
+
+
+class EigenAux(NamedTuple):
+    """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
+
+    bad: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    doubtful: Tensor  # (*,) bool: the answer is not unique
+    eigenvalues: Tensor  # (*, k)
+    spectrum: Tensor  # (*, n) all eigenvalues, ascending; or (*, r) those of F Fᴴ
+    V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
+
+
+def solve_complement(
+    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float
+) -> Tensor:
+    """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
+
+    With the basis Q of the small side of a Gram matrix, F Fᴴ = Q S Qᴴ, the eigenvectors are Fᴴq_j/√s_j, and zero
+    eigenvalues belong to the rest of the space, so the sum becomes
+
+        wᵢ = hᵢ/λᵢ + Fᴴ Q [eᵢⱼ (Qᴴ F hᵢ)_j],   eᵢⱼ = 1/(λᵢ(λᵢ − s_j)), or −1/(λᵢ s_j) for a vector that is left out.
+
+    Args:
+        X: the operator.
+        aux: eigenvalues and eigenbasis.
+        H: right-hand sides, ``(*, n, k)``.
+        block: eigenvectors to leave out altogether, as a slice of the spectrum.
+        rtol: relative tolerance of :func:`separation_tolerance`.
+        atol: absolute tolerance.
+
+    Returns:
+        W, ``(*, n, k)``.
+    """
+    values, spectrum, V = aux.eigenvalues[..., None, :], aux.spectrum[..., :, None], aux.V
+    norm = spectrum.abs().amax(-2, keepdim=True)
+    difference = values - spectrum  # (*, n, k)
+    keep = difference.abs() > separation_tolerance(X, values, spectrum, norm, rtol, atol)
+    if block is not None:
+        index = torch.arange(V.shape[-1], device=V.device)
+        keep = keep & ~((index >= block.start) & (index < block.stop))[:, None]
+    if V.shape[-1] == X.n:
+        return V @ (safe_inverse(difference, keep) * (V.mH @ H))
+    (F,) = X.tensors
+    inverse = safe_inverse(values, values > separation_tolerance(X, values, torch.zeros_like(values), norm, rtol, atol))
+    left_out = -safe_inverse(spectrum, spectrum > 0)
+    coefficients = inverse * torch.where(keep, safe_inverse(difference, keep), left_out)
+    return inverse * H + F.mH @ (V @ (coefficients * (V.mH @ (F @ H))))
+
+
+def pull_back(X: Operator, U: Tensor, aux: EigenAux, W: Tensor) -> Params:
+    """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
+    gradients = X.pullback(W, U)
+    if isinstance(X, Gram):
+        return tuple(None if g is None else torch.where(aux.bad[..., None, None], 0, g) for g in gradients)
+    return gradients
+
+
+@dataclass(frozen=True)
+class EigenpairEquations:
+    """Equations of the selected eigenpairs; solution (U, Λ), parameters the operator's tensors."""
+
+    operator: Operator  # only its structure counts
+    rtol: float
+    atol: float
+    solution_size: int = 2
+
+    def core_dims(self) -> tuple[int, ...]:
+        """The number of non-batch dimensions of each parameter."""
+        return self.operator.core_dims
+
+    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
+        """M y."""
+        X = self.operator.with_tensors(params)
+        U, values = solution
+        W, mu = y
+        upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
+        return upper, (U.conj() * W).sum(-2).real
+
+    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs."""
+        X = self.operator.with_tensors(params)
+        U = solution[0]
+        H, f = rhs
+        inside = (U.conj() * H).sum(-2)
+        W = solve_complement(X, aux, H - U * inside[..., None, :], block=None, rtol=self.rtol, atol=self.atol)
+        return W + U * f[..., None, :], inside.real
+
+    def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
+        """∂Re⟨W, X U⟩/∂θ."""
+        return pull_back(self.operator.with_tensors(params), solution[0], aux, y[0])
+
+    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+        """(dX U, 0)."""
+        change = self.operator.with_tensors(params).pushforward(tangents, solution[0])
+        return change, torch.zeros_like(solution[1])
+
+
+@dataclass(frozen=True)
+class SubspaceEquations:
+    """Equations of the invariant subspace as a whole; solution (U, T), parameters the operator's tensors."""
+
+    operator: Operator  # only its structure counts
+    largest: bool
+    rtol: float
+    atol: float
+    solution_size: int = 2
+
+    def core_dims(self) -> tuple[int, ...]:
+        """The number of non-batch dimensions of each parameter."""
+        return self.operator.core_dims
+
+    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
+        """M y."""
+        X = self.operator.with_tensors(params)
+        U, T = solution
+        W, S = y
+        return W @ T - X.matmat(W) + U @ S, U.mH @ W
+
+    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""
+        X = self.operator.with_tensors(params)
+        U, _ = solution
+        H, f = rhs
+        k, size = U.shape[-1], aux.V.shape[-1]
+        block = slice(size - k, size) if self.largest else slice(0, k)
+        inside = U.mH @ H
+        W = solve_complement(X, aux, H - U @ inside, block=block, rtol=self.rtol, atol=self.atol)
+        values = aux.eigenvalues
+        S = inside - f * values[..., None, :] + values[..., :, None] * f
+        return W + U @ f, S
+
+    def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
+        """∂Re⟨W, X U⟩/∂θ."""
+        return pull_back(self.operator.with_tensors(params), solution[0], aux, y[0])
+
+    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+        """(dX U, 0)."""
+        change = self.operator.with_tensors(params).pushforward(tangents, solution[0])
+        return change, torch.zeros_like(solution[1])

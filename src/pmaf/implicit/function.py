@@ -1,0 +1,298 @@
+r"""The only file that touches autograd machinery.
+
+``Layer`` is the solution of equations F(y; θ) = 0: its forward runs a solver, its backward solves M (w) = ȳ with the
+self-adjoint Jacobian M = ∂F/∂y and pulls w back to θ. ``Solve`` is that linear solve as a differentiable operation of
+its own: y = M(θ, s)⁻¹ h has
+
+    h̄ = z,   (θ̄, s̄) = −∂⟨z, M(θ, s) y⟩/∂(θ, s),   z = M⁻¹ ȳ,
+
+again one solve, so derivatives of every order reuse the factorisation of the forward pass and treat degenerate
+components alike. The factorisation itself may be held constant, because M(θ, s)⁻¹ does not depend on how it is computed.
+
+Each comes twice: the base class is what ``torch.compile`` can trace, and the derived class adds ``jvp`` and ``vmap``,
+which it refuses. All parameters have the same number of batch dimensions, so that vmap is one more of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pmaf.errors import DegeneracyError
+
+__all__ = ["apply_layer"]
+
+Params = tuple[Tensor | None, ...]
+Vectors = tuple[Tensor, ...]
+
+
+class Equations(Protocol):
+    """What a declarative layer says of itself; see :mod:`pmaf.implicit.sphere` and :mod:`pmaf.implicit.eigenpairs`."""
+
+    @property
+    def solution_size(self) -> int:
+        """How many tensors make a solution."""
+
+    def core_dims(self) -> tuple[int, ...]:
+        """The number of non-batch dimensions of each parameter; empty where vmap is not supported."""
+
+    def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
+        """M y."""
+
+    def solve(self, params: Any, solution: Any, aux: Any, rhs: Any) -> Vectors:
+        """M⁻¹ rhs."""
+
+    def pullback(self, params: Any, solution: Any, aux: Any, y: Any, needs: Any) -> Params:
+        """−∂⟨y, F⟩/∂θ."""
+
+    def pushforward(self, params: Any, tangents: Any, solution: Any, aux: Any) -> Vectors:
+        """−∂F/∂θ dθ."""
+
+
+class Rule:
+    """How to differentiate: the equations, the type of what the forward leaves, the degeneracy policy."""
+
+    def __init__(self, equations: Equations, aux_type: Any, degenerate: str, parameters: int, outputs: int) -> None:
+        self.equations, self.aux_type, self.degenerate = equations, aux_type, degenerate
+        self.parameters, self.outputs = parameters, outputs
+
+    def split(self, tensors: Sequence[Any], aux_size: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
+        """Tensors of a ``Solve`` as parameters, solution, aux and the rest."""
+        p, s = self.parameters, self.equations.solution_size
+        params, solution = tuple(tensors[:p]), tuple(tensors[p : p + s])
+        return params, solution, self.aux_type(*tensors[p + s : p + s + aux_size]), tuple(tensors[p + s + aux_size :])
+
+    def solve(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs: zero for items without an answer, and the policy for items without a unique one."""
+        solution = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
+        rhs = tuple(torch.where(expand_as(aux.bad, h), 0, h) for h in rhs)
+        y = self.equations.solve(params, solution, aux, rhs)
+        y = tuple(torch.where(expand_as(aux.bad, v), 0, v) for v in y)
+        if self.degenerate == "nan":
+            y = tuple(torch.where(expand_as(aux.doubtful, v), torch.nan, v) for v in y)
+        return tuple(v.contiguous() for v in y)
+
+
+def expand_as(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of the batch, with trailing dimensions added so that it broadcasts against x."""
+    return mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))
+
+
+def fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Vectors:
+    """Zeros in place of cotangents that are absent."""
+    return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(gradients, like, strict=True))
+
+
+def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+    """The bordered solve, differentiable except while compiling, where nothing asks for it."""
+    if torch.compiler.is_compiling():
+        return rule.solve(params, solution, aux, rhs)
+    flat = (*params, *solution, *aux, *rhs)
+    outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)
+    return outputs
+
+
+def batch_first(tensors: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:
+    """Mapped dimensions moved to the front; a dimension of size one where a tensor is not mapped."""
+    return [
+        t if not isinstance(t, Tensor) else t.unsqueeze(0) if d is None else t.movedim(d, 0)
+        for t, d in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def mapped_outputs(outputs: Sequence[Tensor], size: int) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+    """Outputs with their mapped dimension, or none where an output does not depend on what is mapped."""
+    dims = tuple(0 if o.shape[0] == size else None for o in outputs)
+    return tuple(o if d == 0 else o.squeeze(0) for o, d in zip(outputs, dims, strict=True)), dims
+
+
+def refuse_nested_forward_mode() -> None:
+    """Raise when two levels of forward mode are active: the inner one would silently be zero."""
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    forward = [level for level in levels if level.key() == torch._C._functorch.TransformType.Jvp]
+    if len(forward) > 1:
+        raise RuntimeError(
+            "pmaf: forward mode over forward mode is not supported, because torch takes the inner derivative of a "
+            "custom Function as zero there; use torch.func.hessian, jacfwd(jacrev(f)) or jacrev(jacfwd(f)) instead"
+        )
+
+
+class Solve(torch.autograd.Function):
+    """M(θ, s)⁻¹ h as a differentiable operation of θ, s and h."""
+
+    @staticmethod
+    def forward(rule: Rule, aux_size: int, *tensors: Any) -> Any:
+        """Solve in the factorisation that came with the tensors."""
+        params, solution, aux, rhs = rule.split(tensors, aux_size)
+        return rule.solve(params, solution, aux, rhs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep inputs and outputs."""
+        ctx.rule, ctx.aux_size, *tensors = inputs
+        ctx.size = len(tensors)
+        ctx.save_for_backward(*tensors, *output)
+        ctx.save_for_forward(*tensors, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """One more solve, and the pullback of M y."""
+        rule, saved = ctx.rule, ctx.saved_tensors
+        params, solution, aux, _ = rule.split(saved[: ctx.size], ctx.aux_size)
+        y = saved[ctx.size :]
+        z = run_solve(rule, params, solution, aux, fill(gradients, y))
+        present = [i for i, p in enumerate(params) if p is not None]
+
+        def product(*moving: Tensor) -> Vectors:
+            theta = list(params)
+            for i, tensor in zip(present, moving[: len(present)], strict=True):
+                theta[i] = tensor
+            applied = rule.equations.apply(tuple(theta), tuple(moving[len(present) :]), aux, y)
+            return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
+
+        _, vjp = torch.func.vjp(product, *(params[i] for i in present), *solution)
+        pulled = vjp(tuple(-v for v in z))
+        grads: list[Tensor | None] = [None] * len(params)
+        for i, gradient in zip(present, pulled[: len(present)], strict=True):
+            grads[i] = gradient
+        return (None, None, *grads, *pulled[len(present) :], *([None] * ctx.aux_size), *z)
+
+
+class SolveWithTransforms(Solve):
+    """:class:`Solve` for eager mode: adds forward mode and vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, _rule: None, _size: None, *tangents: Any) -> Any:
+        """M dy = dh − dM y, with dM y as the transpose of its own transpose."""
+        refuse_nested_forward_mode()
+        rule, saved = ctx.rule, ctx.saved_tensors
+        params, solution, aux, rhs = rule.split(saved[: ctx.size], ctx.aux_size)
+        y = saved[ctx.size :]
+        d_rhs = fill(tangents[len(tangents) - len(rhs) :], rhs)
+        moving = (*params, *solution)
+        chosen = [i for i, t in enumerate(tangents[: len(moving)]) if t is not None]
+        if chosen:
+
+            def transpose(*z: Tensor) -> Vectors:
+                def product(*some: Tensor) -> Vectors:
+                    full = list(moving)
+                    for i, tensor in zip(chosen, some, strict=True):
+                        full[i] = tensor
+                    p = len(params)
+                    applied = rule.equations.apply(tuple(full[:p]), tuple(full[p:]), aux, y)
+                    return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
+
+                return torch.func.vjp(product, *(moving[i] for i in chosen))[1](z)  # type: ignore[no-any-return]
+
+            _, back = torch.func.vjp(transpose, *(torch.zeros_like(v) for v in y))
+            changed = back(tuple(tangents[i] for i in chosen))
+            d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
+        return run_solve(rule, params, solution, aux, d_rhs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, rule: Rule, aux_size: int, *tensors: Any) -> Any:
+        """One more batch dimension."""
+        outputs = SolveWithTransforms.apply(rule, aux_size, *batch_first(tensors, in_dims[2:]))
+        return mapped_outputs(outputs, info.batch_size)
+
+
+class Layer(torch.autograd.Function):
+    """The solution of F(y; θ) = 0 as a differentiable operation of θ."""
+
+    @staticmethod
+    def forward(rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
+        """Run the solver; its outputs are the solution, then aux, then what is only reported."""
+        return tuple(output.contiguous() for output in solver(*params))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep parameters, solution and aux; all but the solution is not differentiable."""
+        rule, _, *params = inputs
+        size = rule.equations.solution_size
+        ctx.rule, ctx.size = rule, len(params)
+        ctx.aux_size = len(rule.aux_type._fields)
+        ctx.mark_non_differentiable(*output[size:])
+        kept = output[: size + ctx.aux_size]
+        ctx.save_for_backward(*params, *kept)
+        ctx.save_for_forward(*params, *kept)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """The pullback of the adjoint."""
+        rule = ctx.rule
+        params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
+        if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
+            raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
+        with torch.autocast(solution[0].device.type, enabled=False):
+            y = run_solve(rule, params, solution, aux, fill(gradients[: len(solution)], solution))
+            clean = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
+            grads = rule.equations.pullback(params, clean, aux, y, ctx.needs_input_grad[2:])
+        return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))
+
+
+class LayerWithTransforms(Layer):
+    """:class:`Layer` for eager mode: adds forward mode and vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, _rule: None, _solver: None, *tangents: Any) -> Any:
+        """M dy = −∂F/∂θ dθ."""
+        refuse_nested_forward_mode()
+        rule = ctx.rule
+        params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
+        clean = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
+        rhs = rule.equations.pushforward(params, tangents, clean, aux)
+        change = run_solve(rule, params, solution, aux, rhs)
+        change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))
+        return (*change, *([None] * (rule.outputs - len(solution))))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
+        """One more batch dimension."""
+        if not rule.equations.core_dims():
+            raise RuntimeError("pmaf: vmap over an operator without batch dimensions is not supported; use a loop")
+        outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))
+        return mapped_outputs(outputs, info.batch_size)
+
+
+def align(params: Params, core_dims: tuple[int, ...]) -> Params:
+    """Give all parameters the same number of batch dimensions, by dimensions of size one in front."""
+    if not core_dims:
+        return params
+    most = max(p.dim() - c for p, c in zip(params, core_dims, strict=True) if p is not None)
+    return tuple(
+        None if p is None else p.reshape((1,) * (most - (p.dim() - c)) + p.shape)
+        for p, c in zip(params, core_dims, strict=True)
+    )
+
+
+def apply_layer(
+    equations: Equations,
+    aux_type: Any,
+    degenerate: str,
+    solver: Callable[..., Vectors],
+    params: Params,
+    outputs: int,
+) -> Vectors:
+    """Solve, and differentiate implicitly.
+
+    Args:
+        equations: the equations that the solution satisfies.
+        aux_type: the NamedTuple that names what the solver leaves for the bordered solve.
+        degenerate: what becomes of gradients of answers that are not unique: "drop", "nan" or "raise".
+        solver: maps parameters to (*solution, *aux, *reports).
+        params: the parameters, tensors or ``None``.
+        outputs: how many tensors the solver returns.
+
+    Returns:
+        What the solver returned, with derivatives attached to the solution.
+    """
+    params = align(params, equations.core_dims())
+    rule = Rule(equations, aux_type, degenerate, len(params), outputs)
+    layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
+    answer: Vectors = layer.apply(rule, solver, *params)
+    return answer

@@ -1,0 +1,240 @@
+r"""Stationarity on the sphere, and how its solution moves with the data.
+
+For least squares with weights W, free unknowns z and residual ρ = b − A u − C z the solution y = (u, λ, z) satisfies
+
+    F_u = −Aᴴ W ρ + λ u = 0,     F_λ = ½(uᴴu − r²) = 0,     F_z = −Cᴴ W ρ = 0,
+
+and for a quadratic F_u = H u − g + λ u. Differentiating F(y; θ) = 0 gives M dy = −∂F/∂θ dθ with the self-adjoint
+
+        [ Q_uu + λI   u   Q_uz ]
+    M = [ uᴴ         −c   0    ]        Q = [A C]ᴴ W [A C],
+        [ Q_zu        0   Q_zz ]
+
+where c = 1 and the border is zero on items whose constraint is not active (the interior of the ball; there F_λ = −λ).
+The pullback of cotangents ȳ is one solve M (w, μ, w_z) = ȳ followed by θ̄ = −∂⟨(w, μ, w_z), F⟩/∂θ. With v = A w + C w_z:
+
+    Ā = Wρ wᴴ − Wv uᴴ      C̄ = Wρ w_zᴴ − Wv zᴴ      b̄ = W v      W̄ = Re(v̄ ρ)      r̄ = μ r
+    H̄ = −sym(w uᴴ)         ḡ = w
+
+two rank-one terms: no Jacobian is formed, and no n×n×n tensor.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pmaf.bordered import solve_bordered
+
+__all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
+
+Params = tuple[Tensor | None, ...]
+Vectors = tuple[Tensor, ...]
+
+
+def matvec(A: Tensor, x: Tensor) -> Tensor:
+    """A x for a vector x, ``(*, n)``."""
+    return (A @ x[..., None])[..., 0]
+
+
+def outer_sum(left: Tensor, right: Tensor, shape: torch.Size) -> Tensor:
+    """Left rightᴴ summed to ``shape``; a matrix shared by the whole batch is summed inside the product.
+
+    Args:
+        left: ``(*, m, j)``.
+        right: ``(*, n, j)``.
+        shape: the shape of the matrix that the gradient is for.
+
+    Returns:
+        A tensor of ``shape``.
+    """
+    batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    if batch.numel() > 1 and all(size == 1 for size in shape[:-2]):
+        m, n, j = left.shape[-2], right.shape[-2], left.shape[-1]
+        columns = left.expand(*batch, m, j).movedim(-2, 0).reshape(m, -1)
+        rows = right.expand(*batch, n, j).movedim(-2, 0).reshape(n, -1)
+        return (columns @ rows.mH).reshape(shape)
+    return (left @ right.mH).sum_to_size(shape)
+
+
+def two_columns(x: Tensor, y: Tensor) -> Tensor:
+    """The matrix with columns x and y."""
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    return torch.stack((x.expand(shape), y.expand(shape)), -1)
+
+
+class SphereAux(NamedTuple):
+    """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
+
+    bad: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    doubtful: Tensor  # (*,) bool: the answer is not unique
+    corner: Tensor  # (*,) 1 where the constraint is not active, else 0
+    tolerance: Tensor  # (*,) eigenvalues up to here count as zero
+    d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending
+    V: Tensor  # (*, n, n) their eigenvectors
+
+
+@dataclass(frozen=True)
+class LeastSquaresEquations:
+    """Stationarity of ½‖A u + C z − b‖²_W on the sphere; parameters (A, b, weights, C, radius)."""
+
+    free: bool
+
+    @property
+    def solution_size(self) -> int:
+        """How many tensors make a solution: u, λ and, with a free block, z."""
+        return 3 if self.free else 2
+
+    def core_dims(self) -> tuple[int, ...]:
+        """The number of non-batch dimensions of each parameter."""
+        return (2, 1, 1, 2, 0)
+
+    def misfit(self, params: Params, solution: Vectors) -> Tensor:
+        """ρ = b − A u − C z."""
+        A, b, _, C, _ = params
+        assert A is not None and b is not None
+        rho = b - matvec(A, solution[0])
+        return rho if C is None else rho - matvec(C, solution[2])
+
+    def apply(self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors) -> Vectors:
+        """M y."""
+        A, _, weights, C, _ = params
+        assert A is not None
+        u, multiplier = solution[:2]
+        w, mu = y[:2]
+        active = 1 - aux.corner
+        v = matvec(A, w)
+        if C is not None:
+            v = v + matvec(C, y[2])
+        if weights is not None:
+            v = weights * v
+        upper = matvec(A.mH, v) + multiplier[..., None] * w + (active * mu)[..., None] * u
+        lower = active * (u.conj() * w).sum(-1).real - aux.corner * mu
+        return (upper, lower) if C is None else (upper, lower, matvec(C.mH, v))
+
+    def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis."""
+        A, _, weights, C, _ = params
+        h, f = rhs[:2]
+        if C is None:
+            return solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
+        assert A is not None
+        WC = C if weights is None else weights[..., None] * C
+        gram = torch.where(aux.bad[..., None, None], 0, C.mH @ WC)  # Q_zz
+        inverse = torch.linalg.pinv(gram, hermitian=True)  # of least norm where columns of C are dependent
+        coupling = WC.mH @ A  # (*, p, n), Q_zu
+        eliminated = matvec(inverse, rhs[2])
+        h = h - matvec(coupling.mH, eliminated)
+        w, mu = solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
+        wz = eliminated - matvec(inverse, matvec(coupling, w))
+        return w, mu, wz
+
+    def pullback(
+        self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]
+    ) -> Params:
+        """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
+        A, b, weights, C, radius = params
+        assert A is not None and b is not None and radius is not None
+        u, w, mu = solution[0], y[0], y[1]
+        keep = ~aux.bad[..., None]
+        v = matvec(A, w)
+        if C is not None:
+            v = v + matvec(C, y[2])
+        v = torch.where(keep, v, 0)
+        rho = torch.where(keep, self.misfit(params, solution), 0)
+        Wv, Wrho = (v, rho) if weights is None else (weights * v, weights * rho)
+        left = two_columns(Wrho, -Wv)
+        grad_A = outer_sum(left, two_columns(w, u), A.shape) if needs[0] else None
+        grad_b = Wv.sum_to_size(b.shape) if needs[1] else None
+        grad_W = (v.conj() * rho).real.sum_to_size(weights.shape) if weights is not None and needs[2] else None
+        grad_C = None
+        if C is not None and needs[3]:
+            grad_C = outer_sum(left, two_columns(y[2], solution[2]), C.shape)
+        grad_r = ((1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[4] else None
+        return grad_A, grad_b, grad_W, grad_C, grad_r
+
+    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+        """−∂F/∂θ dθ."""
+        A, _, weights, C, radius = params
+        dA, db, dW, dC, dr = tangents
+        assert A is not None and radius is not None
+        u = solution[0]
+        rho = self.misfit(params, solution)
+        Wrho = rho if weights is None else weights * rho
+        change = torch.zeros_like(rho)  # of the misfit, negated
+        if dA is not None:
+            change = change + matvec(dA, u)
+        if db is not None:
+            change = change - db
+        if dC is not None:
+            change = change + matvec(dC, solution[2])
+        if weights is not None:
+            change = weights * change
+        if dW is not None:
+            change = change - dW * rho
+        upper = -matvec(A.mH, change)
+        if dA is not None:
+            upper = upper + matvec(dA.mH, Wrho)
+        lower = torch.zeros_like(solution[1]) if dr is None else (1 - aux.corner) * radius * dr
+        if C is None:
+            return upper, lower.expand_as(solution[1])
+        third = -matvec(C.mH, change)
+        if dC is not None:
+            third = third + matvec(dC.mH, Wrho)
+        return upper, lower.expand_as(solution[1]), third
+
+
+@dataclass(frozen=True)
+class QuadraticEquations:
+    """Stationarity of ½uᴴHu − Re gᴴu on the sphere; parameters (H, g, radius)."""
+
+    solution_size: int = 2
+
+    def core_dims(self) -> tuple[int, ...]:
+        """The number of non-batch dimensions of each parameter."""
+        return (2, 1, 0)
+
+    def apply(self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors) -> Vectors:
+        """M y."""
+        H = params[0]
+        assert H is not None
+        u, multiplier = solution
+        w, mu = y
+        active = 1 - aux.corner
+        curved = (matvec(H, w) + matvec(H.mH, w)) / 2
+        upper = curved + multiplier[..., None] * w + (active * mu)[..., None] * u
+        return upper, active * (u.conj() * w).sum(-1).real - aux.corner * mu
+
+    def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs in the eigenbasis."""
+        return solve_bordered(aux.d, aux.V, solution[0], aux.corner, rhs[0], rhs[1], aux.tolerance)
+
+    def pullback(
+        self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]
+    ) -> Params:
+        """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
+        H, g, radius = params
+        assert H is not None and g is not None and radius is not None
+        u, w, mu = solution[0], y[0], y[1]
+        grad_H = None
+        if needs[0]:
+            half = outer_sum(-w[..., None] / 2, u[..., None], H.shape)
+            grad_H = half + half.mH
+        grad_g = w.sum_to_size(g.shape) if needs[1] else None
+        grad_r = ((1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[2] else None
+        return grad_H, grad_g, grad_r
+
+    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+        """−∂F/∂θ dθ."""
+        radius = params[2]
+        dH, dg, dr = tangents
+        assert radius is not None
+        u, multiplier = solution
+        upper = torch.zeros_like(u)
+        if dg is not None:
+            upper = upper + dg
+        if dH is not None:
+            upper = upper - (matvec(dH, u) + matvec(dH.mH, u)) / 2
+        lower = torch.zeros_like(multiplier) if dr is None else (1 - aux.corner) * radius * dr
+        return upper, lower.expand_as(multiplier)

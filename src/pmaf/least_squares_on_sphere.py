@@ -1,0 +1,336 @@
+r"""Least squares and quadratics on the sphere: check → choose a solver → differentiate → answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pmaf.checks import (
+    check_broadcast,
+    check_choice,
+    check_nonnegative,
+    check_sizes,
+    check_symmetric,
+    check_tensor,
+    common_dtype,
+    no_autocast,
+    working_dtype,
+)
+from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.implicit.function import apply_layer
+from pmaf.implicit.modes import Implicit
+from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
+from pmaf.operators import describe
+from pmaf.solution import FreeLESSSolution, LESSSolution
+from pmaf.solvers import SPHERE, named, select
+from pmaf.solvers.problem import SphereSolver
+from pmaf.verdict import judge
+
+__all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
+
+
+def less(
+    A: Tensor,
+    b: Tensor,
+    *,
+    radius: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+    free: Tensor | None = None,
+    constraint: str = "sphere",
+    start: Tensor | None = None,
+    solver: SphereSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> Tensor:
+    r"""Least squares on the sphere: the global minimiser of a least-squares misfit among vectors of given length.
+
+    .. math:: u^\star = \operatorname{argmin}_u\ \tfrac12\|A u - b\|^2 \quad\text{subject to}\quad \|u\| = r
+
+    With ``weights`` and ``free``, the misfit is :math:`\|W^{1/2}(A u + C z - b)\|^2`, minimised over z as well.
+
+    Supports float32, float64, complex64 and complex128; half precision is computed in float32 and returned in the
+    input's type. Leading dimensions are batch dimensions and broadcast. The minimiser is unique unless the *gap*
+    :math:`\lambda + \lambda_{\min}(A^H A)` is zero, see :func:`less_ex`. Differentiable, to any order, with respect to
+    A, b, radius, weights and free.
+
+    Cost: O(mn² + n³) forward, O(mn + n²) backward. Checks the result, which synchronises the device; :func:`less_ex`
+    does not.
+
+    Args:
+        A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank.
+        b: ``(*, m)``.
+        radius: r > 0, a number or ``(*,)``.
+        weights: non-negative, real, ``(*, m)``; all one if not given.
+        free: C, ``(*, m, p)``, the columns of unknowns that the constraint does not see.
+        constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
+        start: ``(*, n)``, where an iterative solver begins.
+        solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
+        backward: how to differentiate; :class:`pmaf.Implicit` if not given.
+        degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
+
+    Returns:
+        u, ``(*, n)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+        ConvergenceError: if an item could not be solved; the message names the first.
+        DegeneracyError: if an item is not unique and ``degenerate="raise"``.
+
+    References:
+        Xu, Wang, Liu, Gould: PMaF: Deep Declarative Layers for Principal Matrix Features (2023), arXiv 2306.14759.
+
+    Example:
+        >>> import torch, pmaf
+        >>> A = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> u = pmaf.less(A, torch.tensor([6.0, 4.0]))
+        >>> bool((torch.linalg.vector_norm(u) - 1).abs() < 1e-6)
+        True
+    """
+    solution = _less(
+        "less", A, b, radius, weights, free, constraint, start, solver, backward, degenerate
+    )
+    judge("less", solution.status, degenerate, solution.u.requires_grad)
+    return solution.u
+
+
+def less_ex(
+    A: Tensor,
+    b: Tensor,
+    *,
+    radius: float | Tensor = 1.0,
+    weights: Tensor | None = None,
+    free: Tensor | None = None,
+    constraint: str = "sphere",
+    start: Tensor | None = None,
+    solver: SphereSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> LESSSolution | FreeLESSSolution:
+    r""":func:`less` that returns the certificate and reports a status for each item instead of raising.
+
+    A point with :math:`(A^H W A + \lambda I) u = A^H W b` and :math:`\mathrm{gap} = \lambda + \lambda_{\min} \ge 0` is a
+    global minimiser, and the only one if the gap is positive: the answer carries its own proof. ``multiplier`` is
+    differentiable like ``u``; ``gap`` and ``residual`` are not.
+
+    Args:
+        A: see :func:`less`.
+        b: see :func:`less`.
+        radius: see :func:`less`.
+        weights: see :func:`less`.
+        free: see :func:`less`.
+        constraint: see :func:`less`.
+        start: see :func:`less`.
+        solver: see :func:`less`.
+        backward: see :func:`less`.
+        degenerate: see :func:`less`; with ``"raise"``, not before a gradient is asked for.
+
+    Returns:
+        A :class:`LESSSolution`, with a last field ``z`` if ``free`` is given.
+
+    Example:
+        >>> import torch, pmaf
+        >>> solution = pmaf.less_ex(torch.eye(2), torch.tensor([3.0, 4.0]))
+        >>> solution.u, solution.multiplier
+        (tensor([0.6000, 0.8000]), tensor(4.))
+    """
+    return _less("less_ex", A, b, radius, weights, free, constraint, start, solver, backward, degenerate)
+
+
+def sphere_quadratic(
+    H: Tensor,
+    g: Tensor,
+    *,
+    radius: float | Tensor = 1.0,
+    constraint: str = "sphere",
+    start: Tensor | None = None,
+    solver: SphereSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> Tensor:
+    r"""The global minimiser of a quadratic, convex or not, on the sphere or the ball.
+
+    .. math:: u^\star = \operatorname{argmin}_u\ \tfrac12 u^H H u - \mathrm{Re}\,g^H u
+              \quad\text{subject to}\quad \|u\| = r
+
+    With ``constraint="ball"`` this is the trust-region subproblem. The gradient with respect to H is Hermitian.
+
+    Args:
+        H: symmetric (Hermitian), of any signs, ``(*, n, n)``.
+        g: ``(*, n)``.
+        radius: r > 0, a number or ``(*,)``.
+        constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
+        start: ``(*, n)``, where an iterative solver begins.
+        solver: an object or a short name; chosen if not given.
+        backward: how to differentiate; :class:`pmaf.Implicit` if not given.
+        degenerate: as in :func:`less`.
+
+    Returns:
+        u, ``(*, n)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+        ConvergenceError: if an item could not be solved; the message names the first.
+        DegeneracyError: if an item is not unique and ``degenerate="raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> pmaf.sphere_quadratic(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0]), radius=2.0)
+        tensor([2., 0.])
+    """
+    solution = _sphere_quadratic("sphere_quadratic", H, g, radius, constraint, start, solver, backward, degenerate)
+    judge("sphere_quadratic", solution.status, degenerate, solution.u.requires_grad)
+    return solution.u
+
+
+def sphere_quadratic_ex(
+    H: Tensor,
+    g: Tensor,
+    *,
+    radius: float | Tensor = 1.0,
+    constraint: str = "sphere",
+    start: Tensor | None = None,
+    solver: SphereSolver | str | None = None,
+    backward: Implicit | None = None,
+    degenerate: str = "drop",
+) -> LESSSolution:
+    """:func:`sphere_quadratic` that returns the certificate and reports a status for each item instead of raising.
+
+    Args:
+        H: see :func:`sphere_quadratic`.
+        g: see :func:`sphere_quadratic`.
+        radius: see :func:`sphere_quadratic`.
+        constraint: see :func:`sphere_quadratic`.
+        start: see :func:`sphere_quadratic`.
+        solver: see :func:`sphere_quadratic`.
+        backward: see :func:`sphere_quadratic`.
+        degenerate: see :func:`sphere_quadratic`; with ``"raise"``, not before a gradient is asked for.
+
+    Returns:
+        A :class:`LESSSolution`.
+
+    Example:
+        >>> import torch, pmaf
+        >>> pmaf.sphere_quadratic_ex(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0])).multiplier
+        tensor(2.)
+    """
+    return _sphere_quadratic("sphere_quadratic_ex", H, g, radius, constraint, start, solver, backward, degenerate)
+
+
+def _radius(function: str, radius: float | Tensor, like: Tensor) -> Tensor:
+    """The radius as a positive real tensor of the working precision."""
+    if isinstance(radius, Tensor):
+        if radius.device != like.device and radius.dim() > 0:
+            raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")
+        if radius.is_complex():
+            raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
+        value = radius.to(like.device, like.real.dtype)
+    elif isinstance(radius, (int, float)) and not isinstance(radius, bool):
+        value = torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
+    else:
+        raise TypeError(f"pmaf.{function}: radius must be a number or a real tensor, got {describe(radius)}")
+    check_nonnegative(function, "radius", value, strictly=True)
+    return value
+
+
+def _choose(function: str, solver: SphereSolver | str | None) -> SphereSolver:
+    """The solver object."""
+    chosen: SphereSolver = select(function.removesuffix("_ex")) if solver is None else named(function, solver, SPHERE)
+    return chosen
+
+
+def _less(
+    function: str,
+    A: Tensor,
+    b: Tensor,
+    radius: float | Tensor,
+    weights: Tensor | None,
+    free: Tensor | None,
+    constraint: str,
+    start: Tensor | None,
+    solver: SphereSolver | str | None,
+    backward: Implicit | None,
+    degenerate: str,
+) -> LESSSolution | FreeLESSSolution:
+    """The path that both doors of least squares share."""
+    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
+    check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    check_tensor(function, "A", A, 2, "(*, m, n)")
+    check_tensor(function, "b", b, 1, "(*, m)")
+    m, n = A.shape[-2:]
+    if n == 0:
+        raise ValueError(f"pmaf.{function}: A must have at least one column, got {describe(A)}")
+    check_sizes(function, b=("the rows of A", m, b.shape[-1]))
+    shapes = {"A": A.shape[:-2], "b": b.shape[:-1]}
+    if weights is not None:
+        check_tensor(function, "weights", weights, 1, "(*, m)")
+        check_sizes(function, weights=("the rows of A", m, weights.shape[-1]))
+        check_nonnegative(function, "weights", weights, strictly=False)
+        shapes["weights"] = weights.shape[:-1]
+    if free is not None:
+        check_tensor(function, "free", free, 2, "(*, m, p)")
+        check_sizes(function, free=("the rows of A", m, free.shape[-2]))
+        shapes["free"] = free.shape[:-2]
+    dtype = common_dtype(function, A=A, b=b, free=free)
+    work = working_dtype(dtype)
+    r = _radius(function, radius, A.to(work))
+    shapes["radius"] = r.shape
+    check_broadcast(function, **shapes)
+    real = r.dtype
+    params = (
+        A.to(work),
+        b.to(work),
+        None if weights is None else weights.to(A.device, real),
+        None if free is None else free.to(work),
+        r,
+    )
+    mode = Implicit() if backward is None else backward
+    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol)
+    equations = LeastSquaresEquations(free is not None)
+    with no_autocast(A):
+        outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
+    return _solution(outputs, dtype, free is not None)
+
+
+def _sphere_quadratic(
+    function: str,
+    H: Tensor,
+    g: Tensor,
+    radius: float | Tensor,
+    constraint: str,
+    start: Tensor | None,
+    solver: SphereSolver | str | None,
+    backward: Implicit | None,
+    degenerate: str,
+) -> LESSSolution:
+    """The path that both doors of quadratics share."""
+    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
+    check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    check_tensor(function, "H", H, 2, "(*, n, n)")
+    check_tensor(function, "g", g, 1, "(*, n)")
+    check_symmetric(function, H)
+    n = H.shape[-1]
+    check_sizes(function, g=("the order of H", n, g.shape[-1]))
+    dtype = common_dtype(function, H=H, g=g)
+    work = working_dtype(dtype)
+    r = _radius(function, radius, H.to(work))
+    check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
+    mode = Implicit() if backward is None else backward
+    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol)
+    with no_autocast(H):
+        outputs = apply_layer(
+            QuadraticEquations(), SphereAux, degenerate, forward, (H.to(work), g.to(work), r), 12
+        )
+    solution = _solution(outputs, dtype, False)
+    assert isinstance(solution, LESSSolution)
+    return solution
+
+
+def _solution(outputs: tuple[Tensor, ...], dtype: torch.dtype, free: bool) -> LESSSolution | FreeLESSSolution:
+    """The named result, in the type of the input."""
+    u, multiplier = outputs[:2]
+    status, steps, residual, gap = outputs[-4:]
+    real = dtype.to_real() if dtype.is_complex else dtype
+    fields = (u.to(dtype), multiplier.to(real), status, steps, residual.to(real), gap.to(real))
+    return FreeLESSSolution(*fields, outputs[2].to(dtype)) if free else LESSSolution(*fields)

@@ -1,0 +1,201 @@
+"""The layers as modules: they hold configuration, call the functions, and return what these return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pmaf.eigen_decomposition import Eigenpairs, ied
+from pmaf.least_squares_on_sphere import less
+from pmaf.operators import Gram, Operator, describe
+
+__all__ = ["IED", "LESS", "PrincipalPool2d"]
+
+
+def non_default(**settings: tuple[Any, Any]) -> str:
+    """The settings that differ from their defaults, as keyword arguments."""
+    return ", ".join(f"{name}={value!r}" for name, (value, default) in settings.items() if value != default)
+
+
+class LESS(nn.Module):
+    r"""Least squares on the sphere as a module; see :func:`pmaf.less`.
+
+    Args:
+        radius: r > 0.
+        constraint: ``"sphere"`` or ``"ball"``.
+        solver: an object or a short name; chosen if not given.
+        backward: how to differentiate.
+        degenerate: ``"drop"``, ``"nan"`` or ``"raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> layer = pmaf.nn.LESS(radius=9.81)
+        >>> layer(torch.eye(3), torch.tensor([0.0, 0.0, 2.0]))
+        tensor([0.0000, 0.0000, 9.8100])
+        >>> layer
+        LESS(radius=9.81)
+    """
+
+    def __init__(
+        self,
+        radius: float = 1.0,
+        *,
+        constraint: str = "sphere",
+        solver: Any = None,
+        backward: Any = None,
+        degenerate: str = "drop",
+    ) -> None:
+        super().__init__()
+        self.radius, self.constraint = radius, constraint
+        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
+
+    def forward(self, A: Tensor, b: Tensor, weights: Tensor | None = None, free: Tensor | None = None) -> Tensor:
+        """The minimiser u, ``(*, n)``, for A ``(*, m, n)`` and b ``(*, m)``."""
+        return less(
+            A,
+            b,
+            radius=self.radius,
+            weights=weights,
+            free=free,
+            constraint=self.constraint,
+            solver=self.solver,
+            backward=self.backward_mode,
+            degenerate=self.degenerate,
+        )
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            radius=(self.radius, None),
+            constraint=(self.constraint, "sphere"),
+            solver=(self.solver, None),
+            backward=(self.backward_mode, None),
+            degenerate=(self.degenerate, "drop"),
+        )
+
+
+class IED(nn.Module):
+    r"""Implicit eigen decomposition as a module; see :func:`pmaf.ied`.
+
+    Args:
+        k: how many eigenpairs.
+        largest: the algebraically largest, else the smallest.
+        solver: an object or a short name; chosen if not given.
+        backward: how to differentiate.
+        degenerate: ``"drop"``, ``"nan"`` or ``"raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> layer = pmaf.nn.IED(k=2)
+        >>> layer(torch.diag(torch.tensor([1.0, 3.0, 2.0]))).eigenvalues
+        tensor([3., 2.])
+        >>> layer
+        IED(k=2)
+    """
+
+    def __init__(
+        self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
+    ) -> None:
+        super().__init__()
+        self.k, self.largest = k, largest
+        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
+
+    def forward(self, X: Tensor | Operator, reference: Tensor | None = None) -> Eigenpairs:
+        """The named pair of eigenvalues ``(*, k)`` and eigenvectors ``(*, n, k)`` of X ``(*, n, n)``."""
+        return ied(
+            X,
+            self.k,
+            largest=self.largest,
+            reference=reference,
+            solver=self.solver,
+            backward=self.backward_mode,
+            degenerate=self.degenerate,
+        )
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            k=(self.k, None),
+            largest=(self.largest, True),
+            solver=(self.solver, None),
+            backward=(self.backward_mode, None),
+            degenerate=(self.degenerate, "drop"),
+        )
+
+
+class PrincipalPool2d(nn.Module):
+    r"""Pool a feature map to the principal directions of its pixels.
+
+    The pixels of one map are the rows of a matrix F, (H·W)×C. The layer returns its k principal right singular
+    vectors,
+
+    .. math:: U^\star = \operatorname{argmax}\ \|F U\|_F^2 \quad\text{subject to}\quad U^T U = I,
+
+    one after the other: where average pooling keeps the mean feature, this keeps the directions that explain the most
+    energy. F is never multiplied out on its larger side. The sign of each vector is that of its inner product with the
+    mean feature. Where a map has no unique principal direction, such as an all-zero map, a unit vector comes back and
+    no gradient for what is undetermined.
+
+    Args:
+        k: how many directions.
+        center: subtract the mean feature first, as principal component analysis does.
+        scale: multiply each direction by its singular value divided by √(H·W), the root mean square along it.
+        solver: for :func:`pmaf.ied`; chosen if not given.
+        degenerate: as in :func:`pmaf.ied`.
+
+    Raises:
+        ValueError: if k is less than one.
+
+    Example:
+        >>> import torch, pmaf
+        >>> pool = pmaf.nn.PrincipalPool2d(2, center=True)
+        >>> pool(torch.randn(8, 16, 7, 7)).shape
+        torch.Size([8, 32])
+        >>> pool
+        PrincipalPool2d(k=2, center=True)
+    """
+
+    def __init__(
+        self, k: int = 1, *, center: bool = False, scale: bool = False, solver: Any = None, degenerate: str = "drop"
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"pmaf.nn.PrincipalPool2d: k must be at least 1, got {k}")
+        self.k, self.center, self.scale = k, center, scale
+        self.solver, self.degenerate = solver, degenerate
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool ``(B, C, H, W)``, or ``(C, H, W)``, to ``(B, k·C)``.
+
+        Args:
+            features: the feature maps.
+
+        Returns:
+            The k directions of each map, one after the other.
+
+        Raises:
+            ValueError: if there are fewer than three dimensions.
+        """
+        if features.dim() < 3:
+            raise ValueError(f"pmaf.nn.PrincipalPool2d: features must be (*, C, H, W), got {describe(features)}")
+        F = features.flatten(-2).mT  # (*, H·W, C)
+        mean = F.mean(-2)  # (*, C)
+        if self.center:
+            F = F - mean[..., None, :]
+        values, U = ied(Gram(F), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)
+        if self.scale:
+            floor = values.detach().amax(-1, keepdim=True) * 1e-12
+            root = (values / F.shape[-2]).clamp(min=floor).sqrt()
+            U = U * root[..., None, :]
+        return U.mT.flatten(-2)
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            k=(self.k, None),
+            center=(self.center, False),
+            scale=(self.scale, False),
+            solver=(self.solver, None),
+            degenerate=(self.degenerate, "drop"),
+        )

@@ -1,0 +1,47 @@
+"""How the plain functions act on statuses: an error for what failed, a warning for what is in doubt."""
+
+import warnings
+
+from torch import Tensor
+
+from pmaf.checks import first_index, readable
+from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
+from pmaf.solution import Status
+
+__all__ = ["judge"]
+
+
+def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
+    """Raise or warn according to the worst status; says nothing where values cannot be read.
+
+    Args:
+        function: the public function, for the message.
+        status: codes, ``(*,)``.
+        degenerate: the caller's policy for answers that are not unique.
+        differentiates: whether a gradient may be asked for, so that a dropped component matters.
+
+    Raises:
+        ConvergenceError: if an item has no answer.
+        DegeneracyError: if an item has several and the policy is "raise".
+    """
+    if not readable(status) or bool((status == Status.CONVERGED).all()):
+        return
+    for failure in (Status.NON_FINITE, Status.MAX_STEPS):
+        if bool((status == failure).any()):
+            raise ConvergenceError(message(function, status, failure))
+    if bool((status == Status.NOT_UNIQUE).any()):
+        if degenerate == "raise":
+            raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
+        if degenerate == "drop" and differentiates:
+            text = message(function, status, Status.NOT_UNIQUE)
+            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=4)
+    if bool((status == Status.NOT_GLOBAL).any()):
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=4)
+
+
+def message(function: str, status: Tensor, kind: Status) -> str:
+    """One sentence on which item ended so and what to try."""
+    mask = status == kind
+    where = f"item {first_index(mask)}" if status.dim() else "the problem"
+    count = f" ({int(mask.sum())} of {mask.numel()} items)" if status.dim() else ""
+    return f"pmaf.{function}: {where} ended with {kind.name}{count}. {kind.remedy}"
