@@ -10,7 +10,15 @@ from torch import Tensor
 
 from pmaf.operators import describe
 
-__all__ = ["check_counts", "check_nonnegative", "check_tensor", "first_index", "no_autocast", "readable", "working_dtype"]
+__all__ = [
+    "check_counts",
+    "check_nonnegative",
+    "check_tensor",
+    "first_index",
+    "no_autocast",
+    "readable",
+    "working_dtype",
+]
 
 HALF = (torch.float16, torch.bfloat16)
 WORKING = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -146,7 +154,9 @@ def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...])
         ValueError: if it is not.
     """
     if value not in choices:
-        raise ValueError(f"pmaf.{function}: {name} must be one of {', '.join(map(repr, choices))}, got {describe(value)}")
+        raise ValueError(
+            f"pmaf.{function}: {name} must be one of {', '.join(map(repr, choices))}, got {describe(value)}"
+        )
 
 
 def check_symmetric(function: str, X: Tensor) -> None:

@@ -41,7 +41,7 @@ def ied(
     solver: EigenSolver | str | None = None,
     backward: Implicit | None = None,
     degenerate: str = "drop",
-) -> "Eigenpairs":
+) -> Eigenpairs:
     r"""The k leading eigenpairs of a symmetric (Hermitian) matrix.
 
     .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
@@ -86,9 +86,7 @@ def ied(
         >>> bool(torch.linalg.vector_norm(X @ U - 3 * U) < 1e-6)
         True
     """
-    solution = _solve(
-        "ied", X, k, largest, reference, start, solver, backward, degenerate, check_values=True
-    )
+    solution = _solve("ied", X, k, largest, reference, start, solver, backward, degenerate, check_values=True)
     judge("ied", solution.status, degenerate, solution.eigenvectors.requires_grad)
     return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
 

@@ -87,9 +87,7 @@ def less(
         >>> bool((torch.linalg.vector_norm(u) - 1).abs() < 1e-6)
         True
     """
-    solution = _less(
-        "less", A, b, radius, weights, free, constraint, start, solver, backward, degenerate
-    )
+    solution = _less("less", A, b, radius, weights, free, constraint, start, solver, backward, degenerate)
     judge("less", solution.status, degenerate, solution.u.requires_grad)
     return solution.u
 
@@ -286,7 +284,9 @@ def _less(
         r,
     )
     mode = Implicit() if backward is None else backward
-    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol)
+    forward = LeastSquaresForward(
+        _choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol
+    )
     equations = LeastSquaresEquations(free is not None)
     with no_autocast(A):
         outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
@@ -317,11 +317,11 @@ def _sphere_quadratic(
     r = _radius(function, radius, H.to(work))
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
     mode = Implicit() if backward is None else backward
-    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol)
+    forward = QuadraticForward(
+        _choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol
+    )
     with no_autocast(H):
-        outputs = apply_layer(
-            QuadraticEquations(), SphereAux, degenerate, forward, (H.to(work), g.to(work), r), 12
-        )
+        outputs = apply_layer(QuadraticEquations(), SphereAux, degenerate, forward, (H.to(work), g.to(work), r), 12)
     solution = _solution(outputs, dtype, False)
     assert isinstance(solution, LESSSolution)
     return solution

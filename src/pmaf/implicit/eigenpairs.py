@@ -44,9 +44,7 @@ class EigenAux(NamedTuple):
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
 
 
-def solve_complement(
-    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float
-) -> Tensor:
+def solve_complement(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
     With the basis Q of the small side of a Gram matrix, F Fᴴ = Q S Qᴴ, the eigenvectors are Fᴴq_j/√s_j, and zero

@@ -207,7 +207,7 @@ class Secular:
 
         def pick(x: Tensor, core: int) -> Tensor:
             shape = x.shape[x.dim() - core :]
-            return x.expand(batch + shape).reshape((-1, *shape))[index]
+            return x.expand(batch + shape).reshape((batch.numel(), *shape))[index]
 
         F, y = pick(A, 2).to(wide), pick(b, 1).to(wide)
         r = F.shape[-2]
@@ -220,7 +220,7 @@ class Secular:
 
         def put(new: Tensor, old: Tensor) -> Tensor:
             shape = new.shape[1:]
-            flat = old.expand(batch + shape).reshape((-1, *shape))
+            flat = old.expand(batch + shape).reshape((batch.numel(), *shape))
             return flat.index_copy(0, index, new.to(old.dtype)).reshape(batch + shape)
 
         return _Solved(*(put(new, old) for new, old in zip(again, solved, strict=True)))
