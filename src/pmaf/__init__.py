@@ -1,11 +1,49 @@
 """Deep declarative layers for principal matrix features: least squares on the sphere and implicit eigen decomposition."""
 
-from pmaf import nn, solvers
-from pmaf.eigen_decomposition import ied, ied_ex, principal_projector
-from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
-from pmaf.implicit.modes import Implicit
-from pmaf.least_squares_on_sphere import less, less_ex, sphere_quadratic, sphere_quadratic_ex
-from pmaf.operators import Gram, MatVec, Operator
-from pmaf.solution import FreeLESSSolution, IEDSolution, LESSSolution, Status
+from pmaf import nn as nn
+from pmaf import solvers as solvers
+from pmaf.eigen_decomposition import ied as ied
+from pmaf.eigen_decomposition import ied_ex as ied_ex
+from pmaf.eigen_decomposition import principal_projector as principal_projector
+from pmaf.errors import ConvergenceError as ConvergenceError
+from pmaf.errors import DegeneracyError as DegeneracyError
+from pmaf.errors import DegeneracyWarning as DegeneracyWarning
+from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
+from pmaf.implicit.modes import Implicit as Implicit
+from pmaf.least_squares_on_sphere import less as less
+from pmaf.least_squares_on_sphere import less_ex as less_ex
+from pmaf.least_squares_on_sphere import sphere_quadratic as sphere_quadratic
+from pmaf.least_squares_on_sphere import sphere_quadratic_ex as sphere_quadratic_ex
+from pmaf.operators import Gram as Gram
+from pmaf.operators import MatVec as MatVec
+from pmaf.operators import Operator as Operator
+from pmaf.solution import FreeLESSSolution as FreeLESSSolution
+from pmaf.solution import IEDSolution as IEDSolution
+from pmaf.solution import LESSSolution as LESSSolution
+from pmaf.solution import Status as Status
+
+__all__ = [
+    "ConvergenceError",
+    "DegeneracyError",
+    "DegeneracyWarning",
+    "FreeLESSSolution",
+    "Gram",
+    "IEDSolution",
+    "Implicit",
+    "LESSSolution",
+    "LocalSolutionWarning",
+    "MatVec",
+    "Operator",
+    "Status",
+    "ied",
+    "ied_ex",
+    "less",
+    "less_ex",
+    "nn",
+    "principal_projector",
+    "solvers",
+    "sphere_quadratic",
+    "sphere_quadratic_ex",
+]
 
 __version__ = "0.1.0"

@@ -44,7 +44,7 @@ def first_index(mask: Tensor) -> tuple[int, ...]:
 
 
 def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str) -> None:
-    """x is a floating or complex tensor with enough dimensions, none of the last ones empty but m.
+    """X is a floating or complex tensor with enough dimensions, none of the last ones empty but m.
 
     Args:
         function: the public function, for the message.

@@ -210,7 +210,8 @@ class Sparse(Operator):
             is_coalesced=True,
             check_invariants=False,
         )
-        return torch.sparse.mm(X, V)
+        product: Tensor = torch.sparse.mm(X, V)
+        return product
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern."""
@@ -259,15 +260,15 @@ class MatVec(Operator):
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""
-        _, vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)
+        vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1]
         gradients: tuple[Tensor, ...] = vjp(W)
         return gradients
 
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """One Jacobian–vector product of ``fn`` with respect to its parameters."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        _, change = torch.func.jvp(lambda *params: self.fn(*params, U), self.tensors, filled)
-        return change  # type: ignore[no-any-return]
+        change: Tensor = torch.func.jvp(lambda *params: self.fn(*params, U), self.tensors, filled)[1]
+        return change
 
 
 def as_operator(X: Tensor | Operator) -> Operator:

@@ -135,7 +135,7 @@ def report(
 
     def gradient(u: Tensor) -> Tensor:
         """Q u − g in units of the scale, without squaring large numbers."""
-        if quadratic:
+        if isinstance(problem, SphereQuadratic):
             return problem.gradient(u) / scale[..., None]
         misfit = (apply_basis(problem.A, u) - problem.b) / entry[..., None]
         return apply_basis(problem.A.mH, misfit) / entry[..., None]

@@ -79,6 +79,11 @@ def solve_complement(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | No
     return inverse * H + F.mH @ (V @ (coefficients * (V.mH @ (F @ H))))
 
 
+def present(params: Params) -> Vectors:
+    """The tensors of an operator, none of which is optional."""
+    return tuple(p for p in params if p is not None)
+
+
 def pull_back(X: Operator, U: Tensor, aux: EigenAux, W: Tensor) -> Params:
     """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
     gradients = X.pullback(W, U)
@@ -102,7 +107,7 @@ class EigenpairEquations:
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""
-        X = self.operator.with_tensors(params)
+        X = self.operator.with_tensors(present(params))
         U, values = solution
         W, mu = y
         upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
@@ -110,7 +115,7 @@ class EigenpairEquations:
 
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs."""
-        X = self.operator.with_tensors(params)
+        X = self.operator.with_tensors(present(params))
         U = solution[0]
         H, f = rhs
         inside = (U.conj() * H).sum(-2)
@@ -119,11 +124,11 @@ class EigenpairEquations:
 
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ."""
-        return pull_back(self.operator.with_tensors(params), solution[0], aux, y[0])
+        return pull_back(self.operator.with_tensors(present(params)), solution[0], aux, y[0])
 
     def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """(dX U, 0)."""
-        change = self.operator.with_tensors(params).pushforward(tangents, solution[0])
+        change = self.operator.with_tensors(present(params)).pushforward(tangents, solution[0])
         return change, torch.zeros_like(solution[1])
 
 
@@ -143,14 +148,14 @@ class SubspaceEquations:
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""
-        X = self.operator.with_tensors(params)
+        X = self.operator.with_tensors(present(params))
         U, T = solution
         W, S = y
         return W @ T - X.matmat(W) + U @ S, U.mH @ W
 
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""
-        X = self.operator.with_tensors(params)
+        X = self.operator.with_tensors(present(params))
         U, _ = solution
         H, f = rhs
         k, size = U.shape[-1], aux.V.shape[-1]
@@ -163,9 +168,9 @@ class SubspaceEquations:
 
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ."""
-        return pull_back(self.operator.with_tensors(params), solution[0], aux, y[0])
+        return pull_back(self.operator.with_tensors(present(params)), solution[0], aux, y[0])
 
     def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """(dX U, 0)."""
-        change = self.operator.with_tensors(params).pushforward(tangents, solution[0])
+        change = self.operator.with_tensors(present(params)).pushforward(tangents, solution[0])
         return change, torch.zeros_like(solution[1])

@@ -91,7 +91,7 @@ def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vect
     if torch.compiler.is_compiling():
         return rule.solve(params, solution, aux, rhs)
     flat = (*params, *solution, *aux, *rhs)
-    outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)
+    outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
     return outputs
 
 
@@ -132,7 +132,8 @@ class Solve(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         """Keep inputs and outputs."""
-        ctx.rule, ctx.aux_size, *tensors = inputs
+        rule, aux_size, *tensors = inputs
+        ctx.rule, ctx.aux_size = rule, aux_size
         ctx.size = len(tensors)
         ctx.save_for_backward(*tensors, *output)
         ctx.save_for_forward(*tensors, *output)
@@ -154,7 +155,7 @@ class Solve(torch.autograd.Function):
             applied = rule.equations.apply(tuple(theta), tuple(moving[len(present) :]), aux, y)
             return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
 
-        _, vjp = torch.func.vjp(product, *(params[i] for i in present), *solution)
+        vjp = torch.func.vjp(product, *(params[i] for i in present), *solution)[1]
         pulled = vjp(tuple(-v for v in z))
         grads: list[Tensor | None] = [None] * len(params)
         for i, gradient in zip(present, pulled[: len(present)], strict=True):
@@ -188,7 +189,7 @@ class SolveWithTransforms(Solve):
 
                 return torch.func.vjp(product, *(moving[i] for i in chosen))[1](z)  # type: ignore[no-any-return]
 
-            _, back = torch.func.vjp(transpose, *(torch.zeros_like(v) for v in y))
+            back = torch.func.vjp(transpose, *(torch.zeros_like(v) for v in y))[1]
             changed = back(tuple(tangents[i] for i in chosen))
             d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
         return run_solve(rule, params, solution, aux, d_rhs)
@@ -196,7 +197,7 @@ class SolveWithTransforms(Solve):
     @staticmethod
     def vmap(info: Any, in_dims: Any, rule: Rule, aux_size: int, *tensors: Any) -> Any:
         """One more batch dimension."""
-        outputs = SolveWithTransforms.apply(rule, aux_size, *batch_first(tensors, in_dims[2:]))
+        outputs = SolveWithTransforms.apply(rule, aux_size, *batch_first(tensors, in_dims[2:]))  # type: ignore[no-untyped-call]
         return mapped_outputs(outputs, info.batch_size)
 
 
@@ -255,7 +256,7 @@ class LayerWithTransforms(Layer):
         """One more batch dimension."""
         if not rule.equations.core_dims():
             raise RuntimeError("pmaf: vmap over an operator without batch dimensions is not supported; use a loop")
-        outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))
+        outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))  # type: ignore[no-untyped-call]
         return mapped_outputs(outputs, info.batch_size)
 
 
@@ -294,5 +295,5 @@ def apply_layer(
     params = align(params, equations.core_dims())
     rule = Rule(equations, aux_type, degenerate, len(params), outputs)
     layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
-    answer: Vectors = layer.apply(rule, solver, *params)
+    answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
     return answer

@@ -93,7 +93,8 @@ class LeastSquaresEquations:
     def misfit(self, params: Params, solution: Vectors) -> Tensor:
         """ρ = b − A u − C z."""
         A, b, _, C, _ = params
-        assert A is not None and b is not None
+        assert A is not None
+        assert b is not None
         rho = b - matvec(A, solution[0])
         return rho if C is None else rho - matvec(C, solution[2])
 
@@ -135,7 +136,9 @@ class LeastSquaresEquations:
     ) -> Params:
         """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
         A, b, weights, C, radius = params
-        assert A is not None and b is not None and radius is not None
+        assert A is not None
+        assert b is not None
+        assert radius is not None
         u, w, mu = solution[0], y[0], y[1]
         keep = ~aux.bad[..., None]
         v = matvec(A, w)
@@ -158,7 +161,8 @@ class LeastSquaresEquations:
         """−∂F/∂θ dθ."""
         A, _, weights, C, radius = params
         dA, db, dW, dC, dr = tangents
-        assert A is not None and radius is not None
+        assert A is not None
+        assert radius is not None
         u = solution[0]
         rho = self.misfit(params, solution)
         Wrho = rho if weights is None else weights * rho
@@ -215,7 +219,9 @@ class QuadraticEquations:
     ) -> Params:
         """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
         H, g, radius = params
-        assert H is not None and g is not None and radius is not None
+        assert H is not None
+        assert g is not None
+        assert radius is not None
         u, w, mu = solution[0], y[0], y[1]
         grad_H = None
         if needs[0]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.operators import Gram, Operator
 from pmaf.solvers.problem import EigenAnswer
@@ -38,10 +39,10 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     X = torch.where(usable[..., None, None], X, eye)
     try:
         values, vectors = torch.linalg.eigh(X)
-    except torch.linalg.LinAlgError:
+    except LinAlgError:
         try:
             values, vectors = torch.linalg.eigh(X.to(to_double(X.dtype)))
-        except torch.linalg.LinAlgError:
+        except LinAlgError:
             values, vectors, done = one_by_one(X)
             usable = usable & done
         values, vectors = values.to(X.real.dtype), vectors.to(X.dtype)
@@ -56,7 +57,7 @@ def one_by_one(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         try:
             s, V = torch.linalg.eigh(item)
             done.append(True)
-        except torch.linalg.LinAlgError:
+        except LinAlgError:
             s, V = torch.linalg.eigh(torch.eye(n, dtype=item.dtype, device=item.device))
             done.append(False)
         values.append(s)

@@ -23,7 +23,7 @@ class LeastSquares(NamedTuple):
     @property
     def batch_shape(self) -> torch.Size:
         """The common batch shape of A, b and the radius."""
-        return torch.broadcast_shapes(self.A.shape[:-2], self.b.shape[:-1], self.radius.shape)
+        return torch.Size(torch.broadcast_shapes(self.A.shape[:-2], self.b.shape[:-1], self.radius.shape))
 
     @property
     def n(self) -> int:
@@ -50,7 +50,7 @@ class SphereQuadratic(NamedTuple):
     @property
     def batch_shape(self) -> torch.Size:
         """The common batch shape of H, g and the radius."""
-        return torch.broadcast_shapes(self.H.shape[:-2], self.g.shape[:-1], self.radius.shape)
+        return torch.Size(torch.broadcast_shapes(self.H.shape[:-2], self.g.shape[:-1], self.radius.shape))
 
     @property
     def n(self) -> int:
