@@ -17,7 +17,7 @@ from pmaf.checks import (
     no_autocast,
     working_dtype,
 )
-from pmaf.forward.eigenpairs import EigenForward
+from pmaf.forward.eigenpairs import OUTPUTS, EigenForward
 from pmaf.gauge import fix_phase
 from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
 from pmaf.implicit.function import apply_layer
@@ -173,7 +173,7 @@ def principal_projector(
     equations = SubspaceEquations(operator.hollow(), largest, rtol, 0.0)
     with no_autocast(operator.tensors[0]):
         U, _, _, _, _, _, _, status, *_ = apply_layer(
-            equations, EigenAux, degenerate, forward, operator.tensors, EigenForward.OUTPUTS
+            equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
         )
         P = U @ U.mH
     judge("principal_projector", status, degenerate, P.requires_grad)
@@ -236,7 +236,7 @@ def _solve(
     equations = EigenpairEquations(operator.hollow(), rtol, mode.atol)
     with no_autocast(operator.tensors[0]):
         U, values, _, _, _, _, _, status, steps, residual, gap = apply_layer(
-            equations, EigenAux, degenerate, forward, operator.tensors, EigenForward.OUTPUTS
+            equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
         )
         U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
     real = values.dtype if dtype == operator.dtype else dtype

@@ -1,24 +1,25 @@
 """Leading eigenpairs without autograd: solve, measure, and give every item its status."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pmaf.degeneracy import separation_tolerance
-from pmaf.operators import Operator
+from pmaf.forward.compiled import register, run_eigenpairs
+from pmaf.operators import Gram, Operator
 from pmaf.solution import Status
+from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.problem import EigenAnswer, EigenSolver
 
-__all__ = ["EigenForward"]
+__all__ = ["OUTPUTS", "EigenForward"]
+
+OUTPUTS = 11  # tensors that a forward pass returns
 
 
 @dataclass(frozen=True)
 class EigenForward:
     """The forward pass as a function of the operator's tensors alone."""
-
-    OUTPUTS: ClassVar[int] = 11
 
     operator: Operator  # structure only
     k: int
@@ -30,6 +31,24 @@ class EigenForward:
     subspace: bool
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run, as one opaque node while a graph is traced.
+
+        Args:
+            tensors: what the operator is made of.
+
+        Returns:
+            What :meth:`run` returns.
+        """
+        return run_eigenpairs(self, *tensors) if torch.compiler.is_compiling() else self.run(*tensors)
+
+    def basis_size(self, X: Tensor) -> int:
+        """How large an eigenbasis the solver leaves for the tensor X; 0 for a solver that finds only the wanted pairs."""
+        r, n = X.shape[-2:]
+        if not isinstance(self.solver, Eigh):
+            return 0
+        return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
+
+    def run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Solve, measure, and give every item its status.
 
         Args:
@@ -41,6 +60,9 @@ class EigenForward:
         X = self.operator.with_tensors(tensors)
         answer = self.solver.solve(X, self.k, self.largest, self.start)
         return report(X, answer, self.largest, self.rtol, self.atol, self.subspace)
+
+
+register(EigenForward)
 
 
 def report(

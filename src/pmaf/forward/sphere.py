@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import apply_basis, safe_inverse, to_basis
+from pmaf.forward.compiled import register, run_least_squares, run_quadratic
 from pmaf.solution import Status
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
@@ -27,6 +28,23 @@ class LeastSquaresForward:
     def __call__(
         self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor
     ) -> tuple[Tensor, ...]:
+        """Run, as one opaque node while a graph is traced.
+
+        Args:
+            A: ``(*, m, n)``.
+            b: ``(*, m)``.
+            weights: ``(*, m)`` or ``None``.
+            C: ``(*, m, p)`` or ``None``.
+            radius: ``(*,)``.
+
+        Returns:
+            What :meth:`run` returns.
+        """
+        if torch.compiler.is_compiling():
+            return run_least_squares(self, A, b, weights, C, radius)
+        return self.run(A, b, weights, C, radius)
+
+    def run(self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor) -> tuple[Tensor, ...]:
         """Eliminate weights and free unknowns, solve, measure, and give every item its status.
 
         Args:
@@ -68,6 +86,21 @@ class QuadraticForward:
     atol: float
 
     def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
+        """Run, as one opaque node while a graph is traced.
+
+        Args:
+            H: ``(*, n, n)``.
+            g: ``(*, n)``.
+            radius: ``(*,)``.
+
+        Returns:
+            What :meth:`run` returns.
+        """
+        if torch.compiler.is_compiling():
+            return run_quadratic(self, H, g, radius)
+        return self.run(H, g, radius)
+
+    def run(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
         """Solve, measure, and give every item its status.
 
         Args:
@@ -81,6 +114,9 @@ class QuadraticForward:
         problem = SphereQuadratic((H + H.mH) / 2, g, radius)
         found = self.solver.solve(problem, self.start)
         return report(problem, found, self.ball, self.rtol, self.atol, None)
+
+
+register(LeastSquaresForward, QuadraticForward)
 
 
 def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -188,5 +224,6 @@ def report(
     u = torch.where(bad[..., None], torch.nan, u).expand(*batch, -1)
     multiplier = torch.where(bad, torch.nan, multiplier * scale).expand(batch)
     d = ((s - s[..., :1]) + gap[..., None]) * scale[..., None]
-    aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance * scale, d, V)
+    tolerance = (tolerance * scale).expand(batch)
+    aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
     return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), (gap * scale).expand(batch)
