@@ -1,7 +1,9 @@
-"""Deep declarative layers for principal matrix features: least squares on the sphere and implicit eigen decomposition."""
+"""Deep declarative layers: least squares on the sphere and implicit eigen decomposition."""
 
 from pmaf import nn as nn
 from pmaf import solvers as solvers
+from pmaf.certificate import Certificate as Certificate
+from pmaf.certificate import certify as certify
 from pmaf.eigen_decomposition import ied as ied
 from pmaf.eigen_decomposition import ied_ex as ied_ex
 from pmaf.eigen_decomposition import principal_projector as principal_projector
@@ -23,6 +25,7 @@ from pmaf.solution import LESSSolution as LESSSolution
 from pmaf.solution import Status as Status
 
 __all__ = [
+    "Certificate",
     "ConvergenceError",
     "DegeneracyError",
     "DegeneracyWarning",
@@ -35,6 +38,7 @@ __all__ = [
     "MatVec",
     "Operator",
     "Status",
+    "certify",
     "ied",
     "ied_ex",
     "less",

@@ -11,8 +11,8 @@ the first leaves
     [ d₁   γ₁ ] [ w₁ ]   [ a₁    ]        γ = Vᴴu,  a = Vᴴh,
     [ γ₁   −β ] [ μ  ] = [ f − α ]        α = Σ' γᵢaᵢ/dᵢ,  β = c + Σ' γᵢ²/dᵢ   (sums over i > 1),
 
-whose determinant −(d₁β + γ₁²) only vanishes where the answer is not even locally unique. Coordinates i > 1 with dᵢ below
-the tolerance belong to a repeated eigenvalue and are dropped: the solution of least norm.
+whose determinant −(d₁β + γ₁²) only vanishes where the answer is not even locally unique. Coordinates i > 1 with dᵢ
+below the tolerance belong to a repeated eigenvalue and are dropped: the solution of least norm.
 
 Over the complex numbers μ is real, because the constraint Re uᴴdu = 0 is, so w₁ splits into the part along γ₁, which
 takes the place above, and the part across it, which is a₁/d₁.
@@ -72,9 +72,6 @@ def solve_bordered(
     scale = safe_inverse(determinant, regular)
     along = (beta * turned.real + gamma1 * (f - alpha)) * scale
     mu = torch.where(corner > 0, -f, (gamma1 * turned.real - d1 * (f - alpha)) * scale)
-    if a.is_complex():
-        w1 = phase * torch.complex(along, turned.imag * inverse[..., 0])
-    else:
-        w1 = phase * along
+    w1 = phase * (torch.complex(along, turned.imag * inverse[..., 0]) if a.is_complex() else along)
     rest = (a[..., 1:] - mu[..., None] * gamma[..., 1:]) * inverse[..., 1:]
     return apply_basis(V, torch.cat((w1[..., None], rest), -1)), mu

@@ -212,7 +212,7 @@ def common_dtype(function: str, **tensors: Tensor | None) -> torch.dtype:
     for name, t in others:
         if t.device != first.device:
             raise ValueError(
-                f"pmaf.{function}: {name} is on {t.device} but {first_name} on {first.device}; move one with .to(device)"
+                f"pmaf.{function}: {name} is on {t.device} but {first_name} on {first.device}; move one with .to"
             )
     dtypes = {t.dtype for t in present.values()}
     if len(dtypes) == 1:

@@ -1,10 +1,16 @@
 """When two eigenvalues count as one."""
 
+import torch
 from torch import Tensor, broadcast_shapes
 
 from pmaf.operators import Gram, Operator
 
-__all__ = ["separation_tolerance"]
+__all__ = ["relative_tolerance", "separation_tolerance"]
+
+
+def relative_tolerance(rtol: float | None, dtype: torch.dtype, n: int) -> float:
+    """The caller's relative tolerance, or by default ten machine precisions times √n."""
+    return 10 * torch.finfo(dtype).eps * n**0.5 if rtol is None else rtol
 
 
 def separation_tolerance(X: Operator, left: Tensor, right: Tensor, norm: Tensor, rtol: float, atol: float) -> Tensor:

@@ -168,9 +168,8 @@ def principal_projector(
     operator, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
     chosen = select("ied") if solver is None else named("principal_projector", solver, EIGEN)
     mode = Implicit()
-    rtol = mode.relative(operator.dtype, operator.n)
-    forward = EigenForward(operator.hollow(), k, largest, chosen, None, rtol, 0.0, subspace=True)
-    equations = SubspaceEquations(operator.hollow(), largest, rtol, 0.0)
+    forward = EigenForward(operator.hollow(), k, largest, chosen, None, mode.rtol, mode.atol, subspace=True)
+    equations = SubspaceEquations(operator.hollow(), largest, mode.rtol, mode.atol)
     with no_autocast(operator.tensors[0]):
         U, _, _, _, _, _, _, status, *_ = apply_layer(
             equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
@@ -190,7 +189,12 @@ class Eigenpairs(NamedTuple):
 def _prepare(
     function: str, X: Tensor | Operator, k: int, reference: Tensor | None, degenerate: str, *, check_values: bool
 ) -> tuple[Operator, torch.dtype]:
-    """Check the arguments and bring X into the type that is computed in."""
+    """Check the arguments and bring X into the type that is computed in.
+
+    Raises:
+        TypeError: if X is neither a tensor nor an operator.
+        ValueError: if X is not square.
+    """
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     if not isinstance(X, (Tensor, Operator)):
         raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
@@ -229,11 +233,10 @@ def _solve(
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
     chosen = select("ied") if solver is None else named(function, solver, EIGEN)
     mode = Implicit() if backward is None else backward
-    rtol = mode.relative(operator.dtype, operator.n)
     if start is not None and start.dim() < 2:
         start = start[..., None]
-    forward = EigenForward(operator.hollow(), k, largest, chosen, start, rtol, mode.atol, subspace=False)
-    equations = EigenpairEquations(operator.hollow(), rtol, mode.atol)
+    forward = EigenForward(operator.hollow(), k, largest, chosen, start, mode.rtol, mode.atol, subspace=False)
+    equations = EigenpairEquations(operator.hollow(), mode.rtol, mode.atol)
     with no_autocast(operator.tensors[0]):
         U, values, _, _, _, _, _, status, steps, residual, gap = apply_layer(
             equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS

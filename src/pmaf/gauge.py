@@ -9,8 +9,8 @@ __all__ = ["fix_phase"]
 def fix_phase(U: Tensor, reference: Tensor | None) -> Tensor:
     """Turn each column so that its inner product with the reference is real and non-negative.
 
-    Written in differentiable operations: over the complex numbers the phase moves with the vector, and the derivative of
-    what is returned includes that. A column (almost) orthogonal to the reference keeps the phase it has.
+    Written in differentiable operations: over the complex numbers the phase moves with the vector, and the derivative
+    of what is returned includes that. A column (almost) orthogonal to the reference keeps the phase it has.
 
     Args:
         U: unit columns, ``(*, n, k)``.

@@ -107,8 +107,8 @@ def less_ex(
 ) -> LESSSolution | FreeLESSSolution:
     r""":func:`less` that returns the certificate and reports a status for each item instead of raising.
 
-    A point with :math:`(A^H W A + \lambda I) u = A^H W b` and :math:`\mathrm{gap} = \lambda + \lambda_{\min} \ge 0` is a
-    global minimiser, and the only one if the gap is positive: the answer carries its own proof. ``multiplier`` is
+    A point with :math:`(A^H W A + \lambda I) u = A^H W b` and :math:`\mathrm{gap} = \lambda + \lambda_{\min} \ge 0` is
+    a global minimiser, and the only one if the gap is positive: the answer carries its own proof. ``multiplier`` is
     differentiable like ``u``; ``gap`` and ``residual`` are not.
 
     Args:
@@ -217,7 +217,12 @@ def sphere_quadratic_ex(
 
 
 def _radius(function: str, radius: float | Tensor, like: Tensor) -> Tensor:
-    """The radius as a positive real tensor of the working precision."""
+    """The radius as a positive real tensor of the working precision.
+
+    Raises:
+        TypeError: if it is not a real number or tensor.
+        ValueError: if it is on another device.
+    """
     if isinstance(radius, Tensor):
         if radius.device != like.device and radius.dim() > 0:
             raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")
@@ -251,7 +256,11 @@ def _less(
     backward: Implicit | None,
     degenerate: str,
 ) -> LESSSolution | FreeLESSSolution:
-    """The path that both doors of least squares share."""
+    """The path that both doors of least squares share.
+
+    Raises:
+        ValueError: if A has no columns.
+    """
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     check_choice(function, "constraint", constraint, ("sphere", "ball"))
     check_tensor(function, "A", A, 2, "(*, m, n)")
@@ -284,9 +293,7 @@ def _less(
         r,
     )
     mode = Implicit() if backward is None else backward
-    forward = LeastSquaresForward(
-        _choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol
-    )
+    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, mode.rtol, mode.atol)
     equations = LeastSquaresEquations(free is not None)
     with no_autocast(A):
         outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
@@ -317,9 +324,7 @@ def _sphere_quadratic(
     r = _radius(function, radius, H.to(work))
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
     mode = Implicit() if backward is None else backward
-    forward = QuadraticForward(
-        _choose(function, solver), constraint == "ball", start, mode.relative(work, n), mode.atol
-    )
+    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, mode.rtol, mode.atol)
     with no_autocast(H):
         outputs = apply_layer(QuadraticEquations(), SphereAux, degenerate, forward, (H.to(work), g.to(work), r), 12)
     solution = _solution(outputs, dtype, False)

@@ -21,6 +21,11 @@ from torch import Tensor
 __all__ = ["Dense", "Gram", "MatVec", "Operator", "Sparse", "as_operator"]
 
 
+def missing(operator: Operator, what: str) -> TypeError:
+    """The error for a subclass that leaves out a method it is asked for."""
+    return TypeError(f"{type(operator).__name__} does not say how to {what}")
+
+
 class Operator:
     """A Hermitian matrix known by its products; subclasses say what it is made of."""
 
@@ -45,7 +50,7 @@ class Operator:
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
         """The same operator made of other tensors."""
-        raise TypeError(f"{type(self).__name__} does not say how to exchange its tensors")
+        raise missing(self, "exchange its tensors")
 
     def hollow(self) -> Operator:
         """The structure alone, without the tensors, to be filled by ``with_tensors``."""
@@ -55,7 +60,7 @@ class Operator:
 
     def matmat(self, V: Tensor) -> Tensor:
         """X V for a block V, ``(*, n, p)``."""
-        raise TypeError(f"{type(self).__name__} does not say how to multiply")
+        raise missing(self, "multiply")
 
     def dense(self) -> Tensor:
         """X as a full matrix, ``(*, n, n)``."""
@@ -64,11 +69,11 @@ class Operator:
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of Re⟨W, X U⟩ with respect to each tensor."""
-        raise TypeError(f"{type(self).__name__} does not say how to differentiate")
+        raise missing(self, "differentiate")
 
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The change of X U when the tensors change by ``tangents``."""
-        raise TypeError(f"{type(self).__name__} does not say how to differentiate")
+        raise missing(self, "differentiate")
 
 
 class Dense(Operator):

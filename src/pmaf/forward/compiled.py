@@ -56,8 +56,8 @@ def encode(value: Any) -> str:
         )
     parts = [f'"class": "{name}"']
     if not isinstance(value, Operator):
-        for field in type(value).__dataclass_fields__:
-            parts.append(f'"{field}": {encode(None if field == "start" else getattr(value, field))}')
+        names = type(value).__dataclass_fields__  # type: ignore[attr-defined]
+        parts += [f'"{name}": {encode(None if name == "start" else getattr(value, name))}' for name in names]
     return "{" + ", ".join(parts) + "}"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.degeneracy import separation_tolerance
+from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.forward.compiled import register, run_eigenpairs
 from pmaf.operators import Gram, Operator
 from pmaf.solution import Status
@@ -26,7 +26,7 @@ class EigenForward:
     largest: bool
     solver: EigenSolver
     start: Tensor | None
-    rtol: float
+    rtol: float | None
     atol: float
     subspace: bool
 
@@ -42,7 +42,7 @@ class EigenForward:
         return run_eigenpairs(self, *tensors) if torch.compiler.is_compiling() else self.run(*tensors)
 
     def basis_size(self, X: Tensor) -> int:
-        """How large an eigenbasis the solver leaves for the tensor X; 0 for a solver that finds only the wanted pairs."""
+        """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
         r, n = X.shape[-2:]
         if not isinstance(self.solver, Eigh):
             return 0
@@ -59,21 +59,18 @@ class EigenForward:
         """
         X = self.operator.with_tensors(tensors)
         answer = self.solver.solve(X, self.k, self.largest, self.start)
-        return report(X, answer, self.largest, self.rtol, self.atol, self.subspace)
+        return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, self.subspace)
 
 
 register(EigenForward)
 
 
-def report(
-    X: Operator, answer: EigenAnswer, largest: bool, rtol: float, atol: float, subspace: bool
-) -> tuple[Tensor, ...]:
+def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace: bool) -> tuple[Tensor, ...]:
     """What the layer returns, from what the solver found.
 
     Args:
         X: the operator.
         answer: the solver's answer.
-        largest: which end of the spectrum.
         rtol: relative tolerance of what counts as repeated.
         atol: absolute tolerance.
         subspace: only the gap at the end of the block counts, and T stands in for Λ.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import apply_basis, safe_inverse, to_basis
+from pmaf.degeneracy import relative_tolerance
 from pmaf.forward.compiled import register, run_least_squares, run_quadratic
 from pmaf.solution import Status
 from pmaf.solvers.eigh import hermitian_eigh
@@ -22,7 +23,7 @@ class LeastSquaresForward:
     solver: SphereSolver
     ball: bool
     start: Tensor | None
-    rtol: float
+    rtol: float | None
     atol: float
 
     def __call__(
@@ -57,16 +58,17 @@ class LeastSquaresForward:
         Returns:
             u, λ, z if there is a free block, the fields of SphereAux, then status, steps, residual and gap.
         """
+        rtol = relative_tolerance(self.rtol, A.dtype, A.shape[-1])
         if weights is not None:
             root = weights.sqrt()
             A, b, C = root[..., None] * A, root * b, None if C is None else root[..., None] * C
         ambiguous = None
         if C is not None:
             A0, b0 = A, b
-            A, b, basis, inverse, ambiguous = eliminate(A, b, C, self.rtol)
+            A, b, basis, inverse, ambiguous = eliminate(A, b, C, rtol)
         problem = LeastSquares(A, b, radius)
         found = self.solver.solve(problem, self.start)
-        tail = report(problem, found, self.ball, self.rtol, self.atol, ambiguous)
+        tail = report(problem, found, self.ball, rtol, self.atol, ambiguous)
         if C is None:
             return tail
         u = tail[0]
@@ -82,7 +84,7 @@ class QuadraticForward:
     solver: SphereSolver
     ball: bool
     start: Tensor | None
-    rtol: float
+    rtol: float | None
     atol: float
 
     def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
@@ -113,7 +115,8 @@ class QuadraticForward:
         """
         problem = SphereQuadratic((H + H.mH) / 2, g, radius)
         found = self.solver.solve(problem, self.start)
-        return report(problem, found, self.ball, self.rtol, self.atol, None)
+        rtol = relative_tolerance(self.rtol, H.dtype, H.shape[-1])
+        return report(problem, found, self.ball, rtol, self.atol, None)
 
 
 register(LeastSquaresForward, QuadraticForward)
@@ -211,6 +214,13 @@ def report(
     residual = residual / torch.where(size > 0, size, 1)
     finite = torch.isfinite(problem[0]).flatten(-2).all(-1) & torch.isfinite(problem[1]).all(-1)
     bad = ~(finite & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(radius)).expand(batch)
+    if isinstance(problem, LeastSquares):
+        # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this
+        # a null space of A that u reaches into would count as separated by what is left of rounding.
+        size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
+        misfit = torch.linalg.vector_norm((problem.b - apply_basis(problem.A, u)) / entry[..., None], dim=-1)
+        noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
+        tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
     doubtful = gap <= tolerance
     if ambiguous is not None:
         doubtful = doubtful | ambiguous

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.degeneracy import separation_tolerance
+from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.operators import Gram, Operator
 
 __all__ = ["EigenAux", "EigenpairEquations", "SubspaceEquations"]
@@ -44,7 +44,9 @@ class EigenAux(NamedTuple):
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
 
 
-def solve_complement(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float) -> Tensor:
+def solve_complement(
+    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float | None, atol: float
+) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
     With the basis Q of the small side of a Gram matrix, F Fᴴ = Q S Qᴴ, the eigenvectors are Fᴴq_j/√s_j, and zero
@@ -57,7 +59,7 @@ def solve_complement(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | No
         aux: eigenvalues and eigenbasis.
         H: right-hand sides, ``(*, n, k)``.
         block: eigenvectors to leave out altogether, as a slice of the spectrum.
-        rtol: relative tolerance of :func:`separation_tolerance`.
+        rtol: relative tolerance, or ``None`` for the default.
         atol: absolute tolerance.
 
     Returns:
@@ -65,6 +67,7 @@ def solve_complement(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | No
     """
     values, spectrum, V = aux.eigenvalues[..., None, :], aux.spectrum[..., :, None], aux.V
     norm = spectrum.abs().amax(-2, keepdim=True)
+    rtol = relative_tolerance(rtol, V.dtype, X.n)
     difference = values - spectrum  # (*, n, k)
     keep = difference.abs() > separation_tolerance(X, values, spectrum, norm, rtol, atol)
     if block is not None:
@@ -97,7 +100,7 @@ class EigenpairEquations:
     """Equations of the selected eigenpairs; solution (U, Λ), parameters the operator's tensors."""
 
     operator: Operator  # only its structure counts
-    rtol: float
+    rtol: float | None
     atol: float
     solution_size: int = 2
 
@@ -138,7 +141,7 @@ class SubspaceEquations:
 
     operator: Operator  # only its structure counts
     largest: bool
-    rtol: float
+    rtol: float | None
     atol: float
     solution_size: int = 2
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 __all__ = ["Implicit"]
 
 
@@ -28,7 +26,3 @@ class Implicit:
     def __post_init__(self) -> None:
         if (self.rtol is not None and not self.rtol >= 0) or not self.atol >= 0:
             raise ValueError(f"pmaf: Implicit needs non-negative tolerances, got {self}")
-
-    def relative(self, dtype: torch.dtype, n: int) -> float:
-        """The relative tolerance for a dtype and size."""
-        return 10 * torch.finfo(dtype).eps * float(n) ** 0.5 if self.rtol is None else self.rtol
