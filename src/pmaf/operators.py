@@ -12,6 +12,7 @@ which is all that implicit differentiation of eigenpairs needs.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,12 +22,7 @@ from torch import Tensor
 __all__ = ["Dense", "Gram", "MatVec", "Operator", "Sparse", "as_operator"]
 
 
-def missing(operator: Operator, what: str) -> TypeError:
-    """The error for a subclass that leaves out a method it is asked for."""
-    return TypeError(f"{type(operator).__name__} does not say how to {what}")
-
-
-class Operator:
+class Operator(ABC):
     """A Hermitian matrix known by its products; subclasses say what it is made of."""
 
     tensors: tuple[Tensor, ...]
@@ -48,9 +44,9 @@ class Operator:
         """The leading dimensions."""
         return torch.Size()
 
+    @abstractmethod
     def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
         """The same operator made of other tensors."""
-        raise missing(self, "exchange its tensors")
 
     def hollow(self) -> Operator:
         """The structure alone, without the tensors, to be filled by ``with_tensors``."""
@@ -58,22 +54,22 @@ class Operator:
         shell.tensors = ()
         return shell
 
+    @abstractmethod
     def matmat(self, V: Tensor) -> Tensor:
         """X V for a block V, ``(*, n, p)``."""
-        raise missing(self, "multiply")
 
     def dense(self) -> Tensor:
         """X as a full matrix, ``(*, n, n)``."""
         X = self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
         return (X + X.mH) / 2
 
+    @abstractmethod
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of Re⟨W, X U⟩ with respect to each tensor."""
-        raise missing(self, "differentiate")
 
+    @abstractmethod
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The change of X U when the tensors change by ``tangents``."""
-        raise missing(self, "differentiate")
 
 
 class Dense(Operator):

@@ -221,13 +221,6 @@ def report(
         misfit = torch.linalg.vector_norm((problem.b - apply_basis(problem.A, u)) / entry[..., None], dim=-1)
         noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
         tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
-    if isinstance(problem, LeastSquares):
-        # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this
-        # a null space of A that u reaches into would count as separated by what is left of rounding.
-        size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
-        misfit = torch.linalg.vector_norm((problem.b - apply_basis(problem.A, u)) / entry[..., None], dim=-1)
-        noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
-        tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
     doubtful = gap <= tolerance
     if ambiguous is not None:
         doubtful = doubtful | ambiguous

@@ -110,7 +110,11 @@ def mapped_outputs(outputs: Sequence[Tensor], size: int) -> tuple[tuple[Tensor, 
 
 
 def refuse_nested_forward_mode() -> None:
-    """Raise when two levels of forward mode are active: the inner one would silently be zero."""
+    """Refuse two levels of forward mode, the inner of which would silently be zero.
+
+    Raises:
+        RuntimeError: if two are active.
+    """
     levels = torch._C._functorch.get_interpreter_stack() or []
     forward = [level for level in levels if level.key() == torch._C._functorch.TransformType.Jvp]
     if len(forward) > 1:
@@ -224,7 +228,11 @@ class Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """The pullback of the adjoint."""
+        """The pullback of the adjoint.
+
+        Raises:
+            DegeneracyError: if the answer is not unique and the policy is "raise".
+        """
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
         if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
@@ -253,7 +261,11 @@ class LayerWithTransforms(Layer):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
-        """One more batch dimension."""
+        """One more batch dimension.
+
+        Raises:
+            RuntimeError: if the operator has none to add to.
+        """
         if not rule.equations.core_dims():
             raise RuntimeError("pmaf: vmap over an operator without batch dimensions is not supported; use a loop")
         outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))  # type: ignore[no-untyped-call]

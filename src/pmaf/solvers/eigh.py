@@ -25,8 +25,8 @@ def to_double(dtype: torch.dtype) -> torch.dtype:
 def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``torch.linalg.eigh`` that one bad item cannot spoil.
 
-    Items that are not finite are replaced by the identity. Where LAPACK does not converge, as happens for rank-deficient
-    float32 Gram matrices, the batch is done again in float64, and then item by item.
+    Items that are not finite are replaced by the identity. Where LAPACK does not converge, as happens for
+    rank-deficient float32 Gram matrices, the batch is done again in float64, and then item by item.
 
     Args:
         X: Hermitian matrices, ``(*, n, n)``.

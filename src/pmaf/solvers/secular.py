@@ -5,10 +5,10 @@ In the eigenbasis Q = V diag(s) Vᴴ, s ascending, stationarity (Q + λI)u = g r
 
     φ(t) = ‖γ/(d + t)‖ = 1,     d = s − s₁ ≥ 0,
 
-where φ decreases from the left end t₀ = max_i(|γ_i| − d_i)₊, at which 1 ≤ φ ≤ √n unless the case is hard. Newton's method
-on 1/φ, which is concave and nearly linear, climbs to the root without overshooting. Working in t instead of λ keeps
-the digits when the root is close to the pole. In the *hard case*, γ₁ = 0 and φ(0) < 1, the root is t = 0 and the missing
-length goes along v₁, in either of two directions.
+where φ decreases from the left end t₀ = max_i(|γ_i| − d_i)₊, at which 1 ≤ φ ≤ √n unless the case is hard. Newton's
+method on 1/φ, which is concave and nearly linear, climbs to the root without overshooting. Working in t instead of λ
+keeps the digits when the root is close to the pole. In the *hard case*, γ₁ = 0 and φ(0) < 1, the root is t = 0 and the
+missing length goes along v₁, in either of two directions.
 
 References: Moré and Sorensen, Computing a trust region step (1983); Golub and von Matt, Quadratically constrained least
 squares and quadratic problems (1991).
