@@ -1,0 +1,113 @@
+r"""Descent on the sphere by steps in space: the iteration that the projected and the Riemannian gradient share.
+
+    δ = ∇f(x), or its tangent part;    y = x − w η δ;    x ← y/‖y‖
+
+until f changes by less than ``tol``. None of the methods is global: they find a stationary point near the start.
+
+Reference: Xu, Wang, Liu, Gould, *PMaF: Deep Declarative Layers for Principal Matrix Features*, 2023, arXiv 2306.14759.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pmaf.solvers.iteration import State, iterate
+from pmaf.solvers.problem import SphereAnswer
+from pmaf.solvers.sphere import (
+    adjoint_multiply,
+    inner,
+    length,
+    multiply,
+    normalise,
+    on_unit_sphere,
+    starting_point,
+    tangent,
+    unconstrained,
+)
+from pmaf.solvers.steps import Ray, Step, half_square
+
+__all__ = ["check_stopping", "descend", "direction_weight"]
+
+
+def check_stopping(solver: object, tol: float, max_steps: int) -> None:
+    """Refuse a tolerance or a limit that no iteration can meet.
+
+    Args:
+        solver: the solver, for the message.
+        tol: the change of the objective at which an item stops.
+        max_steps: the most steps.
+
+    Raises:
+        ValueError: if ``tol`` is negative or ``max_steps`` less than one.
+    """
+    if not (tol >= 0 and isinstance(max_steps, int) and max_steps >= 1):
+        raise ValueError(f"pmaf: {type(solver).__name__} needs tol >= 0 and an integer max_steps >= 1, got {solver}")
+
+
+def direction_weight(x: Tensor, gradient: Tensor, outside: Tensor) -> Tensor:
+    """1 − cos(x, d), with d = −∇f where the unconstrained minimiser lies outside the sphere and d = ∇f where inside.
+
+    Args:
+        x: ``(*, n)``.
+        gradient: the Euclidean gradient, also where the step goes along its tangent part, ``(*, n)``.
+        outside: whether ‖A⁺b‖ ≥ r, ``(*,)``.
+
+    Returns:
+        The weight, between 0 and 2, ``(*,)``.
+    """
+    cosine = inner(x, gradient) / (length(x) * length(gradient)).clamp(min=1e-8)
+    return 1 - torch.where(outside, -cosine, cosine)
+
+
+def descend(
+    problem: object,
+    start: Tensor | None,
+    *,
+    solver: str,
+    along_sphere: bool,
+    step: Step,
+    weighted: bool,
+    tol: float,
+    max_steps: int,
+    observe: Callable[[Tensor], None] | None = None,
+) -> SphereAnswer:
+    """Run the iteration above on every item of a batch.
+
+    Args:
+        problem: a :class:`LeastSquares`.
+        start: first point, ``(*, n)``; normalised. By default A⁺b.
+        solver: the solver's name, for messages.
+        along_sphere: whether δ is the tangent part of the gradient.
+        step: chooses η.
+        weighted: whether w is the direction weight, else one.
+        tol: an item stops when its objective, in units of the radius, changes by less.
+        max_steps: the most steps an item may take.
+        observe: called with x in the units of the problem, ``(*, n)``, before the first step and after each one.
+
+    Returns:
+        The last points, and which items stopped by themselves.
+    """
+    unit, radius = on_unit_sphere(problem, solver)
+    A, b, _ = unit
+    free = unconstrained(unit) if weighted or start is None else start
+    outside = length(free) >= 1 if weighted else None
+
+    def advance(state: State) -> tuple[State, Tensor]:
+        x, misfit, idle = state
+        gradient = adjoint_multiply(A, misfit)
+        direction = tangent(x, gradient) if along_sphere else gradient
+        weight = torch.ones_like(unit.radius) if outside is None else direction_weight(x, gradient, outside)
+        ray = Ray(unit, x, misfit, gradient, direction, multiply(A, direction), weight.expand(idle.shape), idle)
+        eta, arrived = step.choose(ray)
+        x = normalise(ray.point(eta), otherwise=x)
+        fresh = multiply(A, x) - b
+        change = half_square(fresh) - half_square(misfit)
+        done = (change.abs() < tol) | arrived | ~torch.isfinite(change)
+        return (x, fresh, done), done
+
+    x = starting_point(unit, free if start is None else start)
+    state = (x, multiply(A, x) - b, torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device))
+    report = None if observe is None else (lambda state, active: observe(state[0] * radius))
+    (x, *_), finished, steps = iterate(advance, state, unit.batch_shape, max_steps, report)
+    return SphereAnswer(u=x * radius, finished=finished & torch.isfinite(x).all(-1), steps=steps)
