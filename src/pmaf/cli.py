@@ -1,0 +1,138 @@
+"""The command ``pmaf``: parses, calls the public functions, prints. torch is imported when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+try:
+    import typer
+except ImportError:
+    raise SystemExit("pmaf: the command line needs typer: pip install 'pmaf[cli]'") from None
+
+from pmaf import __version__
+from pmaf.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from pmaf.batches import Summary
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Least squares on the sphere and leading eigenpairs, batched."
+)
+solve = typer.Typer(no_args_is_help=True, help="Solve a file of problems.")
+reproduce = typer.Typer(no_args_is_help=True, help="Run the experiments and write the report.")
+app.add_typer(solve, name="solve")
+app.add_typer(reproduce, name="reproduce")
+
+
+class Constraint(str, Enum):
+    """Where the answer of a least-squares problem has to lie."""
+
+    sphere = "sphere"
+    ball = "ball"
+
+
+Solver = Annotated[str | None, typer.Option(help="Name of the solver; chosen automatically if left out.")]
+Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A smaller version that takes minutes.")]
+Out = Annotated[Path, typer.Option(help="Folder for the report, tables and figures.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pmaf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pmaf(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@solve.command("less")
+def solve_less(
+    A: Annotated[Path, typer.Argument(help="Matrices, shape (*, m, n): a .npy, .npz or .pt file.")],
+    b: Annotated[Path, typer.Argument(help="Right-hand sides, shape (*, m).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="u alone as .npy; all results as .npz or .pt.")],
+    radius: Annotated[float, typer.Option(help="Radius of the sphere.")] = 1.0,
+    solver: Solver = None,
+    constraint: Annotated[Constraint, typer.Option(help="On the sphere, or anywhere in the ball.")] = Constraint.sphere,
+    device: Device = "cpu",
+) -> None:
+    """Minimise ||A u - b|| subject to ||u|| = r, for every item of a batch."""
+    from pmaf.batches import solve_less_files
+    from pmaf.progress import items_bar
+
+    with items_bar("solving") as report:
+        summary = solve_less_files(
+            A, b, output, radius=radius, solver=solver, constraint=constraint.value, device=device, report=report
+        )
+    _finish(summary, output)
+
+
+@solve.command("ied")
+def solve_ied(
+    X: Annotated[Path, typer.Argument(help="Symmetric matrices, shape (*, n, n): a .npy, .npz or .pt file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the eigenpairs go: .npz or .pt.")],
+    k: Annotated[int, typer.Option("-k", help="How many eigenpairs.")] = 1,
+    smallest: Annotated[bool, typer.Option("--smallest", help="The smallest eigenvalues, not the largest.")] = False,
+    solver: Solver = None,
+    device: Device = "cpu",
+) -> None:
+    """Find the k leading eigenpairs of every matrix of a batch."""
+    from pmaf.batches import solve_ied_file
+    from pmaf.progress import items_bar
+
+    with items_bar("solving") as report:
+        summary = solve_ied_file(X, k, output, largest=not smallest, solver=solver, device=device, report=report)
+    _finish(summary, output)
+
+
+def _finish(summary: Summary, output: Path) -> None:
+    """Print what became of a batch and leave with an exit status that says so.
+
+    Args:
+        summary: what became of the batch.
+        output: where the answers are.
+
+    Raises:
+        Exit: if an item has no answer.
+    """
+    from pmaf.progress import print_summary
+
+    print_summary(summary, output)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@reproduce.command("learning")
+def reproduce_learning(quick: Quick = False, out: Out = Path("report")) -> None:
+    """Train one network with five pooling heads on real digits."""
+    _reproduce(["learning"], quick, out)
+
+
+def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:
+    from pmaf.paper.reproduce import reproduce as run
+
+    typer.echo(f"report: {run(names, quick=quick, out=out, **options)}")
+
+
+def main() -> None:
+    """Run the command line; a refusal is one sentence and exit status 2, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("pmaf: interrupted")
+    except (MissingExtraError, ValueError, TypeError, OSError, RuntimeError) as error:
+        typer.echo(f"pmaf: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""The command line, run as its users run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pmaf import __version__
+
+pytest.importorskip("typer")
+
+
+def pmaf(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pmaf.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+    )
+
+
+class Inside:
+    """The same in this process, which saves the import of torch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        from pmaf.cli import main
+
+        self.monkeypatch.chdir(cwd)
+        self.monkeypatch.setattr(sys, "argv", ["pmaf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = self.capsys.readouterr()
+        code = left.value.code if isinstance(left.value.code, int) else 0
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    return Inside(monkeypatch, capsys)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a refusal."""
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("pmaf: ")
+    return lines[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a batch of problems."""
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(40, 6, 4)), rng.normal(size=(40, 6))
+    X = rng.normal(size=(5, 8, 4, 4))
+    np.save(tmp_path / "A.npy", A)
+    np.save(tmp_path / "b.npy", b)
+    np.save(tmp_path / "X.npy", X + X.swapaxes(-1, -2))
+    return tmp_path
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+class TestFirstContact:
+    def test_help_names_the_commands(self) -> None:
+        done = pmaf("--help")
+        assert done.returncode == 0
+        for command in ("solve", "reproduce"):
+            assert command in done.stdout
+
+    def test_version(self) -> None:
+        assert pmaf("--version").stdout.strip() == f"pmaf {__version__}"
+
+    @pytest.mark.xfail(strict=False, reason="importing the package imports torch")
+    @pytest.mark.parametrize("argument", ["--help", "--version"])
+    def test_torch_is_not_imported_for(self, argument: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "pmaf.cli", argument], capture_output=True, text=True, check=True
+        )
+        imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+        assert "typer" in imported
+        assert "torch" not in imported
+
+    def test_without_typer_the_extra_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "typer.py").write_text("raise ImportError('no typer')")
+        paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = pmaf("--version", PYTHONPATH=paths)
+        assert done.returncode != 0
+        assert done.stderr.strip() == "pmaf: the command line needs typer: pip install 'pmaf[cli]'"
+
+
+class TestSolveLess:
+    def test_answers_lie_on_the_sphere_and_are_stationary(self, folder: Path) -> None:
+        done = pmaf("solve", "less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "2.5", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert "CONVERGED" in done.stdout
+        assert "40" in done.stdout
+        u, A, b = (np.load(folder / f"{name}.npy") for name in ("u", "A", "b"))
+        assert np.allclose(np.linalg.norm(u, axis=-1), 2.5)
+        gradient = np.einsum("bmn,bm->bn", A, np.einsum("bmn,bn->bm", A, u) - b)
+        along = np.einsum("bn,bn->b", gradient, u)[:, None] * u / 2.5**2
+        assert np.abs(gradient - along).max() < 1e-8
+
+    def test_archive_holds_what_was_measured(self, folder: Path, inside: Inside) -> None:
+        assert inside("solve", "less", "A.npy", "b.npy", "-o", "u.npz", cwd=folder).returncode == 0
+        with np.load(folder / "u.npz") as out:
+            assert sorted(out.files) == ["gap", "multiplier", "residual", "status", "u"]
+            assert out["status"].tolist() == [0] * 40
+            assert out["residual"].max() < 1e-10
+            assert out["gap"].min() > 0
+
+    def test_one_problem_and_a_shared_matrix(self, folder: Path, inside: Inside) -> None:
+        np.save(folder / "A0.npy", np.load(folder / "A.npy")[0])
+        np.save(folder / "b0.npy", np.load(folder / "b.npy")[0])
+        for A, b, shape in (("A0", "b0", (4,)), ("A0", "b", (40, 4)), ("A", "b0", (40, 4))):
+            assert inside("solve", "less", f"{A}.npy", f"{b}.npy", "-o", "u.npy", cwd=folder).returncode == 0
+            assert np.load(folder / "u.npy").shape == shape
+
+    def test_ball_and_torch_files(self, folder: Path, inside: Inside) -> None:
+        A, b = torch.eye(3), torch.tensor([[0.1, 0.2, 0.2], [3.0, 0.0, 4.0]])
+        torch.save({"A": A, "b": b}, folder / "both.pt")
+        done = inside("solve", "less", "both.pt", "both.pt", "-o", "u.pt", "--constraint", "ball", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        u = torch.load(folder / "u.pt", weights_only=True)["u"]
+        assert torch.allclose(u, torch.tensor([[0.1, 0.2, 0.2], [0.6, 0.0, 0.8]]), atol=1e-5)
+        assert u.dtype == torch.float32
+
+    def test_a_failed_item_gives_exit_status_1_and_spares_the_others(self, folder: Path) -> None:
+        A = np.load(folder / "A.npy")
+        A[7, 0, 0] = np.nan
+        np.save(folder / "bad.npy", A)
+        done = pmaf("solve", "less", "bad.npy", "b.npy", "-o", "u.npz", cwd=folder)
+        assert done.returncode == 1
+        assert "1 of 40 item has no answer, first item 7 with NON_FINITE" in done.stderr
+        assert pmaf("solve", "less", "A.npy", "b.npy", "-o", "good.npz", cwd=folder).returncode == 0
+        with np.load(folder / "u.npz") as out, np.load(folder / "good.npz") as good:
+            others = np.arange(40) != 7
+            assert np.array_equal(out["u"][others], good["u"][others])
+
+
+class TestSolveIED:
+    @pytest.mark.parametrize("smallest", [False, True])
+    def test_eigenpairs(self, folder: Path, smallest: bool) -> None:
+        flags = ["--smallest"] if smallest else []
+        done = pmaf("solve", "ied", "X.npy", "-k", "2", "-o", "out.npz", *flags, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        X = np.load(folder / "X.npy")
+        with np.load(folder / "out.npz") as out:
+            assert sorted(out.files) == ["eigenvalues", "eigenvectors", "gap", "residual", "status"]
+            values, vectors = out["eigenvalues"], out["eigenvectors"]
+            assert out["gap"].shape == (5, 8)
+        assert vectors.shape == (5, 8, 4, 2)
+        every = np.linalg.eigvalsh(X)
+        assert np.allclose(values, every[..., :2] if smallest else every[..., :-3:-1])
+        assert np.abs(X @ vectors - vectors * values[..., None, :]).max() < 1e-10
+
+    def test_integers_are_read_as_float64(self, folder: Path, inside: Inside) -> None:
+        np.save(folder / "I.npy", np.array([[2, 1], [1, 2]]))
+        assert inside("solve", "ied", "I.npy", "-o", "out.npz", cwd=folder).returncode == 0
+        with np.load(folder / "out.npz") as out:
+            assert np.allclose(out["eigenvalues"], [3.0])
+            assert out["eigenvalues"].dtype == np.float64
+
+    def test_empty_batch(self, folder: Path, inside: Inside) -> None:
+        np.save(folder / "E.npy", np.zeros((0, 3, 3)))
+        assert inside("solve", "ied", "E.npy", "-o", "out.npz", cwd=folder).returncode == 0
+        with np.load(folder / "out.npz") as out:
+            assert out["eigenvectors"].shape == (0, 3, 1)
+
+
+def _write(folder: Path) -> None:
+    np.save(folder / "objects.npy", np.array([{}], dtype=object))
+    np.savez(folder / "objects.npz", X=np.array([{}], dtype=object))
+    torch.save(object, folder / "objects.pt")
+    (folder / "pickle.npy").write_bytes(b"\x80\x04N.")
+    (folder / "garbage.npy").write_bytes(b"garbage")
+    (folder / "garbage.npz").write_bytes(b"garbage")
+    (folder / "garbage.pt").write_bytes(b"")
+    (folder / "short.npy").write_bytes((folder / "X.npy").read_bytes()[:-8])
+    np.save(folder / "text.npy", np.array(["a"]))
+    np.save(folder / "vector.npy", np.zeros(3))
+    np.savez(folder / "two.npz", P=np.eye(2), Q=np.eye(2))
+    (folder / "a.csv").write_text("1,2")
+    (folder / "folder.npy").mkdir()
+
+
+REFUSALS = [
+    (("ied", "none.npy", "-o", "o.npz"), "none.npy does not exist"),
+    (("ied", "folder.npy", "-o", "o.npz"), "folder.npy is a folder"),
+    (("ied", "a.csv", "-o", "o.npz"), "the ending '.csv'"),
+    (("ied", "objects.npy", "-o", "o.npz"), "objects.npy holds pickled Python objects"),
+    (("ied", "objects.npz", "-o", "o.npz"), "objects.npz holds pickled Python objects"),
+    (("ied", "objects.pt", "-o", "o.npz"), "objects.pt holds pickled Python objects"),
+    (("ied", "pickle.npy", "-o", "o.npz"), "pickle.npy holds pickled Python objects"),
+    (("ied", "garbage.npy", "-o", "o.npz"), "not a .npy file"),
+    (("ied", "garbage.npz", "-o", "o.npz"), "damaged or not a .npz file"),
+    (("ied", "garbage.pt", "-o", "o.npz"), "damaged or not a .pt file"),
+    (("ied", "short.npy", "-o", "o.npz"), "damaged or cut short"),
+    (("ied", "text.npy", "-o", "o.npz"), "entries of type <U1"),
+    (("ied", "two.npz", "-o", "o.npz"), "two.npz holds P, Q; name the array to use X"),
+    (("ied", "vector.npy", "-o", "o.npz"), "square matrices"),
+    (("ied", "A.npy", "-o", "o.npz"), r"square matrices, (*, n, n), but A.npy is (40, 6, 4)"),
+    (("ied", "X.npy", "-k", "5", "-o", "o.npz"), "k must be between 1 and the order of the matrices, 4, but is 5"),
+    (("ied", "X.npy", "-k", "0", "-o", "o.npz"), "k must be between"),
+    (("ied", "X.npy", "-o", "o.npy"), "needs one of .npz, .pt"),
+    (("ied", "X.npy", "-o", "no/o.npz"), "the folder no does not exist"),
+    (("ied", "X.npy", "-o", "o.npz", "--solver", "magic"), "magic"),
+    (("ied", "X.npy", "-o", "o.npz", "--device", "abacus"), "abacus"),
+    (("less", "A.npy", "X.npy", "-o", "u.npy"), "A must have the shape (*, m, n) and b the shape (*, m)"),
+    (("less", "A.npy", "short_b.npy", "-o", "u.npy"), "do not broadcast"),
+    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "-1"), "radius"),
+    (("less", "A.npy", "b.npy", "-o", "u.npy", "--solver", "magic"), "secular"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSALS, ids=[" ".join(arguments) for arguments, _ in REFUSALS])
+def test_refused_in_one_sentence(folder: Path, inside: Inside, arguments: tuple[str, ...], sentence: str) -> None:
+    _write(folder)
+    np.save(folder / "short_b.npy", np.load(folder / "b.npy")[:3])
+    before = sorted(path.name for path in folder.iterdir())
+    assert sentence in refused(inside("solve", *arguments, cwd=folder))
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
+    assert "none.npy does not exist" in refused(pmaf("solve", "ied", "none.npy", "-o", "o.npz", cwd=folder))
+
+
+class TestOutputIsWholeOrNotThere:
+    def test_an_older_file_survives_a_failure_half_way(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import pmaf as library
+        from pmaf.batches import solve_ied_file
+
+        target = folder / "out.npz"
+        target.write_text("older")
+        calls = []
+
+        def fail_later(*arguments: object, **options: object) -> object:
+            calls.append(arguments)
+            if len(calls) == 3:
+                raise RuntimeError("half way")
+            return real(*arguments, **options)  # type: ignore[arg-type]
+
+        real = library.ied_ex
+        monkeypatch.setattr(library, "ied_ex", fail_later)
+        with pytest.raises(RuntimeError, match="half way"):
+            solve_ied_file(folder / "X.npy", 2, target, chunk_bytes=512)
+        assert len(calls) == 3
+        assert target.read_text() == "older"
+        assert left_behind(folder) == []
+
+    def test_chunks_of_any_size_give_the_same_file(self, folder: Path) -> None:
+        from pmaf.batches import solve_ied_file, solve_less_files
+
+        seen: list[tuple[int, int]] = []
+        small = solve_less_files(
+            folder / "A.npy",
+            folder / "b.npy",
+            folder / "small.npy",
+            chunk_bytes=1000,
+            report=lambda done, total: seen.append((done, total)),
+        )
+        whole = solve_less_files(folder / "A.npy", folder / "b.npy", folder / "whole.npy")
+        assert len(seen) > 5
+        assert seen[-1] == (40, 40)
+        assert small.counts == whole.counts
+        assert np.allclose(np.load(folder / "small.npy"), np.load(folder / "whole.npy"), atol=1e-12)
+        summary = solve_ied_file(folder / "X.npy", 1, folder / "x.npz", chunk_bytes=1)
+        assert summary.items == 40
+        assert left_behind(folder) == []
+
+    def test_no_temporary_files_stay(self, folder: Path, inside: Inside) -> None:
+        assert inside("solve", "ied", "X.npy", "-o", "out.npz", cwd=folder).returncode == 0
+        assert left_behind(folder) == []
