@@ -1,0 +1,69 @@
+"""Finished parts of an experiment, kept on disk so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pmaf
+
+__all__ = ["part", "write_whole"]
+
+
+def part(folder: Path, name: str, settings: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of ``compute``, taken from disk if it was computed before with the same settings and code.
+
+    Args:
+        folder: where the parts are kept.
+        name: name of this part, also of its file.
+        settings: everything the result depends on besides the code.
+        compute: computes the result, a dictionary that JSON can hold.
+
+    Returns:
+        The result.
+    """
+    key = hashlib.sha256(
+        json.dumps([dict(settings), pmaf.__version__, torch.__version__, _code()], sort_keys=True).encode()
+    ).hexdigest()[:16]
+    path = folder / f"{name}.json"
+    if path.exists():
+        try:
+            kept = json.loads(path.read_text("utf-8"))
+            if kept["key"] == key:
+                result: dict[str, Any] = kept["result"]
+                return result
+        except (ValueError, KeyError, TypeError):
+            pass  # a damaged part is computed anew
+    result = compute()
+    write_whole(path, json.dumps({"key": key, "settings": dict(settings), "result": result}, indent=1))
+    return result
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name and move it in place, so that it is never there in half.
+
+    Args:
+        path: the file.
+        text: what it shall hold.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)
+
+
+def _code() -> str:
+    """A digest of the library's code, without that of the command line and the report."""
+    root = Path(__file__).parent.parent
+    shown = {"cli.py", "progress.py", "report.py", "figures.py"}
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.name not in shown:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

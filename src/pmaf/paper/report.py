@@ -1,0 +1,72 @@
+"""The report: one self-contained page, made anew from the sections that have been computed so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TypedDict
+
+import pmaf
+from pmaf.extras import needs
+from pmaf.paper.blocks import Section
+from pmaf.paper.environment import environment
+from pmaf.paper.figures import standalone
+from pmaf.paper.parts import write_whole
+
+__all__ = ["SECTIONS", "Planned", "write_section"]
+
+
+class Planned(TypedDict):
+    """A section the report has a place for."""
+
+    title: str
+    short: str
+    command: str
+
+
+SECTIONS: Mapping[str, Planned] = {
+    "less": {"title": "Least squares on the sphere", "short": "LESS", "command": "pmaf reproduce less"},
+    "ied": {"title": "Implicit eigen decomposition", "short": "IED", "command": "pmaf reproduce ied"},
+    "learning": {"title": "Learning through both layers", "short": "Learning", "command": "pmaf reproduce learning"},
+}
+
+
+def write_section(out: Path, section: Section) -> Path:
+    """Put a section into the report, in place of an older one, and write the page anew.
+
+    Args:
+        out: folder of the report.
+        section: the section.
+
+    Returns:
+        Where the page is.
+    """
+    write_whole(out / "sections" / f"{section['key']}.json", json.dumps(section))
+    for block in section["blocks"]:
+        if block["kind"] == "figure":
+            for number, panel in enumerate(block["panels"], 1):
+                path = out / "figures" / f"{section['key']}-{block['name']}-{number}.svg"
+                write_whole(path, standalone(panel["svg"]))
+    return _write_page(out)
+
+
+def _write_page(out: Path) -> Path:
+    with needs("cli", "The report"):
+        import jinja2
+    sections = {}
+    for key in SECTIONS:
+        path = out / "sections" / f"{key}.json"
+        if path.exists():
+            sections[key] = json.loads(path.read_text("utf-8"))
+    text = resources.files("pmaf.paper").joinpath("templates", "report.html.j2").read_text("utf-8")
+    templates = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = templates.from_string(text).render(
+        version=pmaf.__version__, planned=SECTIONS, sections=sections, environment=environment()
+    )
+    path = out / "index.html"
+    write_whole(path, page)
+    return path
