@@ -143,3 +143,164 @@ SPECTRA = {
     "one": (3.0,),
     "clustered unwanted": (2.0, 1.0, 1.0 - 1e-9, 1.0 - 2e-9, -1.0),
 }
+
+
+# ---- layers --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer as a function of tensors to one tensor, and inputs on which it is smooth."""
+
+    name: str
+    family: str  # "sphere" or "eigen"
+    call: Callable[..., Tensor]  # call(*inputs, solver=...)
+    make: Callable[..., tuple[Tensor, ...]]  # make(dtype, *batch)
+    batched: bool = True  # leading dimensions of the inputs are batch dimensions
+    k: int = 1
+
+    def inputs(self, dtype: torch.dtype, *batch: int, requires_grad: bool = False) -> tuple[Tensor, ...]:
+        return tuple(x.detach().requires_grad_(requires_grad) for x in self.make(dtype, *batch))
+
+
+def real_type(dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_real()
+
+
+def separated(dtype: torch.dtype, *batch: int, n: int = 4) -> Tensor:
+    """Hermitian matrices with well separated eigenvalues of both signs."""
+    s = torch.tensor([6.0, 3.0, 1.0, -2.0, -5.0][:n], dtype=torch.float64)
+    count = torch.Size(batch).numel()
+    Q = torch.stack([orthogonal(n, 10 + i, dtype) for i in range(count)]).reshape(*batch, n, n)
+    return ((Q * s) @ Q.mH).to(dtype)
+
+
+def factor(dtype: torch.dtype, *batch: int, m: int = 5, n: int = 3) -> Tensor:
+    """Matrices with well separated singular values."""
+    s = torch.tensor([3.0, 2.0, 1.0, 0.4][: min(m, n)], dtype=torch.float64)
+    count = torch.Size(batch).numel()
+    pairs = [(orthogonal(m, 30 + i, dtype), orthogonal(n, 60 + i, dtype)) for i in range(count)]
+    F = torch.stack([(L[:, : len(s)] * s) @ R[:, : len(s)].mH for L, R in pairs])
+    return F.reshape(*batch, m, n).to(dtype)
+
+
+def right_side(dtype: torch.dtype, *batch: int, m: int = 5) -> Tensor:
+    return 4 * randn(*batch, m, seed=7, dtype=dtype)
+
+
+def pair(values: Tensor, U: Tensor) -> Tensor:
+    """Eigenvalues above their eigenvectors, as one tensor ``(*, n + 1, k)``."""
+    return torch.cat((values[..., None, :].to(U.dtype), U), -2)
+
+
+def sym(X: Tensor) -> Tensor:
+    return (X + X.mH) / 2
+
+
+def _everything(A: Tensor, b: Tensor, weights: Tensor, C: Tensor, radius: Tensor, **options: Any) -> Tensor:
+    solution = pmaf.less_ex(A, b, weights=weights, free=C, radius=radius, **options)
+    return torch.cat((solution.u, solution.multiplier[..., None].to(A.dtype), solution.z), -1)
+
+
+def _matvec(d: Tensor, v: Tensor, **options: Any) -> Tensor:
+    X = pmaf.MatVec(lambda d, v, V: d[:, None] * V + v[:, None] * (v.conj() @ V), d.shape[-1], (d, v))
+    return pair(*pmaf.ied(X, 2, **options))
+
+
+def _sparse(values: Tensor, **options: Any) -> Tensor:
+    rows, columns = torch.tensor([[0, 1, 2, 3, 0, 1, 1, 2, 2, 3], [0, 1, 2, 3, 1, 0, 2, 1, 3, 2]])
+    return pair(*pmaf.ied(torch.sparse_coo_tensor(torch.stack((rows, columns)), values, (4, 4)), 1, **options))
+
+
+LAYERS = [
+    LayerCase("less", "sphere", pmaf.less, lambda t, *b: (factor(t, *b), right_side(t, *b))),
+    LayerCase(
+        "less, m < n",
+        "sphere",
+        lambda A, b, **o: pmaf.less(A, b, radius=0.2, **o),
+        lambda t, *b: (factor(t, *b, m=2, n=3), right_side(t, *b, m=2)),
+    ),
+    LayerCase(
+        "less, all arguments",
+        "sphere",
+        _everything,
+        lambda t, *b: (
+            factor(t, *b, m=6, n=2),
+            right_side(t, *b, m=6),
+            torch.rand(*b, 6, generator=rng(3), dtype=real_type(t)) + 0.5,
+            factor(t, *b, m=6, n=1),
+            torch.rand(*b, generator=rng(4), dtype=real_type(t)) + 0.5,
+        ),
+    ),
+    LayerCase(
+        "less, ball",
+        "sphere",
+        lambda A, b, **o: pmaf.less(A, b, radius=8.0, constraint="ball", **o),
+        lambda t, *b: (factor(t, *b), right_side(t, *b)),
+    ),
+    LayerCase(
+        "sphere_quadratic",
+        "sphere",
+        lambda H, g, **o: pmaf.sphere_quadratic(sym(H), g, **o),
+        lambda t, *b: (separated(t, *b, n=3), right_side(t, *b, m=3)),
+    ),
+    LayerCase("ied, k = 1", "eigen", lambda X, **o: pair(*pmaf.ied(sym(X), 1, **o)), lambda t, *b: (separated(t, *b),)),
+    LayerCase(
+        "ied, k = 3", "eigen", lambda X, **o: pair(*pmaf.ied(sym(X), 3, **o)), lambda t, *b: (separated(t, *b),), k=3
+    ),
+    LayerCase(
+        "ied, smallest",
+        "eigen",
+        lambda X, **o: pair(*pmaf.ied(sym(X), 1, largest=False, **o)),
+        lambda t, *b: (separated(t, *b),),
+    ),
+    LayerCase(
+        "ied(Gram)",
+        "eigen",
+        lambda F, **o: pair(*pmaf.ied(pmaf.Gram(F), 2, **o)),
+        lambda t, *b: (factor(t, *b, m=5, n=4),),
+        k=2,
+    ),
+    LayerCase(
+        "ied(Gram), wide",
+        "eigen",
+        lambda F, **o: pair(*pmaf.ied(pmaf.Gram(F), 2, **o)),
+        lambda t, *b: (factor(t, *b, m=3, n=5),),
+        k=2,
+    ),
+    LayerCase(
+        "ied(Gram), smallest",
+        "eigen",
+        lambda F, **o: pair(*pmaf.ied(pmaf.Gram(F), 1, largest=False, **o)),
+        lambda t, *b: (factor(t, *b, m=5, n=3),),
+    ),
+    LayerCase(
+        "ied(MatVec)",
+        "eigen",
+        _matvec,
+        lambda t, *b: (torch.tensor([5.0, 3.0, 1.0, -1.0], dtype=t), 0.5 * randn(4, seed=5, dtype=t)),
+        batched=False,
+        k=2,
+    ),
+    LayerCase(
+        "ied(sparse)",
+        "eigen",
+        _sparse,
+        lambda t, *b: (torch.tensor([4.0, 2, 1, -1, 0.5, 0.5, 1, 1, -1, -1], dtype=t),),
+        batched=False,
+    ),
+    LayerCase(
+        "principal_projector",
+        "eigen",
+        lambda X, **o: pmaf.principal_projector(sym(X), 2, **o),
+        lambda t, *b: (separated(t, *b),),
+        k=2,
+    ),
+    LayerCase(
+        "nn.PrincipalPool2d",
+        "eigen",
+        lambda x, **o: pmaf.nn.PrincipalPool2d(2, center=True, scale=True, **o)(x),
+        lambda t, *b: (randn(*b, 3, 2, 4, seed=5, dtype=t),),
+        k=2,
+    ),
+]

@@ -11,7 +11,10 @@ from pmaf.errors import ConvergenceError as ConvergenceError
 from pmaf.errors import DegeneracyError as DegeneracyError
 from pmaf.errors import DegeneracyWarning as DegeneracyWarning
 from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
+from pmaf.implicit.dense_jacobian import DenseJacobian as DenseJacobian
+from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
 from pmaf.implicit.modes import Implicit as Implicit
+from pmaf.implicit.modes import Unrolled as Unrolled
 from pmaf.least_squares_on_sphere import less as less
 from pmaf.least_squares_on_sphere import less_ex as less_ex
 from pmaf.least_squares_on_sphere import sphere_quadratic as sphere_quadratic
@@ -29,6 +32,8 @@ __all__ = [
     "ConvergenceError",
     "DegeneracyError",
     "DegeneracyWarning",
+    "DenseJacobian",
+    "FixedPoint",
     "FreeLESSSolution",
     "Gram",
     "IEDSolution",
@@ -38,6 +43,7 @@ __all__ = [
     "MatVec",
     "Operator",
     "Status",
+    "Unrolled",
     "certify",
     "ied",
     "ied_ex",

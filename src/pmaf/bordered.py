@@ -21,17 +21,9 @@ takes the place above, and the part across it, which is a₁/d₁.
 import torch
 from torch import Tensor
 
-__all__ = ["apply_basis", "solve_bordered", "to_basis"]
+from pmaf.products import adjoint_matvec, matvec
 
-
-def to_basis(V: Tensor, x: Tensor) -> Tensor:
-    """Vᴴ x for a vector x, ``(*, n)``."""
-    return (V.mH @ x[..., None])[..., 0]
-
-
-def apply_basis(V: Tensor, x: Tensor) -> Tensor:
-    """V x for a vector x, ``(*, n)``."""
-    return (V @ x[..., None])[..., 0]
+__all__ = ["safe_inverse", "solve_bordered"]
 
 
 def safe_inverse(d: Tensor, keep: Tensor) -> Tensor:
@@ -57,8 +49,8 @@ def solve_bordered(
         w, ``(*, n)``, and μ, ``(*,)``.
     """
     active = 1 - corner
-    gamma = to_basis(V, u) * active[..., None]
-    a = to_basis(V, h)
+    gamma = adjoint_matvec(V, u) * active[..., None]
+    a = adjoint_matvec(V, h)
     inverse = safe_inverse(d, d > tolerance[..., None])  # (*, n)
     weighted = gamma[..., 1:].conj() * inverse[..., 1:]
     alpha = (weighted * a[..., 1:]).sum(-1).real
@@ -74,4 +66,4 @@ def solve_bordered(
     mu = torch.where(corner > 0, -f, (gamma1 * turned.real - d1 * (f - alpha)) * scale)
     w1 = phase * (torch.complex(along, turned.imag * inverse[..., 0]) if a.is_complex() else along)
     rest = (a[..., 1:] - mu[..., None] * gamma[..., 1:]) * inverse[..., 1:]
-    return apply_basis(V, torch.cat((w1[..., None], rest), -1)), mu
+    return matvec(V, torch.cat((w1[..., None], rest), -1)), mu

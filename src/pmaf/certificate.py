@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.bordered import apply_basis, safe_inverse, to_basis
+from pmaf.bordered import safe_inverse
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.checks import check_broadcast, check_choice, check_nonnegative, check_sizes, check_tensor, no_autocast
 from pmaf.operators import describe
-from pmaf.solvers.secular import largest_entry, solve_secular
+from pmaf.solvers.secular import magnitude, solve_secular
 
 __all__ = ["Certificate", "certify"]
 
@@ -145,7 +146,7 @@ def certify(
 
 def _judge(A: Tensor, b: Tensor, u: Tensor, r: Tensor, ball: bool, tolerance: float) -> Certificate:
     """The certificate in double precision; in units in which the largest entry of A and the radius are one."""
-    entry = largest_entry(A, 2)
+    entry = magnitude(A)
     A, b, u = A / entry[..., None, None], b / entry[..., None] / r[..., None], u / r[..., None]
     beta, length = torch.linalg.vector_norm(b, dim=-1), torch.linalg.vector_norm(u, dim=-1)
     s, gamma, V = _diagonalise(A, b)
@@ -172,10 +173,10 @@ def _judge(A: Tensor, b: Tensor, u: Tensor, r: Tensor, ball: bool, tolerance: fl
     x = u * shrink[..., None]
     slope = _slope(A, b, x)
     unit = ROUNDING * torch.finfo(torch.float64).eps * float(max(A.shape[-2:]) + 16) ** 0.5
-    rounding = unit * size * (size + torch.linalg.vector_norm(apply_basis(A, x) - b, dim=-1))
+    rounding = unit * size * (size + torch.linalg.vector_norm(matvec(A, x) - b, dim=-1))
     t = torch.maximum(t, rounding)
     dual = t - s[..., 0]
-    rho = to_basis(V, slope + dual[..., None] * x).abs() + rounding[..., None]
+    rho = adjoint_matvec(V, slope + dual[..., None] * x).abs() + rounding[..., None]
     pole = (s - s[..., :1]) + t[..., None]
     bound = (rho.square() * safe_inverse(pole, pole > 0)).sum(-1) / 2
     if ball:
@@ -188,7 +189,7 @@ def _judge(A: Tensor, b: Tensor, u: Tensor, r: Tensor, ball: bool, tolerance: fl
 
 def _slope(A: Tensor, b: Tensor, u: Tensor) -> Tensor:
     """The gradient Aᴴ(A u − b)."""
-    return apply_basis(A.mH, apply_basis(A, u) - b)
+    return matvec(A.mH, matvec(A, u) - b)
 
 
 def _diagonalise(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,7 +197,7 @@ def _diagonalise(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     m, n = A.shape[-2:]
     W, sigma, Vh = torch.linalg.svd(A, full_matrices=m < n)
     padding = (0, n - sigma.shape[-1])
-    coefficients = sigma * to_basis(W, b)[..., : sigma.shape[-1]]
+    coefficients = sigma * adjoint_matvec(W, b)[..., : sigma.shape[-1]]
     s = torch.nn.functional.pad(sigma, padding).square().flip(-1)
     return s, torch.nn.functional.pad(coefficients, padding).flip(-1), Vh.mH.flip(-1)
 

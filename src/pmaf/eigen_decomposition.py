@@ -19,10 +19,12 @@ from pmaf.checks import (
 )
 from pmaf.forward.eigenpairs import OUTPUTS, EigenForward
 from pmaf.gauge import fix_phase
+from pmaf.implicit.comparison import Backward, compare
 from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
+from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import apply_layer
-from pmaf.implicit.modes import Implicit
-from pmaf.operators import Operator, as_operator, describe
+from pmaf.implicit.modes import Implicit, Unrolled
+from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
 from pmaf.solution import IEDSolution
 from pmaf.solvers import EIGEN, named, select
 from pmaf.solvers.problem import EigenSolver
@@ -39,7 +41,7 @@ def ied(
     reference: Tensor | None = None,
     start: Tensor | None = None,
     solver: EigenSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> Eigenpairs:
     r"""The k leading eigenpairs of a symmetric (Hermitian) matrix.
@@ -99,7 +101,7 @@ def ied_ex(
     reference: Tensor | None = None,
     start: Tensor | None = None,
     solver: EigenSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> IEDSolution:
     """:func:`ied` that reports a status for each item instead of raising.
@@ -224,23 +226,37 @@ def _solve(
     reference: Tensor | None,
     start: Tensor | None,
     solver: EigenSolver | str | None,
-    backward: Implicit | None,
+    backward: Backward | None,
     degenerate: str,
     *,
     check_values: bool,
 ) -> IEDSolution:
-    """The path that both doors share."""
+    """The path that both doors share.
+
+    Raises:
+        ValueError: if the backward mode does not apply.
+    """
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
     chosen = select("ied") if solver is None else named(function, solver, EIGEN)
     mode = Implicit() if backward is None else backward
     if start is not None and start.dim() < 2:
         start = start[..., None]
-    forward = EigenForward(operator.hollow(), k, largest, chosen, start, mode.rtol, mode.atol, subspace=False)
-    equations = EigenpairEquations(operator.hollow(), mode.rtol, mode.atol)
-    with no_autocast(operator.tensors[0]):
-        U, values, _, _, _, _, _, status, steps, residual, gap = apply_layer(
-            equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
+    if isinstance(mode, FixedPoint) and k != 1:
+        raise ValueError(
+            f"pmaf.{function}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
         )
+    known = mode if isinstance(mode, Implicit) else Implicit()
+    if not isinstance(mode, Implicit) and not (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec))):
+        operator = Dense(operator.dense())  # its Hermitian part, so that the gradient is Hermitian in every mode
+    structure = operator.hollow()
+    forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, subspace=False)
+    equations = EigenpairEquations(structure, known.rtol, known.atol)
+    with no_autocast(operator.tensors[0]):
+        if isinstance(mode, Implicit):
+            outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
+        else:
+            outputs = compare(function, mode, "eigenpairs", degenerate, forward, operator.tensors, structure.core_dims)
+        U, values, _, _, _, _, _, status, steps, residual, gap = outputs
         U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
     real = values.dtype if dtype == operator.dtype else dtype
     return IEDSolution(values.to(real), U.to(dtype), status, steps, residual.to(real), gap.to(real))

@@ -17,6 +17,8 @@ from pmaf.checks import (
     working_dtype,
 )
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.implicit.comparison import Backward, compare
+from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
@@ -39,7 +41,7 @@ def less(
     constraint: str = "sphere",
     start: Tensor | None = None,
     solver: SphereSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> Tensor:
     r"""Least squares on the sphere: the global minimiser of a least-squares misfit among vectors of given length.
@@ -102,7 +104,7 @@ def less_ex(
     constraint: str = "sphere",
     start: Tensor | None = None,
     solver: SphereSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> LESSSolution | FreeLESSSolution:
     r""":func:`less` that returns the certificate and reports a status for each item instead of raising.
@@ -143,7 +145,7 @@ def sphere_quadratic(
     constraint: str = "sphere",
     start: Tensor | None = None,
     solver: SphereSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> Tensor:
     r"""The global minimiser of a quadratic, convex or not, on the sphere or the ball.
@@ -190,7 +192,7 @@ def sphere_quadratic_ex(
     constraint: str = "sphere",
     start: Tensor | None = None,
     solver: SphereSolver | str | None = None,
-    backward: Implicit | None = None,
+    backward: Backward | None = None,
     degenerate: str = "drop",
 ) -> LESSSolution:
     """:func:`sphere_quadratic` that returns the certificate and reports a status for each item instead of raising.
@@ -243,6 +245,18 @@ def _choose(function: str, solver: SphereSolver | str | None) -> SphereSolver:
     return chosen
 
 
+def _tolerances(function: str, mode: Backward, constraint: str) -> tuple[float | None, float]:
+    """What counts as zero: the mode's tolerances, or the default ones.
+
+    Raises:
+        ValueError: if the mode does not know the constraint.
+    """
+    if isinstance(mode, DenseJacobian) and constraint == "ball":
+        raise ValueError(f"pmaf.{function}: backward=DenseJacobian() knows the sphere only, got constraint='ball'")
+    known = mode if isinstance(mode, Implicit) else Implicit()
+    return known.rtol, known.atol
+
+
 def _less(
     function: str,
     A: Tensor,
@@ -253,7 +267,7 @@ def _less(
     constraint: str,
     start: Tensor | None,
     solver: SphereSolver | str | None,
-    backward: Implicit | None,
+    backward: Backward | None,
     degenerate: str,
 ) -> LESSSolution | FreeLESSSolution:
     """The path that both doors of least squares share.
@@ -293,10 +307,17 @@ def _less(
         r,
     )
     mode = Implicit() if backward is None else backward
-    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, mode.rtol, mode.atol)
+    if isinstance(mode, DenseJacobian) and (weights is not None or free is not None):
+        raise ValueError(f"pmaf.{function}: backward=DenseJacobian() knows no weights and no free unknowns")
+    rtol, atol = _tolerances(function, mode, constraint)
+    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, rtol, atol)
     equations = LeastSquaresEquations(free is not None)
+    core_dims, size = equations.core_dims(), equations.solution_size
     with no_autocast(A):
-        outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
+        if isinstance(mode, Implicit):
+            outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
+        else:
+            outputs = compare(function, mode, "least_squares", degenerate, forward, params, core_dims, size)
     return _solution(outputs, dtype, free is not None)
 
 
@@ -308,7 +329,7 @@ def _sphere_quadratic(
     constraint: str,
     start: Tensor | None,
     solver: SphereSolver | str | None,
-    backward: Implicit | None,
+    backward: Backward | None,
     degenerate: str,
 ) -> LESSSolution:
     """The path that both doors of quadratics share."""
@@ -324,9 +345,14 @@ def _sphere_quadratic(
     r = _radius(function, radius, H.to(work))
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
     mode = Implicit() if backward is None else backward
-    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, mode.rtol, mode.atol)
+    rtol, atol = _tolerances(function, mode, constraint)
+    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, rtol, atol)
+    equations, params = QuadraticEquations(), (H.to(work), g.to(work), r)
     with no_autocast(H):
-        outputs = apply_layer(QuadraticEquations(), SphereAux, degenerate, forward, (H.to(work), g.to(work), r), 12)
+        if isinstance(mode, Implicit):
+            outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 12)
+        else:
+            outputs = compare(function, mode, "quadratic", degenerate, forward, params, equations.core_dims())
     solution = _solution(outputs, dtype, False)
     assert isinstance(solution, LESSSolution)
     return solution

@@ -43,7 +43,7 @@ class LESSSolution(NamedTuple):
         multiplier: :math:`\lambda` in :math:`(Q + \lambda I) u = g`, ``(*,)``.
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
-        residual: :math:`\|(Q + \lambda I) u - g\| / (\|Q\|\,r + \|g\|)`, measured from the data, ``(*,)``.
+        residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data, ``(*,)``.
         gap: :math:`\lambda + \lambda_{\min}(Q)`, non-negative at a global minimiser, ``(*,)``.
     """
 

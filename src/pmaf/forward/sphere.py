@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.bordered import apply_basis, safe_inverse, to_basis
+from pmaf.bordered import safe_inverse
 from pmaf.degeneracy import relative_tolerance
 from pmaf.forward.compiled import register, run_least_squares, run_quadratic
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.solution import Status
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
-from pmaf.solvers.secular import largest_entry
+from pmaf.solvers.secular import magnitude
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
@@ -72,8 +73,8 @@ class LeastSquaresForward:
         if C is None:
             return tail
         u = tail[0]
-        misfit = b0 - apply_basis(A0, u)
-        z = apply_basis(inverse, to_basis(basis, misfit))
+        misfit = b0 - matvec(A0, u)
+        z = matvec(inverse, adjoint_matvec(basis, misfit))
         return (*tail[:2], z, *tail[2:])
 
 
@@ -143,7 +144,7 @@ def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Ten
     inverse = Vh.mH * safe_inverse(sigma, keep)[..., None, :]
     inverse = torch.where(usable[..., None, None], inverse, torch.nan)
     short = (keep.sum(-1) < C.shape[-1]) & usable
-    return A - basis @ (basis.mH @ A), b - apply_basis(basis, to_basis(basis, b)), basis, inverse, short
+    return A - basis @ (basis.mH @ A), b - matvec(basis, adjoint_matvec(basis, b)), basis, inverse, short
 
 
 def report(
@@ -169,25 +170,28 @@ def report(
     """
     quadratic = isinstance(problem, SphereQuadratic)
     batch, radius = problem.batch_shape, problem.radius
-    entry = largest_entry(problem[0], 2)
-    scale = entry if quadratic else entry.square()  # of Q
+    if found.spectrum is None or found.basis is None:
+        entry = magnitude(problem[0])
+        factor = problem[0] / entry[..., None, None]
+        s, V, usable = hermitian_eigh(factor if quadratic else factor.mH @ factor)
+        scale = entry if quadratic else entry.square()  # of Q
+    else:
+        norm = found.spectrum.abs().amax(-1)
+        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        entry = scale if quadratic else scale.sqrt()
+        s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
 
     def gradient(u: Tensor) -> Tensor:
         """Q u − g in units of the scale, without squaring large numbers."""
         if isinstance(problem, SphereQuadratic):
             return problem.gradient(u) / scale[..., None]
-        misfit = (apply_basis(problem.A, u) - problem.b) / entry[..., None]
-        return apply_basis(problem.A.mH, misfit) / entry[..., None]
+        misfit = (matvec(problem.A, u) - problem.b) / entry[..., None]
+        return adjoint_matvec(problem.A, misfit) / entry[..., None]
 
     u = found.u
-    if found.spectrum is None or found.basis is None:
-        factor = problem[0] / entry[..., None, None]
-        s, V, _ = hermitian_eigh(factor if quadratic else factor.mH @ factor)
-    else:
-        s, V = found.spectrum / scale[..., None], found.basis
-    g = -gradient(torch.zeros_like(u))
+    steepest = gradient(u)
     if found.multiplier is None:
-        multiplier = -(u.conj() * gradient(u)).sum(-1).real / radius.square()
+        multiplier = -(u.conj() * steepest).sum(-1).real / radius.square()
     else:
         multiplier = found.multiplier / scale
     gap = multiplier + s[..., 0] if found.gap is None else found.gap / scale
@@ -202,25 +206,20 @@ def report(
     if ball:
         inside = multiplier <= tolerance * (gap <= tolerance)
         keep = s > tolerance[..., None]
-        free = apply_basis(V, to_basis(V, g) * safe_inverse(s, keep))
-        free = free - apply_basis(V, to_basis(V, gradient(free)) * safe_inverse(s, keep))  # one refinement
+        g = -gradient(torch.zeros_like(u))
+        free = matvec(V, adjoint_matvec(V, g) * safe_inverse(s, keep))
+        free = free - matvec(V, adjoint_matvec(V, gradient(free)) * safe_inverse(s, keep))  # one refinement
         u = torch.where(inside[..., None], free, u)
+        steepest = torch.where(inside[..., None], gradient(free), steepest)
         multiplier = torch.where(inside, 0, multiplier)
         gap = torch.where(inside, s[..., 0], gap)
         corner = torch.where(inside, 1.0, corner).to(corner.dtype)
 
-    residual = torch.linalg.vector_norm(gradient(u) + multiplier[..., None] * u, dim=-1)
-    size = norm * torch.linalg.vector_norm(u, dim=-1) + torch.linalg.vector_norm(g, dim=-1)
+    residual = torch.linalg.vector_norm(steepest + multiplier[..., None] * u, dim=-1)
+    size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1)
     residual = residual / torch.where(size > 0, size, 1)
-    finite = torch.isfinite(problem[0]).flatten(-2).all(-1) & torch.isfinite(problem[1]).all(-1)
-    bad = ~(finite & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(radius)).expand(batch)
-    if isinstance(problem, LeastSquares):
-        # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this
-        # a null space of A that u reaches into would count as separated by what is left of rounding.
-        size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
-        misfit = torch.linalg.vector_norm((problem.b - apply_basis(problem.A, u)) / entry[..., None], dim=-1)
-        noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
-        tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
+    finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
+    bad = ~finite.expand(batch)
     doubtful = gap <= tolerance
     if ambiguous is not None:
         doubtful = doubtful | ambiguous

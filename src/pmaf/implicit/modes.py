@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Implicit"]
+__all__ = ["Implicit", "Unrolled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +26,22 @@ class Implicit:
     def __post_init__(self) -> None:
         if (self.rtol is not None and not self.rtol >= 0) or not self.atol >= 0:
             raise ValueError(f"pmaf: Implicit needs non-negative tolerances, got {self}")
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Run the solver under autograd: through its loop, or through :func:`torch.linalg.eigh`; a comparison.
+
+    Memory grows with the number of steps, the derivative is only as accurate as the iteration is converged, and where
+    the solver takes a whole eigenbasis, any repeated eigenvalue, wanted or not, makes the gradient NaN. The solver must
+    be written in torch; there is no policy for degenerate answers.
+
+    Example:
+        >>> import torch, pmaf
+        >>> A = torch.tensor([[2.0, 0.0], [0.0, 1.0]], requires_grad=True)
+        >>> b = torch.tensor([6.0, 4.0])
+        >>> (unrolled,) = torch.autograd.grad(pmaf.less(A, b, backward=pmaf.Unrolled())[0], A)
+        >>> (implicit,) = torch.autograd.grad(pmaf.less(A, b)[0], A)
+        >>> torch.allclose(unrolled, implicit, atol=1e-5)
+        True
+    """

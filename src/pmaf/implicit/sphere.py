@@ -26,16 +26,12 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import solve_bordered
+from pmaf.products import adjoint_matvec, matvec
 
 __all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
 
 Params = tuple[Tensor | None, ...]
 Vectors = tuple[Tensor, ...]
-
-
-def matvec(A: Tensor, x: Tensor) -> Tensor:
-    """A x for a vector x, ``(*, n)``."""
-    return (A @ x[..., None])[..., 0]
 
 
 def outer_sum(left: Tensor, right: Tensor, shape: torch.Size) -> Tensor:
@@ -110,9 +106,9 @@ class LeastSquaresEquations:
             v = v + matvec(C, y[2])
         if weights is not None:
             v = weights * v
-        upper = matvec(A.mH, v) + multiplier[..., None] * w + (active * mu)[..., None] * u
+        upper = adjoint_matvec(A, v) + multiplier[..., None] * w + (active * mu)[..., None] * u
         lower = active * (u.conj() * w).sum(-1).real - aux.corner * mu
-        return (upper, lower) if C is None else (upper, lower, matvec(C.mH, v))
+        return (upper, lower) if C is None else (upper, lower, adjoint_matvec(C, v))
 
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis."""
@@ -126,7 +122,7 @@ class LeastSquaresEquations:
         inverse = torch.linalg.pinv(gram, hermitian=True)  # of least norm where columns of C are dependent
         coupling = WC.mH @ A  # (*, p, n), Q_zu
         eliminated = matvec(inverse, rhs[2])
-        h = h - matvec(coupling.mH, eliminated)
+        h = h - adjoint_matvec(coupling, eliminated)
         w, mu = solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
         wz = eliminated - matvec(inverse, matvec(coupling, w))
         return w, mu, wz
@@ -177,15 +173,15 @@ class LeastSquaresEquations:
             change = weights * change
         if dW is not None:
             change = change - dW * rho
-        upper = -matvec(A.mH, change)
+        upper = -adjoint_matvec(A, change)
         if dA is not None:
-            upper = upper + matvec(dA.mH, Wrho)
+            upper = upper + adjoint_matvec(dA, Wrho)
         lower = torch.zeros_like(solution[1]) if dr is None else (1 - aux.corner) * radius * dr
         if C is None:
             return upper, lower.expand_as(solution[1])
-        third = -matvec(C.mH, change)
+        third = -adjoint_matvec(C, change)
         if dC is not None:
-            third = third + matvec(dC.mH, Wrho)
+            third = third + adjoint_matvec(dC, Wrho)
         return upper, lower.expand_as(solution[1]), third
 
 
@@ -206,7 +202,7 @@ class QuadraticEquations:
         u, multiplier = solution
         w, mu = y
         active = 1 - aux.corner
-        curved = (matvec(H, w) + matvec(H.mH, w)) / 2
+        curved = (matvec(H, w) + adjoint_matvec(H, w)) / 2
         upper = curved + multiplier[..., None] * w + (active * mu)[..., None] * u
         return upper, active * (u.conj() * w).sum(-1).real - aux.corner * mu
 
@@ -241,6 +237,6 @@ class QuadraticEquations:
         if dg is not None:
             upper = upper + dg
         if dH is not None:
-            upper = upper - (matvec(dH, u) + matvec(dH.mH, u)) / 2
+            upper = upper - (matvec(dH, u) + adjoint_matvec(dH, u)) / 2
         lower = torch.zeros_like(multiplier) if dr is None else (1 - aux.corner) * radius * dr
         return upper, lower.expand_as(multiplier)

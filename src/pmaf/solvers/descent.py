@@ -12,13 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import SphereAnswer
 from pmaf.solvers.sphere import (
-    adjoint_multiply,
     inner,
     length,
-    multiply,
     normalise,
     on_unit_sphere,
     starting_point,
@@ -95,19 +94,19 @@ def descend(
 
     def advance(state: State) -> tuple[State, Tensor]:
         x, misfit, idle = state
-        gradient = adjoint_multiply(A, misfit)
+        gradient = adjoint_matvec(A, misfit)
         direction = tangent(x, gradient) if along_sphere else gradient
         weight = torch.ones_like(unit.radius) if outside is None else direction_weight(x, gradient, outside)
-        ray = Ray(unit, x, misfit, gradient, direction, multiply(A, direction), weight.expand(idle.shape), idle)
+        ray = Ray(unit, x, misfit, gradient, direction, matvec(A, direction), weight.expand(idle.shape), idle)
         eta, arrived = step.choose(ray)
         x = normalise(ray.point(eta), otherwise=x)
-        fresh = multiply(A, x) - b
+        fresh = matvec(A, x) - b
         change = half_square(fresh) - half_square(misfit)
         done = (change.abs() < tol) | arrived | ~torch.isfinite(change)
         return (x, fresh, done), done
 
     x = starting_point(unit, free if start is None else start)
-    state = (x, multiply(A, x) - b, torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device))
+    state = (x, matvec(A, x) - b, torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device))
     report = None if observe is None else (lambda state, active: observe(state[0] * radius))
     (x, *_), finished, steps = iterate(advance, state, unit.batch_shape, max_steps, report)
     return SphereAnswer(u=x * radius, finished=finished & torch.isfinite(x).all(-1), steps=steps)

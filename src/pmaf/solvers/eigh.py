@@ -34,9 +34,10 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Eigenvalues, ascending, ``(*, n)``; eigenvectors, ``(*, n, n)``; and a mask of the items that succeeded.
     """
-    usable = torch.isfinite(X).flatten(-2).all(-1)
-    eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
-    X = torch.where(usable[..., None, None], X, eye)
+    usable = torch.linalg.vector_norm(X.detach(), dim=(-2, -1)).isfinite()
+    if X.is_cuda or not bool(usable.all()):  # the norm may merely have overflowed
+        usable = torch.isfinite(X).flatten(-2).all(-1)
+        X = torch.where(usable[..., None, None], X, torch.eye(X.shape[-1], dtype=X.dtype, device=X.device))
     try:
         values, vectors = torch.linalg.eigh(X)
     except LinAlgError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pmaf.operators import Operator
+from pmaf.products import adjoint_matvec, matvec
 
 
 class LeastSquares(NamedTuple):
@@ -32,12 +33,11 @@ class LeastSquares(NamedTuple):
 
     def objective(self, u: Tensor) -> Tensor:
         """½‖A u − b‖²."""
-        return ((self.A @ u[..., None])[..., 0] - self.b).abs().square().sum(-1) / 2
+        return (matvec(self.A, u) - self.b).abs().square().sum(-1) / 2
 
     def gradient(self, u: Tensor) -> Tensor:
         """Aᴴ(A u − b)."""
-        misfit = (self.A @ u[..., None])[..., 0] - self.b
-        return (self.A.mH @ misfit[..., None])[..., 0]
+        return adjoint_matvec(self.A, matvec(self.A, u) - self.b)
 
 
 class SphereQuadratic(NamedTuple):
@@ -59,12 +59,12 @@ class SphereQuadratic(NamedTuple):
 
     def objective(self, u: Tensor) -> Tensor:
         """½ uᴴHu − Re gᴴu."""
-        curved = (self.H @ u[..., None])[..., 0]
+        curved = matvec(self.H, u)
         return ((u.conj() * curved).sum(-1) / 2 - (self.g.conj() * u).sum(-1)).real
 
     def gradient(self, u: Tensor) -> Tensor:
         """H u − g."""
-        return (self.H @ u[..., None])[..., 0] - self.g
+        return matvec(self.H, u) - self.g
 
 
 class SphereAnswer(NamedTuple):

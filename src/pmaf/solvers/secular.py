@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.bordered import apply_basis, safe_inverse, solve_bordered, to_basis
+from pmaf.bordered import safe_inverse, solve_bordered
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.eigh import hermitian_eigh, to_double
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
@@ -95,7 +96,7 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
     fill = torch.where(t > 0, p[..., 0], side * short)
     p = torch.cat((fill[..., None], p[..., 1:]), -1)
     length = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
-    u = apply_basis(V, p / torch.where(length > 0, length, 1))
+    u = matvec(V, p / torch.where(length > 0, length, 1))
     return _Solved(u, t * scale[..., 0], s, V, finished & usable, steps)
 
 
@@ -175,23 +176,21 @@ class Secular:
 
     def _quadratic(self, problem: SphereQuadratic) -> SphereAnswer:
         H, g, radius = problem
-        scale = largest_entry(H, 2)
-        Q = (H + H.mH) / (2 * scale[..., None, None])
+        Q, scale = moderate((H + H.mH) / 2)
         g = g / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(Q)
-        solved = unit_solution(s, V, to_basis(V, g), usable, self.max_steps)
-        u, t = refine(apply_basis(Q, solved.u), g, solved, negligible(solved))
+        solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
+        u, t = refine(matvec(Q, solved.u), g, solved, negligible(solved))
         return answer(solved._replace(u=u, t=t), scale, radius)
 
     def _least_squares(self, problem: LeastSquares) -> SphereAnswer:
         A, b, radius = problem
-        scale = largest_entry(A, 2)
-        A = A / scale[..., None, None]
+        A, scale = moderate(A)
         b = b / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(A.mH @ A)
-        g = apply_basis(A.mH, b)
-        solved = unit_solution(s, V, to_basis(V, g), usable, self.max_steps)
-        u, t = refine(apply_basis(A.mH, apply_basis(A, solved.u)), g, solved, negligible(solved))
+        g = adjoint_matvec(A, b)
+        solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
+        u, t = refine(adjoint_matvec(A, matvec(A, solved.u)), g, solved, negligible(solved))
         solved = solved._replace(u=u, t=t)
         limit = self.gram_limit * torch.finfo(s.dtype).eps * s[..., -1]
         suspect = (solved.t <= limit) & usable & torch.isfinite(g).all(-1)
@@ -231,11 +230,31 @@ def negligible(solved: _Solved) -> Tensor:
     return 10 * torch.finfo(solved.s.dtype).eps * solved.s.abs().amax(-1)
 
 
-def largest_entry(A: Tensor, core: int) -> Tensor:
-    """The largest modulus of each item, or one where that is zero or not finite, as a constant."""
-    size = A.detach().abs().flatten(A.dim() - core)
-    scale = size.amax(-1) if size.shape[-1] else size.sum(-1)
-    return torch.where((scale > 0) & scale.isfinite(), scale, 1)
+def magnitude(A: Tensor) -> Tensor:
+    """The Frobenius norm of each matrix, or its largest entry where that over- or underflows; one for zero.
+
+    Args:
+        A: ``(*, m, n)``.
+
+    Returns:
+        A positive, finite number for each item, ``(*,)``, as a constant.
+    """
+    A = A.detach()
+    size = torch.linalg.vector_norm(A, dim=(-2, -1))
+    extreme = ~((size > 0) & size.isfinite())
+    if A.is_cuda or bool(extreme.any()):
+        largest = torch.linalg.vector_norm(A, torch.inf, dim=(-2, -1)) if A.numel() else size
+        size = torch.where(extreme, largest, size)
+    return torch.where((size > 0) & size.isfinite(), size, 1)
+
+
+def moderate(A: Tensor) -> tuple[Tensor, Tensor]:
+    """A and 1, or A divided by its magnitude and that magnitude where squares could leave the range of the type."""
+    scale = magnitude(A)
+    limit = 1e6 if torch.finfo(A.dtype).bits < 64 else 1e60
+    if not A.is_cuda and bool(((scale < limit) & (scale * limit > 1)).all()):
+        return A, torch.ones_like(scale)
+    return A / scale[..., None, None], scale
 
 
 def answer(solved: _Solved, scale: Tensor, radius: Tensor) -> SphereAnswer:

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import LeastSquares
-from pmaf.solvers.sphere import adjoint_multiply, inner, length, multiply, normalise, tangent
+from pmaf.solvers.sphere import inner, length, normalise, tangent
 
 __all__ = ["Backtracking", "ExactStep", "Ray", "Step", "TangentDecay"]
 
@@ -178,7 +179,7 @@ class TangentDecay:
 
         def turn(eta: Tensor) -> Tensor:
             y = normalise(ray.point(eta), otherwise=ray.x)
-            gradient = adjoint_multiply(ray.problem.A, multiply(ray.problem.A, y) - ray.problem.b)
+            gradient = adjoint_matvec(ray.problem.A, matvec(ray.problem.A, y) - ray.problem.b)
             return inner(here, tangent(y, gradient))
 
         eta = shrink(exact_step(ray), self.beta, lambda eta: (turn(eta) < -1e-5) & ~ray.idle)
