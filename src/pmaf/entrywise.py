@@ -28,11 +28,10 @@ def chunked(work: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[
 def entries(X: Tensor) -> Matrix:
     """The entries of the symmetric part of X, ``(b, n, n)``."""
     n = X.shape[-1]
-    flat = X.reshape(-1, n * n).T.contiguous().unbind()
-    A: Matrix = [[flat[i * n + j] for j in range(n)] for i in range(n)]
+    A: Matrix = [[X[:, i, i].contiguous()] * n for i in range(n)]
     for i in range(n):
         for j in range(i):
-            A[i][j] = A[j][i] = torch.lerp(A[i][j], A[j][i], 0.5)
+            A[i][j] = A[j][i] = torch.lerp(X[:, i, j], X[:, j, i], 0.5)
     return A
 
 

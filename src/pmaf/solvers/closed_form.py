@@ -111,7 +111,10 @@ def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, Tensor,
         far = torch.full_like(value, -torch.inf if largest else torch.inf)
         return value, torch.ones_like(X[..., 0]), far, value.isfinite()
     mean = sum((A[i][i] for i in range(1, n)), A[0][0]) / n
-    scale = torch.linalg.vector_norm(X.flatten(-2), ord=torch.inf, dim=-1)
+    scale = mean.abs()
+    for i in range(n):
+        for j in range(i + 1):
+            scale = torch.maximum(scale, A[i][j].abs())
     signed = (scale if largest else -scale) + tiny
     unit = signed.reciprocal()
     K = A
