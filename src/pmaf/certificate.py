@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.products import adjoint_matvec, matvec
 from pmaf.checks import check_broadcast, check_choice, check_nonnegative, check_sizes, check_tensor, no_autocast
 from pmaf.operators import describe
+from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.secular import magnitude, solve_secular
 
 __all__ = ["Certificate", "certify"]

@@ -168,7 +168,7 @@ def principal_projector(
                 [0., 0., 0.]])
     """
     operator, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
-    chosen = select("ied") if solver is None else named("principal_projector", solver, EIGEN)
+    chosen = select("ied", operator, k, largest) if solver is None else named("principal_projector", solver, EIGEN)
     mode = Implicit()
     forward = EigenForward(operator.hollow(), k, largest, chosen, None, mode.rtol, mode.atol, subspace=True)
     equations = SubspaceEquations(operator.hollow(), largest, mode.rtol, mode.atol)
@@ -237,7 +237,7 @@ def _solve(
         ValueError: if the backward mode does not apply.
     """
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
-    chosen = select("ied") if solver is None else named(function, solver, EIGEN)
+    chosen = select("ied", operator, k, largest) if solver is None else named(function, solver, EIGEN)
     mode = Implicit() if backward is None else backward
     if start is not None and start.dim() < 2:
         start = start[..., None]
@@ -250,7 +250,7 @@ def _solve(
         operator = Dense(operator.dense())  # its Hermitian part, so that the gradient is Hermitian in every mode
     structure = operator.hollow()
     forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, subspace=False)
-    equations = EigenpairEquations(structure, known.rtol, known.atol)
+    equations = EigenpairEquations(structure, largest, known.rtol, known.atol)
     with no_autocast(operator.tensors[0]):
         if isinstance(mode, Implicit):
             outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)

@@ -17,6 +17,10 @@ class LocalSolutionWarning(UserWarning):
     """A local solver stopped at a point that is not the global optimum."""
 
 
+class GradientWarning(UserWarning):
+    """A part of a gradient could not be computed and was left out."""
+
+
 class GaugeWarning(UserWarning):
     """A loss depends on the arbitrary choice of basis inside a repeated eigenvalue."""
 

@@ -58,6 +58,10 @@ class Operator(ABC):
     def matmat(self, V: Tensor) -> Tensor:
         """X V for a block V, ``(*, n, p)``."""
 
+    def hermitian_matmat(self, V: Tensor) -> Tensor:
+        """The product with the Hermitian part, which is what derivatives are taken of."""
+        return self.matmat(V)
+
     def dense(self) -> Tensor:
         """X as a full matrix, ``(*, n, n)``."""
         X = self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
@@ -93,6 +97,11 @@ class Dense(Operator):
     def matmat(self, V: Tensor) -> Tensor:
         """X V."""
         return self.tensors[0] @ V
+
+    def hermitian_matmat(self, V: Tensor) -> Tensor:
+        """½(X + Xᴴ) V."""
+        X = self.tensors[0]
+        return (X @ V + X.mH @ V) / 2
 
     def dense(self) -> Tensor:
         """The Hermitian part of X."""

@@ -9,8 +9,9 @@ The pullback of (ū, λ̄) solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re
 
     wᵢ = λ̄ᵢ uᵢ + Σ_{j≠i} v_j (v_jᴴ ūᵢ)/(λᵢ − s_j),
 
-where a term whose denominator is below the tolerance belongs to a repeated eigenvalue and is dropped; terms between two
-*unwanted* eigenvalues never occur, which is why those may repeat. Over the complex numbers λ and μ are real and the phase of u is left alone, uᴴdu = 0.
+where a term whose denominator is below the tolerance belongs to a repeated eigenvalue and is dropped; terms between
+two *unwanted* eigenvalues never occur, which is why those may repeat. Over the complex numbers λ and μ are real and the
+phase of u is left alone, uᴴdu = 0.
 
 The invariant subspace as a whole satisfies F = (U T − X U, ½(UᴴU − I)) = 0 with T = UᴴXU. Its sums run over the unwanted
 eigenvectors only, so it is differentiable however degenerate the selected block is, and any function of U that does not
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from pmaf.bordered import safe_inverse
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
+from pmaf.implicit.without_basis import solve_without_basis
 from pmaf.operators import Gram, Operator
 
 __all__ = ["EigenAux", "EigenpairEquations", "SubspaceEquations"]
@@ -44,9 +46,7 @@ class EigenAux(NamedTuple):
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
 
 
-def solve_complement(
-    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float | None, atol: float
-) -> Tensor:
+def solve_in_basis(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
     With the basis Q of the small side of a Gram matrix, F Fᴴ = Q S Qᴴ, the eigenvectors are Fᴴq_j/√s_j, and zero
@@ -59,7 +59,7 @@ def solve_complement(
         aux: eigenvalues and eigenbasis.
         H: right-hand sides, ``(*, n, k)``.
         block: eigenvectors to leave out altogether, as a slice of the spectrum.
-        rtol: relative tolerance, or ``None`` for the default.
+        rtol: relative tolerance of what coincides.
         atol: absolute tolerance.
 
     Returns:
@@ -67,7 +67,6 @@ def solve_complement(
     """
     values, spectrum, V = aux.eigenvalues[..., None, :], aux.spectrum[..., :, None], aux.V
     norm = spectrum.abs().amax(-2, keepdim=True)
-    rtol = relative_tolerance(rtol, V.dtype, X.n)
     difference = values - spectrum  # (*, n, k)
     keep = difference.abs() > separation_tolerance(X, values, spectrum, norm, rtol, atol)
     if block is not None:
@@ -82,98 +81,88 @@ def solve_complement(
     return inverse * H + F.mH @ (V @ (coefficients * (V.mH @ (F @ H))))
 
 
-def present(params: Params) -> Vectors:
-    """The tensors of an operator, none of which is optional."""
-    return tuple(p for p in params if p is not None)
-
-
-def pull_back(X: Operator, U: Tensor, aux: EigenAux, W: Tensor) -> Params:
-    """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
-    gradients = X.pullback(W, U)
-    if isinstance(X, Gram):
-        return tuple(None if g is None else torch.where(aux.bad[..., None, None], 0, g) for g in gradients)
-    return gradients
-
-
 @dataclass(frozen=True)
-class EigenpairEquations:
-    """Equations of the selected eigenpairs; solution (U, Λ), parameters the operator's tensors."""
-
-    operator: Operator  # only its structure counts
-    rtol: float | None
-    atol: float
-    solution_size: int = 2
-
-    def core_dims(self) -> tuple[int, ...]:
-        """The number of non-batch dimensions of each parameter."""
-        return self.operator.core_dims
-
-    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
-        """M y."""
-        X = self.operator.with_tensors(present(params))
-        U, values = solution
-        W, mu = y
-        upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
-        return upper, (U.conj() * W).sum(-2).real
-
-    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs."""
-        X = self.operator.with_tensors(present(params))
-        U = solution[0]
-        H, f = rhs
-        inside = (U.conj() * H).sum(-2)
-        W = solve_complement(X, aux, H - U * inside[..., None, :], block=None, rtol=self.rtol, atol=self.atol)
-        return W + U * f[..., None, :], inside.real
-
-    def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
-        """∂Re⟨W, X U⟩/∂θ."""
-        return pull_back(self.operator.with_tensors(present(params)), solution[0], aux, y[0])
-
-    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
-        """(dX U, 0)."""
-        change = self.operator.with_tensors(present(params)).pushforward(tangents, solution[0])
-        return change, torch.zeros_like(solution[1])
-
-
-@dataclass(frozen=True)
-class SubspaceEquations:
-    """Equations of the invariant subspace as a whole; solution (U, T), parameters the operator's tensors."""
+class OperatorEquations:
+    """What eigenpairs and invariant subspaces share; parameters are the operator's tensors."""
 
     operator: Operator  # only its structure counts
     largest: bool
     rtol: float | None
     atol: float
-    solution_size: int = 2
+
+    @property
+    def solution_size(self) -> int:
+        """U and its eigenvalues, or T."""
+        return 2
 
     def core_dims(self) -> tuple[int, ...]:
         """The number of non-batch dimensions of each parameter."""
         return self.operator.core_dims
 
-    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
-        """M y."""
-        X = self.operator.with_tensors(present(params))
-        U, T = solution
-        W, S = y
-        return W @ T - X.matmat(W) + U @ S, U.mH @ W
+    def filled(self, params: Params) -> Operator:
+        """The operator made of the parameters, none of which is optional."""
+        return self.operator.with_tensors(tuple(p for p in params if p is not None))
 
-    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""
-        X = self.operator.with_tensors(present(params))
-        U, _ = solution
-        H, f = rhs
+    def complement(self, params: Params, U: Tensor, aux: EigenAux, H: Tensor, *, whole_block: bool) -> Tensor:
+        """The part of M⁻¹ (H, 0) that the separated eigenvectors make, in the basis if there is one."""
+        X = self.filled(params)
+        rtol = relative_tolerance(self.rtol, U.dtype, X.n)
         k, size = U.shape[-1], aux.V.shape[-1]
+        if size == 0:
+            return solve_without_basis(
+                X, aux.eigenvalues, U, H, largest=self.largest, whole_block=whole_block, rtol=rtol, atol=self.atol
+            )
         block = slice(size - k, size) if self.largest else slice(0, k)
-        inside = U.mH @ H
-        W = solve_complement(X, aux, H - U @ inside, block=block, rtol=self.rtol, atol=self.atol)
-        values = aux.eigenvalues
-        S = inside - f * values[..., None, :] + values[..., :, None] * f
-        return W + U @ f, S
+        return solve_in_basis(X, aux, H, block=block if whole_block else None, rtol=rtol, atol=self.atol)
 
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
-        """∂Re⟨W, X U⟩/∂θ."""
-        return pull_back(self.operator.with_tensors(present(params)), solution[0], aux, y[0])
+        """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
+        X = self.filled(params)
+        gradients = X.pullback(y[0], solution[0])
+        if isinstance(X, Gram):
+            return tuple(None if g is None else torch.where(aux.bad[..., None, None], 0, g) for g in gradients)
+        return gradients
 
     def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """(dX U, 0)."""
-        change = self.operator.with_tensors(present(params)).pushforward(tangents, solution[0])
-        return change, torch.zeros_like(solution[1])
+        return self.filled(params).pushforward(tangents, solution[0]), torch.zeros_like(solution[1])
+
+
+@dataclass(frozen=True)
+class EigenpairEquations(OperatorEquations):
+    """Equations of the selected eigenpairs one by one; solution (U, Λ)."""
+
+    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
+        """M y."""
+        U, values = solution
+        W, mu = y
+        upper = W * values[..., None, :] - self.filled(params).hermitian_matmat(W) + U * mu[..., None, :]
+        return upper, (U.conj() * W).sum(-2).real
+
+    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs."""
+        U = solution[0]
+        H, f = rhs
+        inside = (U.conj() * H).sum(-2)
+        W = self.complement(params, U, aux, H - U * inside[..., None, :], whole_block=False)
+        return W + U * f[..., None, :], inside.real
+
+
+@dataclass(frozen=True)
+class SubspaceEquations(OperatorEquations):
+    """Equations of the invariant subspace as a whole; solution (U, T)."""
+
+    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
+        """M y."""
+        U, T = solution
+        W, S = y
+        return W @ T - self.filled(params).hermitian_matmat(W) + U @ S, U.mH @ W
+
+    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""
+        U = solution[0]
+        H, f = rhs
+        inside = U.mH @ H
+        W = self.complement(params, U, aux, H - U @ inside, whole_block=True)
+        values = aux.eigenvalues
+        return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f

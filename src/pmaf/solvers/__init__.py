@@ -2,15 +2,53 @@
 
 from typing import Any
 
-from pmaf.operators import describe
+from pmaf.operators import MatVec, Operator, Sparse, describe
+from pmaf.solvers.block_lanczos import BlockLanczos
+from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
+from pmaf.solvers.power_iteration import PowerIteration
+from pmaf.solvers.projected_gradient import ProjectedGradient
+from pmaf.solvers.riemannian_gradient import RiemannianGradient
 from pmaf.solvers.secular import Secular
+from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
+from pmaf.solvers.slsqp import SLSQP
+from pmaf.solvers.steps import Backtracking, ExactStep, TangentDecay
 
-__all__ = ["Eigh", "Secular", "named", "select"]
+__all__ = [
+    "EIGEN",
+    "SLSQP",
+    "SPHERE",
+    "Backtracking",
+    "BlockLanczos",
+    "ClosedForm",
+    "Eigh",
+    "ExactStep",
+    "PowerIteration",
+    "ProjectedGradient",
+    "RiemannianGradient",
+    "Secular",
+    "SimultaneousIteration",
+    "TangentDecay",
+    "named",
+    "select",
+]
 
 # A solver's short name is the name of its module.
-SPHERE: dict[str, type] = {"secular": Secular}
-EIGEN: dict[str, type] = {"eigh": Eigh}
+SPHERE: dict[str, type] = {
+    "secular": Secular,
+    "projected_gradient": ProjectedGradient,
+    "riemannian_gradient": RiemannianGradient,
+    "slsqp": SLSQP,
+}
+EIGEN: dict[str, type] = {
+    "eigh": Eigh,
+    "closed_form": ClosedForm,
+    "power_iteration": PowerIteration,
+    "simultaneous_iteration": SimultaneousIteration,
+    "block_lanczos": BlockLanczos,
+}
+
+DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
 def named(function: str, solver: Any, table: dict[str, type]) -> Any:
@@ -40,20 +78,30 @@ def named(function: str, solver: Any, table: dict[str, type]) -> Any:
     return solver
 
 
-def select(problem: str) -> Any:
+def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = True) -> Any:
     """The solver that is used when none is named.
 
     Args:
         problem: "less", "sphere_quadratic" or "ied".
+        X: the operator, for "ied"; without it, a dense matrix is assumed.
+        k: how many eigenpairs.
+        largest: which end of the spectrum.
 
     Returns:
         A solver object.
 
     Raises:
         ValueError: if the problem is unknown.
+
+    Example:
+        >>> import torch, pmaf
+        >>> pmaf.solvers.select("less")
+        Secular(max_steps=60, gram_limit=10000.0)
     """
     if problem in ("less", "sphere_quadratic"):
         return Secular()
-    if problem == "ied":
-        return Eigh()
-    raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
+    if problem != "ied":
+        raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
+    if isinstance(X, (Sparse, MatVec)) and X.n > DENSE_LIMIT and 4 * k < X.n:
+        return BlockLanczos()
+    return Eigh()

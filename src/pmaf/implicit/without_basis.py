@@ -1,0 +1,79 @@
+r"""The complement solve of leading eigenpairs when the forward pass left no eigenbasis.
+
+The right-hand side splits into a part inside the span of the selected vectors, with coefficients 1/(λᵢ − λⱼ), and a
+part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise. Columns that do
+not get there, because a selected eigenvalue coincides with one left out or nearly so, are solved from an eigenbasis
+when X can be made dense, which tells the components without a meaning apart and drops them.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from pmaf.bordered import safe_inverse
+from pmaf.degeneracy import separation_tolerance
+from pmaf.errors import GradientWarning
+from pmaf.implicit.conjugate_gradients import complement_cg
+from pmaf.implicit.small import solve_small
+from pmaf.operators import Dense, Gram, Operator
+
+__all__ = ["solve_without_basis"]
+
+
+def solve_without_basis(
+    X: Operator, values: Tensor, U: Tensor, H: Tensor, *, largest: bool, whole_block: bool, rtol: float, atol: float
+) -> Tensor:
+    """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
+
+    Args:
+        X: the operator.
+        values: the selected eigenvalues, ``(*, k)``.
+        U: the selected eigenvectors, ``(*, n, k)``.
+        H: right-hand sides, ``(*, n, k)``.
+        largest: which end of the spectrum was selected.
+        whole_block: leave out all selected eigenvectors, not only those that coincide.
+        rtol: relative tolerance of what coincides.
+        atol: absolute tolerance.
+
+    Returns:
+        W, ``(*, n, k)``.
+    """
+    if isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
+        return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
+    sound = values.isfinite().all(-1)  # items without an answer: keep them out of the iteration
+    values, U = torch.where(sound[..., None], values, 0), torch.where(sound[..., None, None], U, 0)
+    W, converged = complement_cg(X.matmat, values, U, H, largest=largest)
+    if not bool((converged | ~sound[..., None]).all()):
+        W = rescue(X, values, U, H, W, converged, rtol, atol)
+    if whole_block:
+        return W
+    difference = values[..., None, :] - values[..., :, None]
+    norm = values.abs().amax(-1)[..., None, None]
+    keep = difference.abs() > separation_tolerance(X, values[..., None, :], values[..., :, None], norm, rtol, atol)
+    return W + U @ (safe_inverse(difference, keep) * (U.mH @ H))
+
+
+def rescue(
+    X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tensor, converged: Tensor, rtol: float, atol: float
+) -> Tensor:
+    """Columns that did not converge, from a dense eigenbasis; without one they are dropped, with a warning."""
+    if not isinstance(X, (Dense, Gram)):
+        warnings.warn(
+            "pmaf: conjugate gradients for the gradient of eigenvectors did not converge on "
+            f"{int((~converged).sum())} of {converged.numel()} columns, which get no gradient from outside the selected "
+            "vectors; the gap to the eigenvalues left out is too small, so select more or fewer pairs",
+            GradientWarning,
+            stacklevel=2,
+        )
+        return torch.where(converged[..., None, :], W, 0)
+    M = X.dense()
+    usable = M.isfinite().flatten(-2).all(-1)
+    s, V = torch.linalg.eigh(torch.where(usable[..., None, None], M, 0))
+    outside = H - U @ (U.mH @ H)
+    difference = values[..., None, :] - s[..., :, None]
+    norm = s.abs().amax(-1)[..., None, None]
+    keep = difference.abs() > separation_tolerance(X, values[..., None, :], s[..., :, None], norm, rtol, atol)
+    exact = V @ (safe_inverse(difference, keep) * (V.mH @ outside))
+    exact = exact - U @ (U.mH @ exact)
+    return torch.where(converged[..., None, :], W, exact)
