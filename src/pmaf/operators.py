@@ -223,6 +223,11 @@ class Sparse(Operator):
         product: Tensor = torch.sparse.mm(X, V)
         return product
 
+    def hermitian_matmat(self, V: Tensor) -> Tensor:
+        """½(X + Xᴴ) V."""
+        back = torch.zeros_like(V).index_add(0, self.columns, self.tensors[0].conj()[:, None] * V[self.rows])
+        return (self.matmat(V) + back) / 2
+
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern."""
         there = (W[self.rows] * U[self.columns].conj()).sum(-1)
@@ -230,9 +235,9 @@ class Sparse(Operator):
         return ((there + back) / 2,)
 
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """The same product with other values."""
+        """The Hermitian part of the same pattern with other values, times U."""
         (dvalues,) = tangents
-        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).matmat(U)
+        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).hermitian_matmat(U)
 
 
 class MatVec(Operator):
