@@ -117,6 +117,21 @@ def reproduce_learning(quick: Quick = False, out: Out = Path("report")) -> None:
     _reproduce(["learning"], quick, out)
 
 
+@reproduce.command("less")
+def reproduce_less(
+    quick: Quick = False,
+    out: Out = Path("report"),
+    size: Annotated[
+        list[str] | None, typer.Option(help="Rows and columns, such as 64x32; may be given several times.")
+    ] = None,
+    problems: Annotated[int, typer.Option(help="Problems of each size given.")] = 1000,
+    methods: Annotated[str | None, typer.Option(help="Methods to run, separated by commas; all if left out.")] = None,
+) -> None:
+    """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
+    chosen = [name.strip() for name in methods.split(",")] if methods else []
+    _reproduce(["less"], quick, out, sizes=size or [], problems=problems, methods=chosen)
+
+
 def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:
     from pmaf.paper.reproduce import reproduce as run
 

@@ -5,7 +5,8 @@ Each pair satisfies F = (λ u − X u, ½(uᴴu − 1)) = 0, so M (du, dλ) = (d
     M = [ λI − X   u ]
         [ uᴴ       0 ]
 
-The pullback of (ū, λ̄) solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re⟨W, X U⟩/∂X = sym(Σ wᵢuᵢᴴ): rank 2k. In an eigenbasis
+The pullback of (ū, λ̄) solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re⟨W, X U⟩/∂X = sym(Σ wᵢuᵢᴴ): rank 2k. In an
+eigenbasis
 
     wᵢ = λ̄ᵢ uᵢ + Σ_{j≠i} v_j (v_jᴴ ūᵢ)/(λᵢ − s_j),
 
@@ -46,7 +47,9 @@ class EigenAux(NamedTuple):
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
 
 
-def solve_in_basis(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float, atol: float) -> Tensor:
+def solve_in_basis(
+    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float | None, atol: float
+) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
     With the basis Q of the small side of a Gram matrix, F Fᴴ = Q S Qᴴ, the eigenvectors are Fᴴq_j/√s_j, and zero
@@ -59,7 +62,7 @@ def solve_in_basis(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None
         aux: eigenvalues and eigenbasis.
         H: right-hand sides, ``(*, n, k)``.
         block: eigenvectors to leave out altogether, as a slice of the spectrum.
-        rtol: relative tolerance of what coincides.
+        rtol: relative tolerance of what coincides, or ``None`` for the default.
         atol: absolute tolerance.
 
     Returns:
@@ -67,6 +70,7 @@ def solve_in_basis(X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None
     """
     values, spectrum, V = aux.eigenvalues[..., None, :], aux.spectrum[..., :, None], aux.V
     norm = spectrum.abs().amax(-2, keepdim=True)
+    rtol = relative_tolerance(rtol, V.dtype, X.n)
     difference = values - spectrum  # (*, n, k)
     keep = difference.abs() > separation_tolerance(X, values, spectrum, norm, rtol, atol)
     if block is not None:
@@ -106,14 +110,13 @@ class OperatorEquations:
     def complement(self, params: Params, U: Tensor, aux: EigenAux, H: Tensor, *, whole_block: bool) -> Tensor:
         """The part of M⁻¹ (H, 0) that the separated eigenvectors make, in the basis if there is one."""
         X = self.filled(params)
-        rtol = relative_tolerance(self.rtol, U.dtype, X.n)
         k, size = U.shape[-1], aux.V.shape[-1]
         if size == 0:
             return solve_without_basis(
-                X, aux.eigenvalues, U, H, largest=self.largest, whole_block=whole_block, rtol=rtol, atol=self.atol
+                X, aux.eigenvalues, U, H, largest=self.largest, whole_block=whole_block, rtol=self.rtol, atol=self.atol
             )
         block = slice(size - k, size) if self.largest else slice(0, k)
-        return solve_in_basis(X, aux, H, block=block if whole_block else None, rtol=rtol, atol=self.atol)
+        return solve_in_basis(X, aux, H, block=block if whole_block else None, rtol=self.rtol, atol=self.atol)
 
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""

@@ -1,9 +1,9 @@
 r"""The complement solve of leading eigenpairs when the forward pass left no eigenbasis.
 
 The right-hand side splits into a part inside the span of the selected vectors, with coefficients 1/(λᵢ − λⱼ), and a
-part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise. Columns that do
-not get there, because a selected eigenvalue coincides with one left out or nearly so, are solved from an eigenbasis
-when X can be made dense, which tells the components without a meaning apart and drops them.
+part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise. Columns
+that do not get there, because a selected eigenvalue coincides with one left out or nearly so, are solved from an
+eigenbasis when X can be made dense, which tells the components without a meaning apart and drops them.
 """
 
 import warnings
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.degeneracy import separation_tolerance
+from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GradientWarning
 from pmaf.implicit.conjugate_gradients import complement_cg
 from pmaf.implicit.small import solve_small
@@ -22,7 +22,15 @@ __all__ = ["solve_without_basis"]
 
 
 def solve_without_basis(
-    X: Operator, values: Tensor, U: Tensor, H: Tensor, *, largest: bool, whole_block: bool, rtol: float, atol: float
+    X: Operator,
+    values: Tensor,
+    U: Tensor,
+    H: Tensor,
+    *,
+    largest: bool,
+    whole_block: bool,
+    rtol: float | None,
+    atol: float,
 ) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
@@ -33,12 +41,17 @@ def solve_without_basis(
         H: right-hand sides, ``(*, n, k)``.
         largest: which end of the spectrum was selected.
         whole_block: leave out all selected eigenvectors, not only those that coincide.
-        rtol: relative tolerance of what coincides.
+        rtol: relative tolerance of what coincides, or ``None`` for the default.
         atol: absolute tolerance.
 
     Returns:
         W, ``(*, n, k)``.
     """
+    if torch.compiler.is_compiling() and isinstance(X, (Dense, Gram)):
+        (M,), gram = X.tensors, isinstance(X, Gram)
+        traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, gram, largest, whole_block, rtol, atol)
+        return traced
+    rtol = relative_tolerance(rtol, U.dtype, X.n)
     if isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
         return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
     sound = values.isfinite().all(-1)  # items without an answer: keep them out of the iteration
@@ -77,3 +90,37 @@ def rescue(
     exact = V @ (safe_inverse(difference, keep) * (V.mH @ outside))
     exact = exact - U @ (U.mH @ exact)
     return torch.where(converged[..., None, :], W, exact)
+
+
+@torch.library.custom_op("pmaf::complement", mutates_args=())
+def complement(
+    X: Tensor,
+    values: Tensor,
+    U: Tensor,
+    H: Tensor,
+    gram: bool,
+    largest: bool,
+    whole_block: bool,
+    rtol: float | None,
+    atol: float,
+) -> Tensor:
+    """:func:`solve_without_basis` as one node of a graph."""
+    operator = Gram(X) if gram else Dense(X)
+    return solve_without_basis(
+        operator, values, U, H, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol
+    ).clone(memory_format=torch.contiguous_format)
+
+
+@complement.register_fake
+def _(
+    X: Tensor,
+    values: Tensor,
+    U: Tensor,
+    H: Tensor,
+    gram: bool,
+    largest: bool,
+    whole_block: bool,
+    rtol: float | None,
+    atol: float,
+) -> Tensor:
+    return torch.empty_like(H, memory_format=torch.contiguous_format)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,27 @@ def _learning(out: Path, quick: bool, command: str) -> Path:
     return write_section(out, learning_section(result, command))
 
 
-EXPERIMENTS: dict[str, Runner] = {"learning": _learning}
+def _less(
+    out: Path, quick: bool, command: str, sizes: Sequence[str] = (), problems: int = 1000, methods: Sequence[str] = ()
+) -> Path:
+    from pmaf.paper.less import LESSSettings, parse_sizes, run_less
+    from pmaf.paper.less_section import HEADER, less_section, table_rows
+    from pmaf.paper.report import write_section
+
+    settings = LESSSettings.quick() if quick else LESSSettings()
+    if sizes:
+        settings = settings._replace(sizes=parse_sizes(sizes, problems))
+    if methods:
+        settings = settings._replace(methods=tuple(methods))
+    with items_bar("less") as report:
+        result = run_less(out, settings, report)
+    for m, n, count in settings.sizes:
+        cells = [[c["text"] for c in row] for row in table_rows(result, m, n)]
+        print_table(f"{m}×{n}, {count} problems", HEADER, cells)
+    return write_section(out, less_section(result, command))
+
+
+EXPERIMENTS: dict[str, Runner] = {"less": _less, "learning": _learning}
 
 
 def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options: Any) -> Path:
@@ -47,8 +67,18 @@ def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options
     torch.set_num_threads(1)
     try:
         for name in names:
-            command = f"pmaf reproduce {name}{' --quick' if quick else ''}"
+            command = f"pmaf reproduce {name}{' --quick' if quick else ''}{_as_options(options)}"
             page = EXPERIMENTS[name](out, quick, command, **options)
     finally:
         torch.set_num_threads(threads)
     return page
+
+
+def _as_options(options: Mapping[str, Any]) -> str:
+    """The options as they were typed."""
+    text = "".join(f" --size {size}" for size in options.get("sizes") or ())
+    if text and "problems" in options:
+        text += f" --problems {options['problems']}"
+    if options.get("methods"):
+        text += f" --methods {','.join(options['methods'])}"
+    return text
