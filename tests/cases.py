@@ -72,23 +72,55 @@ def hermitian(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class SolverCase:
-    """One solver: its short name, the object, tuned for tight answers, and what it can do."""
+    """One solver: its short name, the object, set for tight answers, and what it can do."""
 
     name: str
     make: Callable[[], Any]
-    direct: bool = False  # a finite number of operations, exact to rounding
     certified: bool = True  # finds the global optimum of every problem
-    transforms: bool = True  # torch tensors throughout, so that it runs inside function transforms
+    error: float = 1e-12  # of u, in double precision on the layers below
     k_max: int = 10**6
-    symmetric_only: bool = False
-    sizes: range = range(1, 10**6)
+    n_max: int = 10**6
+    complex: bool = True
+
+    @property
+    def short(self) -> str:
+        """The short name, without what tells variants apart."""
+        return self.name.split(",")[0]
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """How finite differences have to be taken through a forward pass of this accuracy."""
+        return {} if self.error <= 1e-11 else {"eps": 1e-4, "atol": 1e-3, "rtol": 1e-2}
+
+    def suits(self, layer: LayerCase) -> bool:
+        return layer.k <= self.k_max and layer.n <= self.n_max
+
+
+def _descent(name: str, **settings: Any) -> SolverCase:
+    kind = {"projected_gradient": "ProjectedGradient", "riemannian_gradient": "RiemannianGradient"}[name.split(",")[0]]
+
+    def make() -> Any:
+        step = {"step": settings["step"]()} if "step" in settings else {}
+        return getattr(pmaf.solvers, kind)(**{**settings, **step, "tol": 1e-18, "max_steps": 2000})
+
+    return SolverCase(name, make, certified=False, error=1e-6)
 
 
 SPHERE_SOLVERS = [
-    SolverCase("secular", lambda: pmaf.solvers.Secular(), direct=True),
+    SolverCase("secular", lambda: pmaf.solvers.Secular()),
+    _descent("projected_gradient"),
+    _descent("projected_gradient, weighted", direction_weight=True),
+    _descent("riemannian_gradient"),
+    _descent("riemannian_gradient, backtracking", step=lambda: pmaf.solvers.Backtracking()),
+    _descent("riemannian_gradient, tangent decay", step=lambda: pmaf.solvers.TangentDecay()),
+    SolverCase("slsqp", lambda: pmaf.solvers.SLSQP(tol=1e-15, max_steps=500), certified=False, error=1e-6),
 ]
 EIGEN_SOLVERS = [
-    SolverCase("eigh", lambda: pmaf.solvers.Eigh(), direct=True),
+    SolverCase("eigh", lambda: pmaf.solvers.Eigh()),
+    SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False),
+    SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1),
+    SolverCase("simultaneous_iteration", lambda: pmaf.solvers.SimultaneousIteration(max_steps=5000)),
+    SolverCase("block_lanczos", lambda: pmaf.solvers.BlockLanczos()),
 ]
 
 
@@ -158,6 +190,7 @@ class LayerCase:
     make: Callable[..., tuple[Tensor, ...]]  # make(dtype, *batch)
     batched: bool = True  # leading dimensions of the inputs are batch dimensions
     k: int = 1
+    n: int = 4  # order of the matrix whose eigenpairs are wanted
     twice: bool = True  # torch.sparse_coo_tensor, as a function of the values, is differentiable only once
 
     def inputs(self, dtype: torch.dtype, *batch: int, requires_grad: bool = False) -> tuple[Tensor, ...]:
@@ -269,6 +302,7 @@ LAYERS = [
         lambda F, **o: pair(*pmaf.ied(pmaf.Gram(F), 2, **o)),
         lambda t, *b: (factor(t, *b, m=3, n=5),),
         k=2,
+        n=5,
     ),
     LayerCase(
         "ied(Gram), smallest",
@@ -307,3 +341,43 @@ LAYERS = [
         k=2,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer with a solver: one row of the tables of behaviour."""
+
+    layer: LayerCase
+    solver: SolverCase | None  # None: the default
+
+    @property
+    def name(self) -> str:
+        return self.layer.name if self.solver is None else f"{self.layer.name}, {self.solver.name}"
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self.layer.call(*inputs) if self.solver is None else self.layer.call(*inputs, solver=self.solver.make())
+
+    @property
+    def error(self) -> float:
+        return 1e-12 if self.solver is None else self.solver.error
+
+    @property
+    def differences(self) -> dict[str, float]:
+        return {} if self.solver is None else self.solver.differences
+
+
+def layer(name: str) -> LayerCase:
+    (found,) = [layer for layer in LAYERS if layer.name == name]
+    return found
+
+
+ROWS = (
+    [Row(case, None) for case in LAYERS]
+    + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS[1:]]
+    + [
+        Row(layer(name), solver)
+        for solver in EIGEN_SOLVERS[1:]
+        for name in ("ied, k = 1", "ied, k = 3")
+        if solver.suits(layer(name))
+    ]
+)

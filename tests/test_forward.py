@@ -13,12 +13,14 @@ import pmaf
 from cases import (
     EIGEN_SOLVERS,
     HALF,
+    ROWS,
     SPECTRA,
     SPHERE_CASES,
     SPHERE_SOLVERS,
     WORKING,
     eps,
     ids,
+    layer,
     orthogonal,
     randn,
     symmetric,
@@ -333,10 +335,14 @@ class TestEigenpairs:
     @pytest.mark.parametrize("dtype", WORKING, ids=str)
     @pytest.mark.parametrize("solver", **ids(EIGEN_SOLVERS))
     def test_prescribed_spectra(self, name, largest, dtype, solver):
+        if dtype.is_complex and not solver.complex:
+            with pytest.raises(ValueError, match="complex|real"):
+                pmaf.ied(torch.eye(3, dtype=dtype), 1, solver=solver.make())
+            return
         X, s, Q = with_spectrum(SPECTRA[name], seed=2, dtype=dtype)
         order = s.argsort(descending=largest)
         for k in sorted({1, min(2, len(s)), min(len(s), 4)}):
-            if k > solver.k_max:
+            if k > solver.k_max or len(s) > solver.n_max:
                 continue
             solution = pmaf.ied_ex(X, k, largest=largest, solver=solver.make())
             size = float(s.abs().max())
@@ -415,6 +421,29 @@ class TestEigenpairs:
         X = symmetric(n=4)
         skew = 1e-5 * randn(4, 4, seed=2)
         torch.testing.assert_close(pmaf.ied(X + skew - skew.mT, 2).eigenvectors, pmaf.ied(X, 2).eigenvectors)
+
+
+class TestSolvers:
+    def test_every_solver_has_a_row_in_the_table(self):
+        assert {case.short for case in SPHERE_SOLVERS} == set(pmaf.solvers.SPHERE)
+        assert {case.short for case in EIGEN_SOLVERS} == set(pmaf.solvers.EIGEN)
+
+    @pytest.mark.parametrize("row", **ids(ROWS))
+    def test_agree_with_the_default(self, row):
+        inputs = row.layer.inputs(torch.float64, *([3] if row.layer.batched else []))
+        reference = row.layer.call(*inputs)
+        torch.testing.assert_close(row(*inputs), reference, rtol=0, atol=10 * row.error * float(reference.abs().max()))
+
+    @pytest.mark.parametrize("name", [*pmaf.solvers.SPHERE, *pmaf.solvers.EIGEN])
+    def test_short_names_stand_for_the_solver(self, name):
+        if name in pmaf.solvers.SPHERE:
+            A, b = layer("less").inputs(torch.float64)
+            by_name = pmaf.less(A, b, solver=name)
+            assert torch.equal(by_name, pmaf.less(A, b, solver=pmaf.solvers.SPHERE[name]()))
+        else:
+            (X,) = layer("ied, k = 1").inputs(torch.float64)
+            by_name = pmaf.ied(X, 1, solver=name).eigenvectors
+            assert torch.equal(by_name, pmaf.ied(X, 1, solver=pmaf.solvers.EIGEN[name]()).eigenvectors)
 
 
 class TestOperators:

@@ -91,7 +91,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for column, name in enumerate(header):
         cells = [row[column] for row in rows]
         numeric = bool(cells) and all(cell[:1].isdigit() or cell[:1] in "-−±.–" for cell in cells)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=column == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=False).print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else max(140, console.width), crop=False, soft_wrap=False)

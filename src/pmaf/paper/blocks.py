@@ -14,12 +14,14 @@ class Cell(TypedDict):
     text: str
     sort: float | str
     best: bool
+    quoted: bool
 
 
 class Panel(TypedDict):
-    """A drawing with its heading."""
+    """A drawing with its heading and a line below the heading."""
 
     title: str
+    note: str
     svg: str
 
 
@@ -67,12 +69,17 @@ def note(kind: Literal["finding", "missing"], text: str, command: str = "") -> B
     return {"kind": kind, "text": text, "command": command}
 
 
-def cell(value: float | str | None, form: str = "", *, best: bool = False) -> Cell:
+def cell(value: float | str | None, form: str = "", *, best: bool = False, quoted: bool = False) -> Cell:
     """A cell; a number is shown in the given format, sorted by its value, and ``None`` is a dash."""
     if value is None:
-        return {"text": "–", "sort": "", "best": False}
+        return {"text": "–", "sort": "", "best": False, "quoted": quoted}
     text = format(value, form) if form else str(value)
-    return {"text": text.replace("-", "−") if isinstance(value, float | int) else text, "sort": value, "best": best}
+    return {
+        "text": text.replace("-", "−") if isinstance(value, float | int) else text,
+        "sort": value,
+        "best": best,
+        "quoted": quoted,
+    }
 
 
 def table(
@@ -105,7 +112,7 @@ def table(
 def figure(
     name: str,
     title: str,
-    panels: Sequence[tuple[str, str]],
+    panels: Sequence[tuple[str, str] | tuple[str, str, str]],
     source: str,
     size: Literal["small", "medium", "large"] = "medium",
     legend: Sequence[str] = (),
@@ -115,7 +122,7 @@ def figure(
     Args:
         name: what its files are called.
         title: the caption.
-        panels: heading and drawing of each panel.
+        panels: heading and drawing of each panel, and a line below the heading.
         source: how it was obtained.
         size: how wide a panel may at least become.
         legend: what the series are, in the order of their colours.
@@ -123,7 +130,7 @@ def figure(
     Returns:
         The block.
     """
-    drawn: list[Panel] = [{"title": heading, "svg": svg} for heading, svg in panels]
+    drawn: list[Panel] = [{"title": p[0], "svg": p[1], "note": p[2] if len(p) > 2 else ""} for p in panels]
     return {
         "kind": "figure",
         "name": name,

@@ -185,9 +185,14 @@ class Secular:
 
     def _least_squares(self, problem: LeastSquares) -> SphereAnswer:
         A, b, radius = problem
-        A, scale = moderate(A)
+        Q = A.mH @ A
+        trace = Q.detach().diagonal(dim1=-2, dim2=-1).real.sum(-1)  # ‖A‖², without another pass over A
+        scale = torch.ones_like(trace)
+        if not in_range(trace):
+            A, scale = moderate(A)
+            Q = A.mH @ A
         b = b / (scale * radius)[..., None]
-        s, V, usable = hermitian_eigh(A.mH @ A)
+        s, V, usable = hermitian_eigh(Q)
         g = adjoint_matvec(A, b)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
         u, t = refine(adjoint_matvec(A, matvec(A, solved.u)), g, solved, negligible(solved))
@@ -251,10 +256,15 @@ def magnitude(A: Tensor) -> Tensor:
 def moderate(A: Tensor) -> tuple[Tensor, Tensor]:
     """A and 1, or A divided by its magnitude and that magnitude where squares could leave the range of the type."""
     scale = magnitude(A)
-    limit = 1e6 if torch.finfo(A.dtype).bits < 64 else 1e60
-    if not A.is_cuda and bool(((scale < limit) & (scale * limit > 1)).all()):
+    if in_range(scale):
         return A, torch.ones_like(scale)
     return A / scale[..., None, None], scale
+
+
+def in_range(size: Tensor) -> bool:
+    """Whether numbers of this size can be squared safely; on CUDA no, rather than wait for the answer."""
+    limit = 1e6 if torch.finfo(size.dtype).bits < 64 else 1e60
+    return not size.is_cuda and bool(((size < limit) & (size * limit > 1)).all())
 
 
 def answer(solved: _Solved, scale: Tensor, radius: Tensor) -> SphereAnswer:
