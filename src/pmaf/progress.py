@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pmaf.extras import needs
 
 with needs("cli", "the command line"):
+    from rich import box
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -87,7 +88,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         header: names of the columns.
         rows: the cells, as text.
     """
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column, name in enumerate(header):
         cells = [row[column] for row in rows]
         numeric = bool(cells) and all(cell[:1].isdigit() or cell[:1] in "-−±.–" for cell in cells)
@@ -95,4 +96,6 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     console = Console()
-    console.print(table, width=None if console.is_terminal else max(140, console.width), crop=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = max(140, console.width)  # nobody's window: no reason to fold
+    console.print(table)

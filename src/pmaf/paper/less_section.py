@@ -1,0 +1,150 @@
+"""Least squares on the sphere as a section of the report: optimality tables and case studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
+from pmaf.paper.environment import environment
+from pmaf.paper.less import OptimalityResult
+from pmaf.paper.less_figures import draw_case, optimum
+from pmaf.paper.optimality import CASE_METHODS, CASE_SEEDS, Case, case_studies
+from pmaf.paper.quoted import LESS_CODE, LESS_SOURCE
+
+__all__ = ["HEADER", "less_section", "table_rows"]
+
+HEADER = ("method", "failed in", "failed out", "better", "mean diff %", "steps", "ms", "above optimum", "excess %")
+_QUOTED = ("quoted failed in", "quoted failed out", "quoted better", "quoted mean diff %")
+_LARGEST = (1024, 256)
+
+
+def less_section(result: OptimalityResult, command: str, seeds: Sequence[int] = CASE_SEEDS) -> Section:
+    """Sentences, a table for each size, and a figure for each case study.
+
+    Args:
+        result: what was measured.
+        command: the command that measured it.
+        seeds: of the case studies.
+
+    Returns:
+        The section.
+    """
+    blocks = [
+        prose(
+            "Minimise ½‖A u − b‖² over the unit sphere. The paper's methods start from A⁺b/‖A⁺b‖ and walk: "
+            "projected gradient (PGD), with a direction weight (DW), with the Riemannian gradient (RM), with "
+            "backtracking (BLS, BLSOne) or tangent decay (TWD). pmaf's default, Secular, solves the optimality "
+            "conditions instead, and its answer comes with a certificate that it is the global optimum."
+        ),
+        *(note("finding", text) for text in _findings(result)),
+        prose(
+            "The protocol is the paper's: random A and b from seeds 0, 1, 2, …, float32, at most 100 steps, stop "
+            "when the objective changes by less than 1e-7. Failed: still moving after the last step, with ‖A⁺b‖ < 1 "
+            "(in) or > 1 (out). Better: objective smaller than that of SciPy's SLSQP, or equal to six digits. Mean "
+            "diff: mean of (f − f_SciPy)/f_SciPy. Steps and ms: means per problem, in batches of 100 on one thread, "
+            "SLSQP one by one. Above optimum: problems that end more than 0.1 % above the certified optimum; "
+            "excess: its mean; both in float64, and not taken for SciPy. Columns in italics are quoted: what "
+            f"{LESS_SOURCE} gives."
+        ),
+    ]
+    for m, n in sorted(result.rows, key=lambda size: size[0] * size[1]):
+        blocks.append(_table(result, m, n))
+    if _LARGEST not in result.rows:
+        m, n = _LARGEST
+        text = f"The paper's largest size, {m}×{n}, was not run: its SciPy baseline takes hours. To fill it in:"
+        blocks.append(note("missing", text, f"pmaf reproduce less --size {m}x{n}"))
+    blocks += [
+        prose(
+            "Case studies: eight problems of size 2×2, and the way each method goes. The unit circle is red, level "
+            "ellipses of the objective are blue and dashed. The green path leads from the red dot to the star, the "
+            "method's answer. The orange ring is the certified optimum from Secular: where the star lies outside, "
+            "the method stopped short. Above each panel: the steps taken and √(2f) = ‖A u − b‖ in the end."
+        ),
+        *_cases(seeds),
+    ]
+    return section("less", "Least squares on the sphere", blocks, command, environment())
+
+
+def table_rows(result: OptimalityResult, m: int, n: int) -> list[list[Cell]]:
+    """The cells of one size."""
+    cells = []
+    for row in result.rows[m, n]:
+        missed = result.missed[m, n].get(row.method)
+        cells.append(
+            [
+                cell(row.method),
+                cell(row.failed_inside, "d"),
+                cell(row.failed_outside, "d"),
+                cell(row.better, "d"),
+                cell(row.mean_diff_percent, ".3g"),
+                cell(row.mean_steps, ".1f"),
+                cell(row.ms_per_problem, ".3g"),
+                cell(missed.problems if missed else None, "d" if missed else ""),
+                cell(missed.mean_percent if missed else None, ".2g" if missed else ""),
+            ]
+        )
+    return cells
+
+
+def _table(result: OptimalityResult, m: int, n: int) -> Block:
+    rows, header = table_rows(result, m, n), list(HEADER)
+    reference = LESS_CODE.get((m, n))
+    source = f"{result.problems[m, n]} problems."
+    if reference is not None:
+        header += _QUOTED
+        for row in rows:
+            values = reference.get(row[0]["text"])
+            row += _cited(values)
+        source += " Quoted columns: 1000 problems."
+    return table(f"{m}x{n}", f"{m}×{n}: how close each method comes", header, rows, source)
+
+
+def _cited(values: tuple[int, int, int, float] | None) -> list[Cell]:
+    if values is None:
+        return [cell(None, quoted=True)] * 4
+    return [cell(value, ".3g" if isinstance(value, float) else "d", quoted=True) for value in values]
+
+
+def _findings(result: OptimalityResult) -> list[str]:
+    """A sentence for each size."""
+    sentences = []
+    for m, n in sorted(result.missed, key=lambda size: size[0] * size[1]):
+        missed, count = result.missed[m, n], result.problems[m, n]
+        parts = []
+        if "PGD+RM+TWD" in missed:
+            steady = missed["PGD+RM+TWD"]
+            excess = f", by {steady.mean_percent:.2g} % on average over all" if steady.problems else ""
+            parts.append(f"PGD+RM+TWD in {steady.problems} of {count}{excess}")
+        others = {name: value for name, value in missed.items() if name not in {"PGD+RM+TWD", "Secular"}}
+        if others:
+            name = min(others, key=lambda k: others[k].problems)
+            parts.append(f"the best of the paper's others, {name}, in {others[name].problems}")
+        if "Secular" in missed:
+            parts.append(f"pmaf's default, Secular, in {missed['Secular'].problems}")
+        if parts:
+            sentences.append(f"{m}×{n}, problems that end above the certified optimum: {'; '.join(parts)}.")
+    return sentences
+
+
+def _cases(seeds: Sequence[int]) -> list[Block]:
+    blocks = []
+    cases: dict[int, list[Case]] = {}
+    for case in case_studies(seeds, CASE_METHODS):
+        cases.setdefault(case.seed, []).append(case)
+    for seed, paths in cases.items():
+        best, distance = optimum(paths[0])
+        panels = []
+        for case in paths:
+            short = case.distance > distance * (1 + 1e-3) + 1e-6
+            reached = f"{case.steps} steps, {case.distance:.4f}{', above the optimum' if short else ''}"
+            panels.append((case.method, draw_case(case, best), reached))
+        blocks.append(
+            figure(
+                f"case-{seed}",
+                f"Seed {seed}: certified optimum √(2f) = {distance:.4f}",
+                panels,
+                "",
+                "small",
+            )
+        )
+    return blocks
