@@ -181,15 +181,15 @@ def report(
         entry = scale if quadratic else scale.sqrt()
         s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
 
-    def gradient(u: Tensor) -> Tensor:
-        """Q u − g in units of the scale, without squaring large numbers."""
+    def gradient(u: Tensor) -> tuple[Tensor, Tensor]:
+        """Q u − g in units of the scale, without squaring large numbers, and the size of what remains of b."""
         if isinstance(problem, SphereQuadratic):
-            return problem.gradient(u) / scale[..., None]
+            return problem.gradient(u) / scale[..., None], torch.zeros_like(scale)
         misfit = (matvec(problem.A, u) - problem.b) / entry[..., None]
-        return adjoint_matvec(problem.A, misfit) / entry[..., None]
+        return adjoint_matvec(problem.A, misfit) / entry[..., None], torch.linalg.vector_norm(misfit, dim=-1)
 
     u = found.u
-    steepest = gradient(u)
+    steepest, misfit = gradient(u)
     if found.multiplier is None:
         multiplier = -(u.conj() * steepest).sum(-1).real / radius.square()
     else:
@@ -206,11 +206,11 @@ def report(
     if ball:
         inside = multiplier <= tolerance * (gap <= tolerance)
         keep = s > tolerance[..., None]
-        g = -gradient(torch.zeros_like(u))
+        g = -gradient(torch.zeros_like(u))[0]
         free = matvec(V, adjoint_matvec(V, g) * safe_inverse(s, keep))
-        free = free - matvec(V, adjoint_matvec(V, gradient(free)) * safe_inverse(s, keep))  # one refinement
+        free = free - matvec(V, adjoint_matvec(V, gradient(free)[0]) * safe_inverse(s, keep))  # one refinement
         u = torch.where(inside[..., None], free, u)
-        steepest = torch.where(inside[..., None], gradient(free), steepest)
+        steepest = torch.where(inside[..., None], gradient(free)[0], steepest)
         multiplier = torch.where(inside, 0, multiplier)
         gap = torch.where(inside, s[..., 0], gap)
         corner = torch.where(inside, 1.0, corner).to(corner.dtype)
@@ -220,6 +220,12 @@ def report(
     residual = residual / torch.where(size > 0, size, 1)
     finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
     bad = ~finite.expand(batch)
+    if isinstance(problem, LeastSquares):
+        # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
+        # null space of A that u reaches into would count as separated by what rounding has left.
+        size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
+        noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
+        tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
     doubtful = gap <= tolerance
     if ambiguous is not None:
         doubtful = doubtful | ambiguous
