@@ -10,6 +10,7 @@ from pmaf.eigen_decomposition import principal_projector as principal_projector
 from pmaf.errors import ConvergenceError as ConvergenceError
 from pmaf.errors import DegeneracyError as DegeneracyError
 from pmaf.errors import DegeneracyWarning as DegeneracyWarning
+from pmaf.errors import GaugeWarning as GaugeWarning
 from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
 from pmaf.implicit.dense_jacobian import DenseJacobian as DenseJacobian
 from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
@@ -35,6 +36,7 @@ __all__ = [
     "DenseJacobian",
     "FixedPoint",
     "FreeLESSSolution",
+    "GaugeWarning",
     "Gram",
     "IEDSolution",
     "Implicit",

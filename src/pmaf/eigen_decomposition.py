@@ -17,8 +17,10 @@ from pmaf.checks import (
     no_autocast,
     working_dtype,
 )
+from pmaf.dominant import dense_general, general_choices, general_rtol
 from pmaf.forward.eigenpairs import OUTPUTS, EigenForward
 from pmaf.gauge import fix_phase
+from pmaf.gauge_check import watch_gauge
 from pmaf.implicit.comparison import Backward, compare
 from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint
@@ -43,6 +45,8 @@ def ied(
     solver: EigenSolver | str | None = None,
     backward: Backward | None = None,
     degenerate: str = "drop",
+    symmetric: bool = True,
+    check_gauge: bool = False,
 ) -> Eigenpairs:
     r"""The k leading eigenpairs of a symmetric (Hermitian) matrix.
 
@@ -52,6 +56,10 @@ def ied(
     input's type. Leading dimensions are batch dimensions. Eigenvalues are ordered algebraically, never by magnitude.
     Gradients need the *selected* eigenvalues to be separated from the others; whatever repeats among the others does
     not matter. The gradient with respect to X is symmetric.
+
+    With ``symmetric=False``, X is any real square matrix and the pair is its *dominant* one, with a real λ of strictly
+    largest magnitude, by power iteration, differentiated as a fixed point, see :class:`pmaf.FixedPoint`. Ties and
+    complex pairs end as NOT_UNIQUE or MAX_STEPS. The gradient is not symmetric then.
 
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
     :func:`ied_ex` does not.
@@ -66,6 +74,9 @@ def ied(
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
         degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
+        symmetric: whether X is symmetric; if not, k must be 1 and largest true.
+        check_gauge: in the backward pass, warn with :class:`pmaf.GaugeWarning` if the loss depends on the arbitrary
+            choice of basis for a repeated eigenvalue. Synchronises the device.
 
     Returns:
         The named pair ``(eigenvalues, eigenvectors)`` of shapes ``(*, k)`` and ``(*, n, k)``.
@@ -88,7 +99,9 @@ def ied(
         >>> bool(torch.linalg.vector_norm(X @ U - 3 * U) < 1e-6)
         True
     """
-    solution = _solve("ied", X, k, largest, reference, start, solver, backward, degenerate, check_values=True)
+    solution = _solve(
+        "ied", X, k, largest, reference, start, solver, backward, degenerate, symmetric, check_gauge, True
+    )
     judge("ied", solution.status, degenerate, solution.eigenvectors.requires_grad)
     return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
 
@@ -103,6 +116,8 @@ def ied_ex(
     solver: EigenSolver | str | None = None,
     backward: Backward | None = None,
     degenerate: str = "drop",
+    symmetric: bool = True,
+    check_gauge: bool = False,
 ) -> IEDSolution:
     """:func:`ied` that reports a status for each item instead of raising.
 
@@ -118,6 +133,8 @@ def ied_ex(
         solver: see :func:`ied`.
         backward: see :func:`ied`.
         degenerate: see :func:`ied`.
+        symmetric: see :func:`ied`.
+        check_gauge: see :func:`ied`.
 
     Returns:
         An :class:`IEDSolution`.
@@ -128,7 +145,9 @@ def ied_ex(
         >>> solution.gap, pmaf.Status(int(solution.status)).name
         (tensor(2.), 'CONVERGED')
     """
-    return _solve("ied_ex", X, k, largest, reference, start, solver, backward, degenerate, check_values=False)
+    return _solve(
+        "ied_ex", X, k, largest, reference, start, solver, backward, degenerate, symmetric, check_gauge, False
+    )
 
 
 def principal_projector(
@@ -228,7 +247,8 @@ def _solve(
     solver: EigenSolver | str | None,
     backward: Backward | None,
     degenerate: str,
-    *,
+    symmetric: bool,
+    check_gauge: bool,
     check_values: bool,
 ) -> IEDSolution:
     """The path that both doors share.
@@ -236,17 +256,23 @@ def _solve(
     Raises:
         ValueError: if the backward mode does not apply.
     """
+    check_values = check_values and symmetric
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
-    chosen = select("ied", operator, k, largest) if solver is None else named(function, solver, EIGEN)
-    mode = Implicit() if backward is None else backward
+    if symmetric:
+        chosen = select("ied", operator, k, largest) if solver is None else named(function, solver, EIGEN)
+        mode = Implicit() if backward is None else backward
+    else:
+        operator = dense_general(function, operator.tensors[0] if isinstance(operator, Dense) else X, k, largest)
+        chosen, mode = general_choices(function, solver, backward)
     if start is not None and start.dim() < 2:
         start = start[..., None]
     if isinstance(mode, FixedPoint) and k != 1:
         raise ValueError(
             f"pmaf.{function}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
         )
-    known = mode if isinstance(mode, Implicit) else Implicit()
-    if not isinstance(mode, Implicit) and not (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec))):
+    known = mode if isinstance(mode, Implicit) else Implicit(rtol=None if symmetric else general_rtol(operator))
+    given = isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))
+    if symmetric and not given:
         operator = Dense(operator.dense())  # its Hermitian part, so that the gradient is Hermitian in every mode
     structure = operator.hollow()
     forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, subspace=False)
@@ -256,7 +282,9 @@ def _solve(
             outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
         else:
             outputs = compare(function, mode, "eigenpairs", degenerate, forward, operator.tensors, structure.core_dims)
-        U, values, _, _, _, _, _, status, steps, residual, gap = outputs
+        U, values, _, _, _, spectrum, V, status, steps, residual, gap = outputs
+        if check_gauge:
+            watch_gauge(function, operator, U, values, spectrum, V, known.rtol, known.atol)
         U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
     real = values.dtype if dtype == operator.dtype else dtype
     return IEDSolution(values.to(real), U.to(dtype), status, steps, residual.to(real), gap.to(real))

@@ -134,7 +134,9 @@ def compare(
     expanded = [
         None if p is None else p.expand(batch + p.shape[p.dim() - c :]) for p, c in zip(params, core_dims, strict=True)
     ]
-    rule = PlainForward if hasattr(mode, f"{layer}_forward") else Plain
+    # torch.compile refuses Functions with a jvp.
+    with_transforms = hasattr(mode, f"{layer}_forward") and not torch.compiler.is_compiling()
+    rule = PlainForward if with_transforms else Plain
     answer: Tensors = rule.apply(mode, layer, degenerate, solver, *expanded)  # type: ignore[no-untyped-call]
     return answer
 

@@ -1,0 +1,129 @@
+"""The dominant real eigenpair of a general matrix: found, differentiated, or reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import pmaf
+
+
+def general(n: int = 5, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A batch of two: positive matrices, one of them with its dominant eigenvalue turned negative."""
+    torch.manual_seed(0)
+    X = torch.rand(2, n, n, dtype=dtype) + torch.eye(n, dtype=dtype)
+    return X * torch.tensor([1, -1], dtype=dtype)[:, None, None]
+
+
+def layer(X: Tensor, backward: Any = None) -> tuple[Tensor, ...]:
+    return tuple(pmaf.ied(X, 1, symmetric=False, backward=backward))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_is_the_eigenvalue_of_largest_magnitude(n: int, dtype: torch.dtype) -> None:
+    X = general(n, dtype)
+    found = pmaf.ied_ex(X, 1, symmetric=False)
+    every = torch.linalg.eigvals(X)
+    wanted = every.gather(-1, every.abs().argmax(-1, keepdim=True)).real
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(found.eigenvalues, wanted, rtol=200 * eps, atol=0)
+    misfit = X @ found.eigenvectors - found.eigenvalues[..., None] * found.eigenvectors
+    assert float(misfit.abs().max()) < 300 * eps * float(wanted.abs().max())
+    assert found.status.tolist() == [0, 0]
+    assert bool((found.eigenvectors.sum(-2) >= 0).all())
+
+
+def test_reference_and_half_precision() -> None:
+    X = general()
+    u = pmaf.ied(X, 1, symmetric=False).eigenvectors
+    turned = pmaf.ied(X, 1, symmetric=False, reference=-torch.ones(5, dtype=X.dtype)).eigenvectors
+    torch.testing.assert_close(turned, -u)
+    assert pmaf.ied(X.half(), 1, symmetric=False).eigenvectors.dtype == torch.float16
+
+
+def test_sparse() -> None:
+    X = general()[0]
+    torch.testing.assert_close(layer(X.to_sparse())[1], layer(X)[1])
+
+
+@pytest.mark.parametrize("backward", [None, pmaf.FixedPoint(dense=True), pmaf.Unrolled()], ids=str)
+def test_derivatives(backward: Any) -> None:
+    X = general().requires_grad_()
+    forward = backward is None
+    assert gradcheck(lambda X: layer(X, backward), (X,), check_forward_ad=forward, check_batched_grad=forward)
+    assert gradgradcheck(lambda X: layer(X, backward), (X,))
+
+
+def test_derivatives_agree_with_those_of_eig() -> None:
+    X = general().requires_grad_()
+    values, vectors = torch.linalg.eig(X)
+    at = values.abs().argmax(-1)
+    u = vectors[torch.arange(2), :, at]
+    u = (u / u.sum(-1, keepdim=True)).real
+    weights = torch.linspace(-1, 1, 5, dtype=X.dtype)
+    (wanted,) = torch.autograd.grad((u * weights).sum() + values[torch.arange(2), at].real.sum(), X)
+    for backward in (None, pmaf.FixedPoint(dense=True), pmaf.Unrolled()):
+        eigenvalues, U = layer(X, backward)
+        u = U[..., 0] / U[..., 0].sum(-1, keepdim=True)
+        (grad,) = torch.autograd.grad((u * weights).sum() + eigenvalues.sum(), X)
+        torch.testing.assert_close(grad, wanted, rtol=1e-8, atol=1e-8)
+
+
+def test_transforms() -> None:
+    X = general()
+    reverse = torch.func.vmap(torch.func.jacrev(lambda X: layer(X)[1]))(X)
+    forward = torch.func.vmap(torch.func.jacfwd(lambda X: layer(X)[1]))(X)
+    torch.testing.assert_close(reverse, forward)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "X",
+    [
+        pytest.param([[0.0, -1.0], [1.0, 0.0]], id="complex"),
+        pytest.param([[2.0, 0.0], [0.0, -2.0]], id="opposite"),
+        pytest.param([[2.0, 0.0], [0.0, 2.0]], id="repeated"),
+        pytest.param([[1.0, 1.0], [0.0, 1.0]], id="defective"),
+        pytest.param([[0.0, 0.0], [0.0, 0.0]], id="zero"),
+    ],
+)
+def test_what_has_no_dominant_real_pair_is_reported(X: list[list[float]], dtype: torch.dtype) -> None:
+    batch = torch.stack((torch.tensor(X, dtype=dtype), torch.diag(torch.tensor([3.0, 1.0], dtype=dtype))))
+    found = pmaf.ied_ex(batch, 1, symmetric=False)
+    assert int(found.status[0]) in {pmaf.Status.MAX_STEPS, pmaf.Status.NOT_UNIQUE}
+    assert int(found.status[1]) == pmaf.Status.CONVERGED
+
+
+def test_the_plain_function_raises() -> None:
+    with pytest.raises(pmaf.ConvergenceError, match="MAX_STEPS"):
+        pmaf.ied(torch.tensor([[0.0, -1.0], [1.0, 0.0]]), 1, symmetric=False)
+
+
+def test_a_bad_item_is_alone() -> None:
+    X = general()
+    X[0, 0, 0] = torch.nan
+    X.requires_grad_()
+    found = pmaf.ied_ex(X, 1, symmetric=False)
+    assert found.status.tolist() == [pmaf.Status.NON_FINITE, pmaf.Status.CONVERGED]
+    (grad,) = torch.autograd.grad(found.eigenvalues[1].sum(), X)
+    assert bool(grad.isfinite().all())
+
+
+def test_bad_arguments() -> None:
+    X = general()
+    with pytest.raises(ValueError, match="symmetric=False finds the one eigenvalue"):
+        pmaf.ied(X, 2, symmetric=False)
+    with pytest.raises(ValueError, match="symmetric=False finds the one eigenvalue"):
+        pmaf.ied(X, 1, largest=False, symmetric=False)
+    with pytest.raises(TypeError, match="needs a real tensor"):
+        pmaf.ied(pmaf.Gram(X), 1, symmetric=False)
+    with pytest.raises(ValueError, match="needs solver=PowerIteration"):
+        pmaf.ied(X, 1, symmetric=False, solver=pmaf.solvers.Eigh())
+    for backward in (pmaf.Implicit(), pmaf.DenseJacobian()):
+        with pytest.raises(ValueError, match="needs backward=FixedPoint"):
+            pmaf.ied(X, 1, symmetric=False, backward=backward)
