@@ -85,6 +85,8 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace:
     V = U.new_zeros(*batch, 0, 0) if answer.basis is None else answer.basis
     known = values if answer.spectrum is None else spectrum
     norm = known.abs().amax(-1, keepdim=True)  # (*, 1), of X
+    if answer.norm is not None:
+        norm = torch.maximum(norm, answer.norm[..., None])
 
     misfit = torch.linalg.vector_norm(X.matmat(U) - U * values[..., None, :], dim=-2)  # (*, k)
     residual = (misfit / torch.where(norm > 0, norm, 1)).amax(-1)

@@ -142,6 +142,7 @@ class BlockLanczos:
             finished & operator.sound,
             steps,
             operator.original(rest[..., None])[..., 0],
+            norm=norm * operator.scale,
         )
 
 

@@ -104,7 +104,7 @@ class PowerIteration:
 
         state = (u, operator(u), low[..., None])
         (u, _, theta), done, steps = iterate(step, state, operator.sound.shape, self.max_steps)
-        return EigenAnswer(operator.original(theta), u, done & operator.sound, steps)
+        return EigenAnswer(operator.original(theta), u, done & operator.sound, steps, norm=norm * operator.scale)
 
     def dominant(self, X: Operator, start: Tensor | None) -> EigenAnswer:
         """The real pair of largest magnitude of a general X, by orthogonal iteration with two columns."""

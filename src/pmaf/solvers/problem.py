@@ -89,6 +89,7 @@ class EigenAnswer(NamedTuple):
     next: Tensor | None = None  # (*,) best estimate of the nearest eigenvalue left out
     spectrum: Tensor | None = None  # (*, n) all eigenvalues, ascending
     basis: Tensor | None = None  # (*, n, n) all eigenvectors
+    norm: Tensor | None = None  # (*,) an estimate of ‖X‖, where the spectrum is not there to tell
 
 
 class SphereSolver(Protocol):

@@ -105,4 +105,5 @@ class SimultaneousIteration:
         (V, _, theta), finished, steps = iterate(step, state, operator.sound.shape, self.max_steps)
         rest = following(theta, k, X.n)
         rest = None if rest is None else operator.original(rest[..., None])[..., 0]
-        return EigenAnswer(operator.original(theta[..., :k]), V[..., :k], finished & operator.sound, steps, rest)
+        values, finished = operator.original(theta[..., :k]), finished & operator.sound
+        return EigenAnswer(values, V[..., :k], finished, steps, rest, norm=norm * operator.scale)
