@@ -144,7 +144,8 @@ def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Ten
     inverse = Vh.mH * safe_inverse(sigma, keep)[..., None, :]
     inverse = torch.where(usable[..., None, None], inverse, torch.nan)
     short = (keep.sum(-1) < C.shape[-1]) & usable
-    return A - basis @ (basis.mH @ A), b - matvec(basis, adjoint_matvec(basis, b)), basis, inverse, short
+    A = torch.where(usable[..., None, None], A - basis @ (basis.mH @ A), torch.nan)  # no answer without z
+    return A, b - matvec(basis, adjoint_matvec(basis, b)), basis, inverse, short
 
 
 def report(

@@ -150,7 +150,7 @@ class LeastSquaresEquations:
         grad_C = None
         if C is not None and needs[3]:
             grad_C = outer_sum(left, two_columns(y[2], solution[2]), C.shape)
-        grad_r = ((1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[4] else None
+        grad_r = torch.where(aux.bad, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[4] else None
         return grad_A, grad_b, grad_W, grad_C, grad_r
 
     def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
@@ -224,7 +224,7 @@ class QuadraticEquations:
             half = outer_sum(-w[..., None] / 2, u[..., None], H.shape)
             grad_H = half + half.mH
         grad_g = w.sum_to_size(g.shape) if needs[1] else None
-        grad_r = ((1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[2] else None
+        grad_r = torch.where(aux.bad, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[2] else None
         return grad_H, grad_g, grad_r
 
     def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
