@@ -159,7 +159,9 @@ class Solve(torch.autograd.Function):
             applied = rule.equations.apply(tuple(theta), tuple(moving[len(present) :]), aux, y)
             return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
 
-        vjp = torch.func.vjp(product, *(params[i] for i in present), *solution)[1]
+        # Infinity times the zero that an item without an answer has here would be NaN.
+        finite = tuple(torch.where(p.isfinite(), p, 0) for p in params if p is not None)
+        vjp = torch.func.vjp(product, *finite, *solution)[1]
         pulled = vjp(tuple(-v for v in z))
         grads: list[Tensor | None] = [None] * len(params)
         for i, gradient in zip(present, pulled[: len(present)], strict=True):
