@@ -81,7 +81,7 @@ class SolverCase:
     k_max: int = 10**6
     n_max: int = 10**6
     complex: bool = True
-    next: bool = True  # knows the nearest eigenvalue left out
+    gap: float | None = 1e-13  # relative error of the nearest eigenvalue left out; None where it is not known
 
     @property
     def short(self) -> str:
@@ -116,8 +116,8 @@ SPHERE_SOLVERS = [
 ]
 EIGEN_SOLVERS = [
     SolverCase("eigh", lambda: pmaf.solvers.Eigh()),
-    SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False),
-    SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1, next=False),
+    SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False, gap=1e-3),
+    SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1, gap=None),
     SolverCase("simultaneous_iteration", lambda: pmaf.solvers.SimultaneousIteration(max_steps=5000)),
     SolverCase("block_lanczos", lambda: pmaf.solvers.BlockLanczos()),
 ]
