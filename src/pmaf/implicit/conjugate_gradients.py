@@ -48,50 +48,51 @@ def complement_cg(
     eps, tiny = torch.finfo(H.dtype).eps, torch.finfo(H.dtype).tiny
     rtol = 4 * eps if rtol is None else rtol
     budget = 1000 if max_steps is None else max_steps
+    k = U.shape[-1]
     rows, shift = U.mT, eigenvalues[..., None]  # vectors are rows here, (*, k, n): each is contiguous
 
     def project(R: Tensor) -> Tensor:
         return R - (R @ rows.mH) @ rows
 
     def matrix(R: Tensor) -> Tensor:
-        image = project(shift * R - product(R.mT).mT)
-        return image if largest else -image
+        image = signed * R - product(R.mT).mT * unit
+        return image if k == 1 else project(image)  # with one vector A is semidefinite: what leaks along it stays small
 
     # Units in which ‖hᵢ‖ = 1 and ‖A_i‖ is of order one, so that squares neither overflow nor underflow.
+    unit = torch.ones_like(shift) if largest else -torch.ones_like(shift)
+    signed = shift * unit
     B = project(H.mT)
     B_size = size(B, tiny)
     B = project(B / B_size)
-    A_size = size(matrix(B), tiny)
-
-    def scaled(R: Tensor) -> Tensor:
-        return matrix(R) / A_size
+    A_size = size(project(matrix(B)), tiny)
+    unit, signed = unit / A_size, signed / A_size
+    A_norm = signed.abs().clamp_min(1)[..., 0]  # (*, k), to an order of magnitude
 
     W = torch.zeros_like(B)
     R = B
-    A_norm = torch.ones_like(B_size[..., 0])  # (*, k), a lower bound that grows
     done = torch.zeros_like(A_norm, dtype=torch.bool)
     sound = B_size[..., 0].isfinite() & A_size[..., 0].isfinite()
     for _ in range(ROUNDS):
         active, P = ~done & sound, R
         rho = inner(R, R)
+        bound = (rtol / 4 * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
+        step = 0
         while budget > 0 and bool(active.any()):
-            budget -= 1
-            image = scaled(P)
-            curvature, length = inner(P, image), inner(P, P)
-            A_norm = torch.where(active, torch.maximum(A_norm, curvature / length.clamp_min(tiny)), A_norm)
+            budget, step = budget - 1, step + 1
+            image = matrix(P)
+            curvature = inner(P, image)
             active = active & (curvature > 0)  # else λᵢ is no leading eigenvalue, or the column is exactly zero
-            mask = active[..., None]
-            alpha = (rho / torch.where(active, curvature, 1))[..., None]
-            W = torch.where(mask, W + alpha * P, W)
-            R = torch.where(mask, R - alpha * image, R)
+            alpha = torch.where(active, rho / curvature, 0)[..., None]
+            W = torch.addcmul(W, alpha, P)
+            R = torch.addcmul(R, alpha, image, value=-1)
             fresh = inner(R, R)
-            beta = fresh / torch.where(rho > 0, rho, 1)
-            P = torch.where(mask, R + beta[..., None] * P, P)
-            rho = torch.where(active, fresh, rho)
-            bound = rtol / 4 * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))
-            active = active & (rho.sqrt() > bound)
-        W = project(W)
-        R = torch.where(sound[..., None], B - scaled(W), 0)
+            P = torch.addcmul(R, torch.where(active, fresh / rho, 0)[..., None], P)
+            rho = fresh
+            if step % 4 == 0:
+                bound = (rtol / 4 * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
+            active = active & (rho > bound)
+        W = torch.where(sound[..., None], project(W), 0)
+        R = torch.where(sound[..., None], B - project(matrix(W)), 0)
         bound = rtol * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))
         done = sound & (torch.linalg.vector_norm(R, dim=-1) <= bound)
         if budget <= 0 or bool((done | ~sound).all()):
@@ -101,12 +102,14 @@ def complement_cg(
 
 def inner(left: Tensor, right: Tensor) -> Tensor:
     """Re⟨left, right⟩ of each row."""
-    product: Tensor = left.conj() * right
-    return product.real.sum(-1)
+    terms = (left.conj() * right).real if left.is_complex() else left * right
+    total: Tensor = terms.sum(-1)
+    return total
 
 
 def size(R: Tensor, tiny: float) -> Tensor:
     """The length of each row, ``(*, k, 1)``, safe from overflow; one for rows that vanish."""
     peak = R.abs().amax(-1, keepdim=True)
     peak = torch.where(peak > tiny, peak, 1)
-    return peak * torch.linalg.vector_norm(R / peak, dim=-1, keepdim=True).clamp_min(tiny)
+    length = torch.linalg.vector_norm(R / peak, dim=-1, keepdim=True)
+    return peak * torch.where(length > tiny, length, 1)

@@ -40,6 +40,9 @@ class BlockLanczos:
     Woźniakowski, SIAM J. Matrix Anal. Appl. 13, 1992, bound the probability of a miss). Hence multiplicities up to the
     block size are found; the default block, k + 1, also sees a selected eigenvalue that repeats outside the selection.
 
+    Unrolling by autograd is exact for spectra without repeats; where eigenvalues repeat, even unwanted ones, the Krylov
+    space is exhausted early and the derivative of its last block is lost in rounding. Implicit differentiation is not.
+
     Batched; works in the dtype and on the device of X, which is known by its products alone. Memory: ``max_basis``
     vectors. One device synchronisation a step.
 
