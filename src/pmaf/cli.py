@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pmaf.batches import Summary
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Least squares on the sphere and leading eigenpairs, batched."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Least squares on the sphere and leading eigenpairs, batched.",
 )
 solve = typer.Typer(no_args_is_help=True, help="Solve a file of problems.")
 reproduce = typer.Typer(no_args_is_help=True, help="Run the experiments and write the report.")
@@ -130,6 +133,18 @@ def reproduce_less(
     """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
     chosen = [name.strip() for name in methods.split(",")] if methods else []
     _reproduce(["less"], quick, out, sizes=size or [], problems=problems, methods=chosen)
+
+
+@reproduce.command("ied")
+def reproduce_ied(quick: Quick = False, out: Out = Path("report")) -> None:
+    """Compare precision, time, memory and gradients of eigen decompositions."""
+    _reproduce(["ied"], quick, out)
+
+
+@reproduce.command("all")
+def reproduce_all(quick: Quick = False, out: Out = Path("report")) -> None:
+    """Run all experiments into one report."""
+    _reproduce(["less", "ied", "learning"], quick, out)
 
 
 def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -43,13 +44,19 @@ def write_section(out: Path, section: Section) -> Path:
     Returns:
         Where the page is.
     """
-    write_whole(out / "sections" / f"{section['key']}.json", json.dumps(section))
+    write_whole(out / "sections" / f"{section['key']}.json", json.dumps({"layout": _layout(), **section}))
     for block in section["blocks"]:
         if block["kind"] == "figure":
             for number, panel in enumerate(block["panels"], 1):
                 path = out / "figures" / f"{section['key']}-{block['name']}-{number}.svg"
                 write_whole(path, standalone(panel["svg"]))
     return _write_page(out)
+
+
+def _layout() -> str:
+    """A digest of what blocks look like; sections are only put on a page that knows their blocks."""
+    code = resources.files("pmaf.paper").joinpath("blocks.py").read_bytes()
+    return hashlib.sha256(code).hexdigest()[:16]
 
 
 def _write_page(out: Path) -> Path:
@@ -59,7 +66,9 @@ def _write_page(out: Path) -> Path:
     for key in SECTIONS:
         path = out / "sections" / f"{key}.json"
         if path.exists():
-            sections[key] = json.loads(path.read_text("utf-8"))
+            section = json.loads(path.read_text("utf-8"))
+            if section.get("layout") == _layout():  # else it is of another version, and as good as not run
+                sections[key] = section
     text = resources.files("pmaf.paper").joinpath("templates", "report.html.j2").read_text("utf-8")
     templates = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

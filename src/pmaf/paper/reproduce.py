@@ -47,7 +47,20 @@ def _less(
     return write_section(out, less_section(result, command))
 
 
-EXPERIMENTS: dict[str, Runner] = {"less": _less, "learning": _learning}
+def _ied(out: Path, quick: bool, command: str) -> Path:
+    from pmaf.paper.ied import IEDSettings, run_ied
+    from pmaf.paper.ied_section import HEADER, ied_section, table_rows
+    from pmaf.paper.report import write_section
+
+    with items_bar("ied") as report:
+        result = run_ied(out, IEDSettings.quick() if quick else IEDSettings(), report)
+    for device in sorted({row.device for row in result.timing}):
+        rows = table_rows([row for row in result.timing if row.device == device])
+        print_table(f"Leading eigenpair on the {device.upper()}", HEADER, [[c["text"] for c in row] for row in rows])
+    return write_section(out, ied_section(result, command))
+
+
+EXPERIMENTS: dict[str, Runner] = {"less": _less, "ied": _ied, "learning": _learning}
 
 
 def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options: Any) -> Path:

@@ -1,0 +1,117 @@
+"""The eigen decomposition experiments: precision and timing, kept in parts and written as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from pmaf.errors import MissingExtraError
+from pmaf.paper.matrices import DISTRIBUTIONS
+from pmaf.paper.parts import part, write_whole
+from pmaf.paper.precision import Precision, precision
+from pmaf.paper.timing import DENSE, METHODS, Timing, timing
+from pmaf.progress import Report
+
+__all__ = ["IEDResult", "IEDSettings", "run_ied"]
+
+
+class IEDSettings(NamedTuple):
+    """What to run: orders, how many seeds and runs, and up to which order the dense Jacobians are formed."""
+
+    orders: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    seeds: int = 100
+    runs: int = 9
+    dense_orders: int = 256
+
+    @classmethod
+    def quick(cls) -> IEDSettings:
+        """Smaller matrices, fewer seeds and runs."""
+        return cls(orders=(32, 64, 128, 256), seeds=3, runs=5, dense_orders=64)
+
+
+class IEDResult(NamedTuple):
+    """All rows, and the sentences about what could not be run."""
+
+    settings: IEDSettings
+    precision: list[Precision]
+    timing: list[Timing]
+    missing: list[str]
+
+
+def run_ied(out: Path, settings: IEDSettings, report: Report | None = None) -> IEDResult:
+    """Measure precision and timing, keep finished parts, and write ``ied_*.csv`` and ``ied.json``.
+
+    Args:
+        out: folder for the results.
+        settings: what to run.
+        report: called with the parts done, the parts in all, and what is being run.
+
+    Returns:
+        The results.
+    """
+    result = IEDResult(settings, [], [], [])
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    plan: list[tuple[str, dict[str, Any]]] = [
+        ("precision", {"distribution": distribution, "m": m, "seeds": settings.seeds})
+        for distribution in DISTRIBUTIONS
+        for m in settings.orders
+    ]
+    plan += [
+        ("timing", {"method": method, "m": m, "runs": settings.runs, "device": device})
+        for device in devices
+        for m in settings.orders
+        for method in METHODS
+        if method not in DENSE or m <= settings.dense_orders
+    ]
+    absent: set[str] = set()
+    for done, (kind, asked) in enumerate(plan):
+        what = " ".join(str(value) for key, value in asked.items() if key not in {"seeds", "runs", "device"})
+        if report is not None:
+            report(done, len(plan), f"{kind} {what}")
+        if asked.get("distribution") in absent:
+            continue
+        name = f"ied-{kind}-{what}-{asked.get('device', 'cpu')}".replace(" ", "-")
+        try:
+            found = part(out / "parts", name, asked, lambda k=kind, a=asked: _compute(k, a))  # type: ignore[misc]
+        except MissingExtraError as error:
+            absent.add(asked["distribution"])
+            result.missing.append(str(error))
+            continue
+        if kind == "precision":
+            result.precision.extend(Precision(**row) for row in found["rows"])
+        else:
+            result.timing.extend(Timing(**row) for row in found["rows"])
+    if report is not None:
+        report(len(plan), len(plan))
+    _write(out, result)
+    return result
+
+
+def _compute(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
+    if kind == "precision":
+        return {"rows": [row._asdict() for row in precision(**asked)]}
+    return {"rows": [timing(**asked)._asdict()]}
+
+
+def _write(out: Path, result: IEDResult) -> None:
+    for name, fields, rows in (
+        ("precision", Precision._fields, result.precision),
+        ("timing", Timing._fields, result.timing),
+    ):
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(fields)
+        writer.writerows(rows)
+        write_whole(out / f"ied_{name}.csv", stream.getvalue())
+    kept = {
+        "settings": result.settings._asdict(),
+        "precision": [row._asdict() for row in result.precision],
+        "timing": [row._asdict() for row in result.timing],
+        "missing": result.missing,
+    }
+    write_whole(out / "ied.json", json.dumps(kept, indent=1))
