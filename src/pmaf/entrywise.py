@@ -14,7 +14,7 @@ __all__ = ["Matrix", "Vector", "chunked", "complement_solve", "dot", "entries", 
 Vector = list[Tensor]  # n tensors (b,)
 Matrix = list[list[Tensor]]  # n rows of n tensors (b,); entry [i][j] is the same tensor as [j][i]
 
-CHUNK = 16384
+CHUNK = 32768
 
 
 def chunked(work: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
