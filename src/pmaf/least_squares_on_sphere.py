@@ -16,15 +16,20 @@ from pmaf.checks import (
     no_autocast,
     working_dtype,
 )
+from pmaf.forward.matrix_free import OUTPUTS as MATRIX_FREE_OUTPUTS
+from pmaf.forward.matrix_free import MatrixFreeForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
 from pmaf.implicit.comparison import Backward, compare
 from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.function import apply_layer
+from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
-from pmaf.operators import describe
+from pmaf.linear_maps import LinearMap, as_linear_map
+from pmaf.operators import Operator, as_operator, describe
 from pmaf.solution import FreeLESSSolution, LESSSolution
 from pmaf.solvers import SPHERE, named, select
+from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.problem import SphereSolver
 from pmaf.verdict import judge
 
@@ -32,7 +37,7 @@ __all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
 
 
 def less(
-    A: Tensor,
+    A: Tensor | Operator,
     b: Tensor,
     *,
     radius: float | Tensor = 1.0,
@@ -59,7 +64,8 @@ def less(
     does not.
 
     Args:
-        A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank.
+        A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank; or, without batch dimensions, a sparse tensor or an operator
+            such as :class:`pmaf.MatVec` (there ``fn`` need not be symmetric), which are only multiplied by.
         b: ``(*, m)``.
         radius: r > 0, a number or ``(*,)``.
         weights: non-negative, real, ``(*, m)``; all one if not given.
@@ -95,7 +101,7 @@ def less(
 
 
 def less_ex(
-    A: Tensor,
+    A: Tensor | Operator,
     b: Tensor,
     *,
     radius: float | Tensor = 1.0,
@@ -138,7 +144,7 @@ def less_ex(
 
 
 def sphere_quadratic(
-    H: Tensor,
+    H: Tensor | Operator,
     g: Tensor,
     *,
     radius: float | Tensor = 1.0,
@@ -156,7 +162,8 @@ def sphere_quadratic(
     With ``constraint="ball"`` this is the trust-region subproblem. The gradient with respect to H is Hermitian.
 
     Args:
-        H: symmetric (Hermitian), of any signs, ``(*, n, n)``.
+        H: symmetric (Hermitian), of any signs, ``(*, n, n)``; or, without batch dimensions, a sparse tensor or an
+            operator, which are only multiplied by.
         g: ``(*, n)``.
         radius: r > 0, a number or ``(*,)``.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
@@ -185,7 +192,7 @@ def sphere_quadratic(
 
 
 def sphere_quadratic_ex(
-    H: Tensor,
+    H: Tensor | Operator,
     g: Tensor,
     *,
     radius: float | Tensor = 1.0,
@@ -259,7 +266,7 @@ def _tolerances(function: str, mode: Backward, constraint: str) -> tuple[float |
 
 def _less(
     function: str,
-    A: Tensor,
+    A: Tensor | Operator,
     b: Tensor,
     radius: float | Tensor,
     weights: Tensor | None,
@@ -277,6 +284,9 @@ def _less(
     """
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
+        _refuse(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
+        return _matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
     check_tensor(function, "A", A, 2, "(*, m, n)")
     check_tensor(function, "b", b, 1, "(*, m)")
     m, n = A.shape[-2:]
@@ -321,9 +331,64 @@ def _less(
     return _solution(outputs, dtype, free is not None)
 
 
+def _refuse(function: str, name: str, ball: bool, **given: object) -> None:
+    """Name what a matrix known by its products does not go with.
+
+    Raises:
+        ValueError: if something of it was given.
+    """
+    wrong = [key for key, value in given.items() if value is not None and not isinstance(value, Implicit)]
+    if ball:
+        wrong.append("constraint='ball'")
+    if wrong:
+        raise ValueError(f"pmaf.{function}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
+
+
+def _matrix_free(
+    function: str,
+    matrix: LinearMap | Operator,
+    linear: Tensor,
+    radius: float | Tensor,
+    start: Tensor | None,
+    solver: SphereSolver | str | None,
+    backward: Backward | None,
+    degenerate: str,
+) -> LESSSolution:
+    """Least squares or a quadratic whose matrix is known by its products only.
+
+    Raises:
+        TypeError: if the right-hand side and the operator differ in type.
+        ValueError: if an argument has a shape or kind that does not go with an operator.
+    """
+    name = "b" if isinstance(matrix, LinearMap) else "g"
+    check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
+    if linear.dim() != 1:
+        raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
+    if linear.dtype != matrix.dtype or linear.dtype != working_dtype(linear.dtype):
+        raise TypeError(
+            f"pmaf.{function}: {name} and the operator must share float32, float64, complex64 or complex128, got "
+            f"{linear.dtype} and {matrix.dtype}"
+        )
+    chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
+    if not isinstance(chosen, KrylovTrustRegion):
+        raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
+    r = _radius(function, radius, linear)
+    if r.dim():
+        raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
+    mode = backward if isinstance(backward, Implicit) else Implicit()
+    shell = matrix.hollow()
+    equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
+    forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
+    with no_autocast(linear):
+        u, multiplier, _, _, status, steps, residual, gap = apply_layer(
+            equations, MatrixFreeAux, degenerate, forward, (*matrix.tensors, linear, r), MATRIX_FREE_OUTPUTS
+        )
+    return LESSSolution(u, multiplier, status, steps, residual, gap)
+
+
 def _sphere_quadratic(
     function: str,
-    H: Tensor,
+    H: Tensor | Operator,
     g: Tensor,
     radius: float | Tensor,
     constraint: str,
@@ -335,6 +400,9 @@ def _sphere_quadratic(
     """The path that both doors of quadratics share."""
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
+        _refuse(function, "H", backward=backward, ball=constraint == "ball")
+        return _matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
     check_tensor(function, "H", H, 2, "(*, n, n)")
     check_tensor(function, "g", g, 1, "(*, n)")
     check_symmetric(function, H)

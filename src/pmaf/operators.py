@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pmaf.autodiff import pushforward
+
 __all__ = ["Dense", "Gram", "MatVec", "Operator", "Sparse", "as_operator"]
 
 
@@ -282,7 +284,7 @@ class MatVec(Operator):
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """One Jacobian–vector product of ``fn`` with respect to its parameters."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = torch.func.jvp(lambda *params: self.fn(*params, U), self.tensors, filled)[1]
+        change: Tensor = pushforward(lambda *params: self.fn(*params, U), self.tensors, filled)
         return change
 
 

@@ -14,10 +14,10 @@ where a term whose denominator is below the tolerance belongs to a repeated eige
 two *unwanted* eigenvalues never occur, which is why those may repeat. Over the complex numbers λ and μ are real and the
 phase of u is left alone, uᴴdu = 0.
 
-The invariant subspace as a whole satisfies F = (U T − X U, ½(UᴴU − I)) = 0 with T = UᴴXU. Its sums run over the unwanted
-eigenvectors only, so it is differentiable however degenerate the selected block is, and any function of U that does not
-see the choice of basis, such as the projector U Uᴴ, inherits exact derivatives of every order: U moves by parallel
-transport, UᴴdU = 0, and T takes up what happens inside the block.
+The invariant subspace as a whole satisfies F = (U T − X U, ½(UᴴU − I)) = 0 with T = UᴴXU. Its sums run over the
+unwanted eigenvectors only, so it is differentiable however degenerate the selected block is, and any function of U that
+does not see the choice of basis, such as the projector U Uᴴ, inherits exact derivatives of every order: U moves by
+parallel transport, UᴴdU = 0, and T takes up what happens inside the block.
 """
 
 from dataclasses import dataclass

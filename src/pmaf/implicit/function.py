@@ -7,7 +7,7 @@ its own: y = M(θ, s)⁻¹ h has
     h̄ = z,   (θ̄, s̄) = −∂⟨z, M(θ, s) y⟩/∂(θ, s),   z = M⁻¹ ȳ,
 
 again one solve, so derivatives of every order reuse the factorisation of the forward pass and treat degenerate
-components alike. The factorisation itself may be held constant, because M(θ, s)⁻¹ does not depend on how it is computed.
+components alike. The factorisation itself may be held constant: M(θ, s)⁻¹ does not depend on how it is computed.
 
 Each comes twice: the base class is what ``torch.compile`` can trace, and the derived class adds ``jvp`` and ``vmap``,
 which it refuses. All parameters have the same number of batch dimensions, so that vmap is one more of them.
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pmaf.autodiff import pushforward
 from pmaf.errors import DegeneracyError
 
 __all__ = ["apply_layer"]
@@ -174,7 +175,7 @@ class SolveWithTransforms(Solve):
 
     @staticmethod
     def jvp(ctx: Any, _rule: None, _size: None, *tangents: Any) -> Any:
-        """M dy = dh − dM y, with dM y as the transpose of its own transpose."""
+        """M dy = dh − dM y."""
         refuse_nested_forward_mode()
         rule, saved = ctx.rule, ctx.saved_tensors
         params, solution, aux, rhs = rule.split(saved[: ctx.size], ctx.aux_size)
@@ -184,19 +185,15 @@ class SolveWithTransforms(Solve):
         chosen = [i for i, t in enumerate(tangents[: len(moving)]) if t is not None]
         if chosen:
 
-            def transpose(*z: Tensor) -> Vectors:
-                def product(*some: Tensor) -> Vectors:
-                    full = list(moving)
-                    for i, tensor in zip(chosen, some, strict=True):
-                        full[i] = tensor
-                    p = len(params)
-                    applied = rule.equations.apply(tuple(full[:p]), tuple(full[p:]), aux, y)
-                    return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
+            def product(*some: Tensor) -> Vectors:
+                full = list(moving)
+                for i, tensor in zip(chosen, some, strict=True):
+                    full[i] = tensor
+                p = len(params)
+                applied = rule.equations.apply(tuple(full[:p]), tuple(full[p:]), aux, y)
+                return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
 
-                return torch.func.vjp(product, *(moving[i] for i in chosen))[1](z)  # type: ignore[no-any-return]
-
-            back = torch.func.vjp(transpose, *(torch.zeros_like(v) for v in y))[1]
-            changed = back(tuple(tangents[i] for i in chosen))
+            changed = pushforward(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
             d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
         return run_solve(rule, params, solution, aux, d_rhs)
 

@@ -74,8 +74,8 @@ def rescue(
     if not isinstance(X, (Dense, Gram)):
         warnings.warn(
             "pmaf: conjugate gradients for the gradient of eigenvectors did not converge on "
-            f"{int((~converged).sum())} of {converged.numel()} columns, which get no gradient from outside the selected "
-            "vectors; the gap to the eigenvalues left out is too small, so select more or fewer pairs",
+            f"{int((~converged).sum())} of {converged.numel()} columns, which get no gradient from outside the "
+            "selected vectors; the gap to the eigenvalues left out is too small, so select more or fewer pairs",
             GradientWarning,
             stacklevel=2,
         )

@@ -6,6 +6,7 @@ from pmaf.operators import MatVec, Operator, Sparse, describe
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
+from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.power_iteration import PowerIteration
 from pmaf.solvers.projected_gradient import ProjectedGradient
 from pmaf.solvers.riemannian_gradient import RiemannianGradient
@@ -23,6 +24,7 @@ __all__ = [
     "ClosedForm",
     "Eigh",
     "ExactStep",
+    "KrylovTrustRegion",
     "PowerIteration",
     "ProjectedGradient",
     "RiemannianGradient",
@@ -38,6 +40,7 @@ SPHERE: dict[str, type] = {
     "secular": Secular,
     "projected_gradient": ProjectedGradient,
     "riemannian_gradient": RiemannianGradient,
+    "krylov_trust_region": KrylovTrustRegion,
     "slsqp": SLSQP,
 }
 EIGEN: dict[str, type] = {

@@ -1,0 +1,205 @@
+r"""Rectangular matrices known by their products, for least squares.
+
+A linear map is a matrix A(θ), ``(m, n)``, with the products A V and Aᴴ Y and the transpose of its dependence on θ:
+
+    pullback(Y, V) = ∂ Re⟨Y, A(θ) V⟩/∂θ,     pushforward(dθ, V) = (∂A/∂θ · dθ) V.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pmaf.autodiff import pushforward
+from pmaf.operators import MatVec, Operator
+
+__all__ = ["FunctionMap", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]
+
+
+class LinearMap(ABC):
+    """A matrix known by its products with blocks of vectors."""
+
+    tensors: tuple[Tensor, ...]
+    n: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of the products."""
+        return self.tensors[0].dtype
+
+    def hollow(self) -> LinearMap:
+        """The structure alone, to be filled by ``with_tensors``."""
+        shell = copy.copy(self)
+        shell.tensors = ()
+        return shell
+
+    @abstractmethod
+    def with_tensors(self, tensors: Sequence[Tensor]) -> LinearMap:
+        """The same map made of other tensors."""
+
+    @abstractmethod
+    def matmat(self, V: Tensor) -> Tensor:
+        """A V for V ``(n, p)``."""
+
+    @abstractmethod
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """Aᴴ Y for Y ``(m, p)``."""
+
+    @abstractmethod
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of Re⟨Y, A V⟩ with respect to each tensor."""
+
+    @abstractmethod
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """The change of A V when the tensors change by ``tangents``."""
+
+    @abstractmethod
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """The change of Aᴴ Y when the tensors change by ``tangents``."""
+
+
+class SparseMap(LinearMap):
+    """A sparse matrix given by the rows, columns and values of its entries."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> None:
+        self.rows, self.columns, self.m, self.n = rows, columns, *shape
+        self.tensors = (values,)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> SparseMap:
+        """The same pattern with other values."""
+        return SparseMap(self.rows, self.columns, tensors[0], (self.m, self.n))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """A V."""
+        return V.new_zeros(self.m, V.shape[-1]).index_add(0, self.rows, self.tensors[0][:, None] * V[self.columns])
+
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """Aᴴ Y."""
+        terms = self.tensors[0].conj()[:, None] * Y[self.rows]
+        return Y.new_zeros(self.n, Y.shape[-1]).index_add(0, self.columns, terms)
+
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """The entries of Y Vᴴ on the pattern."""
+        return ((Y[self.rows] * V[self.columns].conj()).sum(-1),)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """The same product with other values."""
+        (change,) = tangents
+        return V.new_zeros(self.m, V.shape[-1]) if change is None else self.with_tensors((change,)).matmat(V)
+
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """The same adjoint product with other values."""
+        (change,) = tangents
+        return Y.new_zeros(self.n, Y.shape[-1]) if change is None else self.with_tensors((change,)).adjoint(Y)
+
+
+class FunctionMap(LinearMap):
+    """A matrix given by a function ``fn(*params, V)`` that multiplies a block of vectors by it."""
+
+    def __init__(self, fn: Callable[..., Tensor], n: int, params: Sequence[Tensor]) -> None:
+        self.fn, self.n, self.tensors = fn, n, tuple(params)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> FunctionMap:
+        """The same function of other parameters."""
+        return FunctionMap(self.fn, self.n, tensors)
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The function's value."""
+        return self.fn(*self.tensors, V)
+
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """One vector–Jacobian product of ``fn`` with respect to its block of vectors."""
+        origin = Y.new_zeros(self.n, Y.shape[-1])
+        product: Tensor = torch.func.vjp(lambda V: self.fn(*self.tensors, V), origin)[1](Y)[0]
+        return product
+
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
+        gradients: tuple[Tensor, ...] = torch.func.vjp(lambda *params: self.fn(*params, V), *self.tensors)[1](Y)
+        return gradients
+
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        change: Tensor = pushforward(lambda *params: self.fn(*params, V), self.tensors, filled)
+        return change
+
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """One Jacobian–vector product of the adjoint with respect to the parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        change: Tensor = pushforward(lambda *params: self.with_tensors(params).adjoint(Y), self.tensors, filled)
+        return change
+
+
+class HermitianMap(LinearMap):
+    """A Hermitian operator taken as the matrix of a least-squares problem."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator, self.n, self.tensors = operator, operator.n, operator.tensors
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> HermitianMap:
+        """The same operator made of other tensors."""
+        return HermitianMap(self.operator.with_tensors(tensors))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """X V."""
+        return self.operator.hermitian_matmat(V)
+
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """X Y."""
+        return self.operator.hermitian_matmat(Y)
+
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """That of the operator."""
+        return self.operator.pullback(Y, V)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """That of the operator."""
+        return self.operator.pushforward(tangents, V)
+
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """That of the operator."""
+        return self.operator.pushforward(tangents, Y)
+
+
+class Normal(Operator):
+    """AᴴA of a linear map, for solvers that only multiply by it."""
+
+    def __init__(self, A: LinearMap) -> None:
+        self.A, self.n, self.tensors = A, A.n, A.tensors
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Normal:
+        """The same made of other tensors."""
+        return Normal(self.A.with_tensors(tensors))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Aᴴ(A V)."""
+        return self.A.adjoint(self.A.matmat(V))
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """∂Re⟨A W, A U⟩/∂θ in one product with twice the columns."""
+        return self.A.pullback(torch.cat((self.A.matmat(W), self.A.matmat(U)), -1), torch.cat((U, W), -1))
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """dAᴴ(A U) + Aᴴ(dA U)."""
+        there = self.A.pushforward_adjoint(tangents, self.A.matmat(U))
+        return there + self.A.adjoint(self.A.pushforward(tangents, U))
+
+
+def as_linear_map(A: Tensor | Operator) -> LinearMap:
+    """The linear map of a sparse tensor or an operator; gradients reach what it is made of."""
+    if isinstance(A, MatVec):
+        return FunctionMap(A.fn, A.n, A.tensors)
+    if isinstance(A, Operator):
+        return HermitianMap(A)
+    pattern = A.detach().to_sparse_coo().coalesce()
+    rows, columns = pattern.indices()
+    if A.layout == torch.sparse_coo:
+        values = A.coalesce().values()
+    else:
+        values = (A if A.layout == torch.sparse_csr else A.to_sparse_csr()).values()
+    return SparseMap(rows, columns, values, (int(A.shape[0]), int(A.shape[1])))
