@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 setup: $(VENV)/installed  ## make .venv and install pmaf with everything needed to run, test and lint
 
 run: setup  ## run the paper's experiments, quick version, on real data into report/
-	$(BIN)/pmaf reproduce learning --quick --out report
+	$(BIN)/pmaf reproduce all --quick --out report
 
 test: setup  ## run the test suite
 	$(BIN)/python -m pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-__all__ = ["Block", "Cell", "Panel", "Section", "cell", "figure", "note", "prose", "section", "table"]
+__all__ = ["Block", "Cell", "Key", "Panel", "Section", "cell", "figure", "note", "prose", "section", "table"]
 
 
 class Cell(TypedDict):
@@ -15,6 +15,14 @@ class Cell(TypedDict):
     sort: float | str
     best: bool
     quoted: bool
+
+
+class Key(TypedDict):
+    """An entry of a legend: what it is called, the CSS variable of its colour, and whether its line is dashed."""
+
+    label: str
+    colour: str
+    dashed: bool
 
 
 class Panel(TypedDict):
@@ -37,7 +45,7 @@ class Block(TypedDict, total=False):
     source: str
     quoted: bool
     panels: list[Panel]
-    legend: list[str]
+    legend: list[Key]
     size: Literal["small", "medium", "large"]
     name: str
 
@@ -115,7 +123,7 @@ def figure(
     panels: Sequence[tuple[str, str] | tuple[str, str, str]],
     source: str,
     size: Literal["small", "medium", "large"] = "medium",
-    legend: Sequence[str] = (),
+    legend: Sequence[Key] = (),
 ) -> Block:
     """A figure of panels that wrap on narrow pages.
 
@@ -125,7 +133,7 @@ def figure(
         panels: heading and drawing of each panel, and a line below the heading.
         source: how it was obtained.
         size: how wide a panel may at least become.
-        legend: what the series are, in the order of their colours.
+        legend: what the series are, as :func:`figures.legend` gives it.
 
     Returns:
         The block.

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pmaf.extras import needs
+from pmaf.paper.blocks import Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "MUTED", "SERIES", "panel", "standalone"]
+__all__ = ["INK", "MUTED", "SERIES", "legend", "line_style", "panel", "standalone"]
 
 INK = "#0a0b01"
 MUTED = "#0a0b02"
@@ -60,6 +61,22 @@ def panel(draw: Callable[[Axes], None], *, width: float = 4.2, height: float = 3
     for colour, name in _NAMES.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.strip()
+
+
+def line_style(number: int, name: str) -> dict[str, Any]:
+    """How the line of a series is drawn: pmaf's own stands out in the colour of the text."""
+    if name == "pmaf":
+        return {"color": INK, "linestyle": "-", "linewidth": 2.6, "zorder": 3}
+    return {"color": SERIES[number % 8], "linestyle": "-" if number < 8 else "--", "linewidth": 1.5, "zorder": 2}
+
+
+def legend(names: Sequence[str]) -> list[Key]:
+    """The legend of series drawn with :func:`line_style`, in this order."""
+    styles = [line_style(number, name) for number, name in enumerate(names)]
+    return [
+        {"label": name, "colour": _NAMES[style["color"]], "dashed": style["linestyle"] != "-"}
+        for name, style in zip(names, styles, strict=True)
+    ]
 
 
 def standalone(svg: str) -> str:

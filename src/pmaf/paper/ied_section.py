@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from pmaf.paper import precision as exactness
 from pmaf.paper import timing as speed
 from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
 from pmaf.paper.environment import environment
-from pmaf.paper.figures import INK, SERIES, panel
+from pmaf.paper.figures import legend, line_style, panel
 from pmaf.paper.ied import IEDResult
 from pmaf.paper.quoted import MEMORY_GPU, PAPER, SECONDS_CPU, SECONDS_GPU, SIZES_GPU
 from pmaf.paper.timing import Timing
@@ -130,21 +131,20 @@ def _lines(curves: dict[str, list[tuple[int, float]]], label: str, names: Sequen
     def draw(axes: Axes) -> None:
         for number, name in enumerate(names):
             points = [p for p in curves.get(name, []) if p[1] > 0]
-            ours = name == "pmaf"
             axes.plot(
                 [p[0] for p in points],
                 [p[1] for p in points],
                 marker="o",
-                color=INK if ours else SERIES[number % 8],
-                linestyle="-" if number < 8 else "--",
-                linewidth=2.6 if ours else 1.4,
-                zorder=3 if ours else 2,
+                **line_style(number, name),
             )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlabel("m")
         axes.set_ylabel(label)
         orders = sorted({p[0] for points in curves.values() for p in points})
+        values = [p[1] for points in curves.values() for p in points if p[1] > 0]
+        if values:
+            axes.set_ylim(10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values))))
         axes.set_xticks(orders, [str(m) for m in orders])
         axes.minorticks_off()
 
@@ -167,7 +167,8 @@ def _speed(result: IEDResult, rows: Sequence[Timing], device: str) -> Block:
             ("Peak memory, backward", panel(_lines(curves(lambda r: r.backward_mb), "MB", names))),
         ],
         f"The numbers of the table below; fastest of {result.settings.runs} runs.",
-        legend=names,
+        "large",
+        legend=legend(names),
     )
 
 
@@ -204,7 +205,14 @@ def _precision(result: IEDResult) -> list[Block]:
         "scikit-image's photographs, shaped as m×m; the paper takes a ResNet-50."
     )
     return [
-        figure("precision", "How exactly each method solves, against the order m", panels, how, legend=names),
+        figure(
+            "precision",
+            "How exactly each method solves, against the order m",
+            panels,
+            how,
+            "large",
+            legend=legend(names),
+        ),
         table(
             "precision",
             f"Gaps at m = {largest}",

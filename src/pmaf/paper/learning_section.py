@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
 from pmaf.paper.environment import environment
-from pmaf.paper.figures import SERIES, panel
+from pmaf.paper.figures import SERIES, legend, line_style, panel
 from pmaf.paper.learning import HeadResult, LearningResult
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _curves(result: LearningResult, how: str) -> Block:
                 epochs = range(1, len(curves[0]) + 1)
                 points = [[c[i] for c in curves if c[i] == c[i]] for i in range(len(curves[0]))]
                 mean = [sum(p) / len(p) if p else nan for p in points]
-                axes.plot(epochs, mean, color=SERIES[number], marker="o")
+                axes.plot(epochs, mean, marker="o", **line_style(number, row.label))
                 if len(curves) > 1:
                     low, high = [min(p, default=nan) for p in points], [max(p, default=nan) for p in points]
                     axes.fill_between(epochs, low, high, color=SERIES[number], alpha=0.18, linewidth=0)
@@ -123,7 +123,7 @@ def _curves(result: LearningResult, how: str) -> Block:
             ("Training loss of the steps that counted", panel(of("loss", "cross entropy", 1.0))),
         ],
         f"The same runs as in the table: {how}.{band}",
-        legend=[row.label for row in result.rows],
+        legend=legend([row.label for row in result.rows]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pmaf.errors import MissingExtraError
 from pmaf.progress import items_bar, print_table
 
 __all__ = ["EXPERIMENTS", "reproduce"]
@@ -81,10 +82,25 @@ def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options
     try:
         for name in names:
             command = f"pmaf reproduce {name}{' --quick' if quick else ''}{_as_options(options)}"
-            page = EXPERIMENTS[name](out, quick, command, **options)
+            try:
+                page = EXPERIMENTS[name](out, quick, command, **options)
+            except MissingExtraError as error:
+                if len(names) == 1:
+                    raise
+                page = _write_missing(out, name, command, str(error))
     finally:
         torch.set_num_threads(threads)
     return page
+
+
+def _write_missing(out: Path, name: str, command: str, why: str) -> Path:
+    """Say in the place of an experiment why it could not be run."""
+    from pmaf.paper.blocks import note, section
+    from pmaf.paper.environment import environment
+    from pmaf.paper.report import SECTIONS, write_section
+
+    blocks = [note("missing", f"This part could not be run. {why}. Then:", command)]
+    return write_section(out, section(name, SECTIONS[name]["title"], blocks, command, environment()))
 
 
 def _as_options(options: Mapping[str, Any]) -> str:

@@ -108,8 +108,8 @@ def reference_gradient(X: Tensor, c: Tensor) -> Tensor:
 
 
 def _loss(X: Tensor, c: Tensor, options: dict[str, Any]) -> Tensor:
-    u: Tensor = pmaf.ied_ex(X, 1, **options).eigenvectors[..., 0]
-    return (u * c).sum()
+    u = pmaf.ied_ex(X, 1, **options).eigenvectors[..., 0]
+    return torch.sum(u * c)
 
 
 def _now(device: str) -> float:

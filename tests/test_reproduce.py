@@ -1,0 +1,151 @@
+"""The experiments of the paper in miniature: optimality, precision and timing, and their sections."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("scipy")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from pmaf.errors import MissingExtraError
+from pmaf.paper import ied as ied_experiment
+from pmaf.paper.blocks import prose, section
+from pmaf.paper.ied import IEDSettings, run_ied
+from pmaf.paper.ied_section import ied_section
+from pmaf.paper.less import LESSSettings, parse_sizes, run_less
+from pmaf.paper.less_section import less_section
+from pmaf.paper.matrices import DISTRIBUTIONS, random_matrices
+from pmaf.paper.report import write_section
+from pmaf.paper.reproduce import reproduce
+from pmaf.paper.timing import METHODS, reference_gradient, timing
+
+
+class TestLESS:
+    def test_table_file_and_section(self, tmp_path: Path) -> None:
+        settings = LESSSettings(sizes=((2, 2, 20),), methods=("SciPy", "PGD", "PGD+RM+TWD", "Secular"))
+        result = run_less(tmp_path, settings)
+        with (tmp_path / "less.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == (
+            [
+                "m",
+                "n",
+                "method",
+                "failed_inside",
+                "failed_outside",
+                "better",
+                "mean_diff_percent",
+                "mean_steps",
+                "ms_per_problem",
+            ]
+        )
+        assert [row["method"] for row in rows] == list(settings.methods)
+        assert result.missed[2, 2]["Secular"].problems == 0
+        page = write_section(tmp_path, less_section(result, "pmaf reproduce less", seeds=(19,)))
+        text = page.read_text("utf-8")
+        assert "Seed 19" in text
+        assert "pmaf reproduce less --size 1024x256" in text
+        assert 'class="cited"' in text
+
+    def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        methods = ("PGD", "Secular")
+        whole = run_less(tmp_path / "whole", LESSSettings(sizes=((3, 3, 12),), methods=methods)).rows[3, 3][0]
+        monkeypatch.setattr("pmaf.paper.less._PART", 5)
+        split = run_less(tmp_path / "split", LESSSettings(sizes=((3, 3, 12),), methods=methods)).rows[3, 3][0]
+        counts = ("failed_inside", "failed_outside", "better")
+        assert [getattr(split, name) for name in counts] == [getattr(whole, name) for name in counts]
+        assert split.mean_diff_percent == pytest.approx(whole.mean_diff_percent, rel=1e-3)
+        assert split.mean_steps == pytest.approx(whole.mean_steps)
+        assert len(list((tmp_path / "split" / "parts").iterdir())) == 3
+        more = run_less(tmp_path / "split", LESSSettings(sizes=((2, 2, 3),), methods=methods))
+        assert set(more.rows) == {(3, 3), (2, 2)}
+        assert more.rows[3, 3][0] == split
+
+    @pytest.mark.parametrize("size", ["64", "0x3", "axb", "3x", ""])
+    def test_sizes_are_read_or_refused(self, size: str) -> None:
+        assert parse_sizes(["64x32", "2X2", "3×4"], 5) == ((64, 32, 5), (2, 2, 5), (3, 4, 5))
+        with pytest.raises(ValueError, match="a size is given as MxN"):
+            parse_sizes([size], 5)
+
+
+def test_an_experiment_that_cannot_run_leaves_a_note_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(out: Path, quick: bool, command: str) -> Path:
+        raise MissingExtraError("The baseline needs scipy: pip install 'pmaf[cli]'")
+
+    def present(out: Path, quick: bool, command: str) -> Path:
+        return write_section(out, section("ied", "Eigen", [prose("it ran")], command, []))
+
+    monkeypatch.setattr("pmaf.paper.reproduce.EXPERIMENTS", {"less": absent, "ied": present})
+    text = reproduce(["less", "ied"], out=tmp_path, quick=True).read_text("utf-8")
+    assert "This part could not be run. The baseline needs scipy" in text
+    assert "it ran" in text
+    with pytest.raises(MissingExtraError):
+        reproduce(["less"], out=tmp_path)
+
+
+class TestIED:
+    def test_files_and_section(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ied_experiment, "DISTRIBUTIONS", ("gaussian", "integers"))
+        result = run_ied(tmp_path, IEDSettings(orders=(6, 8), seeds=2, runs=1, dense_orders=6))
+        assert {row.m for row in result.timing if row.method == "PI-DDN-J"} == {6}
+        assert all(row.matrices == 10 for row in result.precision)
+        assert max(row.fixed_point_gap for row in result.precision) < 1e-5
+        text = write_section(tmp_path, ied_section(result, "pmaf reproduce ied")).read_text("utf-8")
+        assert "Published times" in text
+        assert "were left out at m = 8" in text
+        if not torch.cuda.is_available():
+            assert "No GPU is seen by torch here" in text
+        assert len(json.loads((tmp_path / "ied.json").read_text())["timing"]) == len(result.timing)
+        with (tmp_path / "ied_timing.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == len(result.timing)
+
+    def test_a_missing_extra_is_said_and_the_rest_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def absent(distribution: str, m: int, seeds: int) -> list[object]:
+            raise MissingExtraError("Features of photographs needs skimage: pip install 'pmaf[examples]'")
+
+        monkeypatch.setattr(ied_experiment, "DISTRIBUTIONS", ("features",))
+        monkeypatch.setattr(ied_experiment, "precision", absent)
+        result = run_ied(tmp_path, IEDSettings(orders=(4, 5), seeds=1, runs=1, dense_orders=4))
+        assert len(result.missing) == 1
+        assert result.timing
+        text = write_section(tmp_path, ied_section(result, "pmaf reproduce ied")).read_text("utf-8")
+        assert "pip install" in text
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_pairing_gives_the_gradient(self, method: str) -> None:
+        row = timing(method, 12, 1)
+        assert row.error < 1e-3
+        assert row.forward > 0
+        assert row.backward_mb > 0
+
+    def test_reference_gradient_is_that_of_autograd(self) -> None:
+        X = random_matrices("gaussian", 7, 0).double().requires_grad_()
+        c = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        u = torch.linalg.eigh(X).eigenvectors[..., -1]
+        u = u * torch.where(u.sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        (gradient,) = torch.autograd.grad((u * c).sum(), X)
+        assert torch.allclose(reference_gradient(X.detach(), c), (gradient + gradient.mT) / 2, atol=1e-10)
+
+    @pytest.mark.parametrize("distribution", [name for name in DISTRIBUTIONS if name != "features"])
+    def test_matrices_are_symmetric_non_negative_and_repeatable(self, distribution: str) -> None:
+        X = random_matrices(distribution, 5, 3)
+        assert X.shape == (5, 5, 5)
+        assert torch.equal(X, X.mT)
+        assert float(X.min()) >= 0
+        assert torch.equal(X, random_matrices(distribution, 5, 3))
+
+    @pytest.mark.slow
+    def test_features_of_photographs(self) -> None:
+        pytest.importorskip("skimage")
+        pytest.importorskip("efficientnet_lite_pytorch")
+        X = random_matrices("features", 16, 0)
+        assert torch.equal(X, X.mT)
+        assert float(X.std()) > 0
