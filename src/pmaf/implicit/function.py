@@ -16,6 +16,7 @@ which it refuses. All parameters have the same number of batch dimensions, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -110,6 +111,18 @@ def mapped_outputs(outputs: Sequence[Tensor], size: int) -> tuple[tuple[Tensor, 
     return tuple(o if d == 0 else o.squeeze(0) for o, d in zip(outputs, dims, strict=True)), dims
 
 
+def one_by_one(
+    function: Callable[..., Vectors], tensors: Sequence[Any], in_dims: Sequence[int | None], size: int
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Map by a loop over the items."""
+    items = [
+        function(*(t if d is None else t.select(d, i) for t, d in zip(tensors, in_dims, strict=True)))
+        for i in range(size)
+    ]
+    outputs = tuple(torch.stack(parts) for parts in zip(*items, strict=True))
+    return outputs, (0,) * len(outputs)
+
+
 def refuse_nested_forward_mode() -> None:
     """Refuse two levels of forward mode, the inner of which would silently be zero.
 
@@ -199,7 +212,9 @@ class SolveWithTransforms(Solve):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, rule: Rule, aux_size: int, *tensors: Any) -> Any:
-        """One more batch dimension."""
+        """One more batch dimension, or one solve after the other for an operator that has none."""
+        if not rule.equations.core_dims():
+            return one_by_one(partial(SolveWithTransforms.apply, rule, aux_size), tensors, in_dims[2:], info.batch_size)
         outputs = SolveWithTransforms.apply(rule, aux_size, *batch_first(tensors, in_dims[2:]))  # type: ignore[no-untyped-call]
         return mapped_outputs(outputs, info.batch_size)
 
@@ -260,13 +275,9 @@ class LayerWithTransforms(Layer):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
-        """One more batch dimension.
-
-        Raises:
-            RuntimeError: if the operator has none to add to.
-        """
+        """One more batch dimension, or one item after the other for an operator that has none."""
         if not rule.equations.core_dims():
-            raise RuntimeError("pmaf: vmap over an operator without batch dimensions is not supported; use a loop")
+            return one_by_one(partial(LayerWithTransforms.apply, rule, solver), params, in_dims[2:], info.batch_size)
         outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))  # type: ignore[no-untyped-call]
         return mapped_outputs(outputs, info.batch_size)
 
