@@ -15,6 +15,7 @@ pytest.importorskip("jinja2")
 
 from pmaf.errors import MissingExtraError
 from pmaf.paper import ied as ied_experiment
+from pmaf.paper.bench import bench, text_rows, write_bench
 from pmaf.paper.blocks import prose, section
 from pmaf.paper.ied import IEDSettings, run_ied
 from pmaf.paper.ied_section import ied_section
@@ -149,3 +150,16 @@ class TestIED:
         X = random_matrices("features", 16, 0)
         assert torch.equal(X, X.mT)
         assert float(X.std()) > 0
+
+
+class TestBench:
+    def test_rows_and_file(self, tmp_path: Path) -> None:
+        rows = bench(rounds=1, tasks=((3, 12, 2),))
+        ours = [row for row in rows if row.method == "pmaf"]
+        assert len(ours) == 2
+        assert all(row.ratio == 1.0 for row in ours)
+        assert ours[0].error is not None
+        assert ours[0].error < 1e-3
+        write_bench(tmp_path / "bench.json", rows)
+        assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == len(rows)
+        assert all(isinstance(text, str) for row in text_rows(rows) for text in row)

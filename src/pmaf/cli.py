@@ -147,6 +147,26 @@ def reproduce_all(quick: Quick = False, out: Out = Path("report")) -> None:
     _reproduce(["less", "ied", "learning"], quick, out)
 
 
+@app.command()
+def bench(
+    device: Device = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each method has its turn.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="A .json file for the numbers.")] = None,
+) -> None:
+    """Compare time and accuracy with the peers installed here."""
+    from pmaf.paper.bench import bench as run
+    from pmaf.paper.bench import text_rows, write_bench
+    from pmaf.progress import items_bar, print_table
+
+    with items_bar("bench") as report:
+        rows = run(device, rounds, report=report)
+    header = ("task", "method", "forward ms", "backward ms", "ratio to pmaf", "error", "note")
+    print_table(f"Side by side on {device}, fastest of {rounds}", header, text_rows(rows))
+    if out is not None:
+        write_bench(out, rows)
+        typer.echo(f"wrote {out}")
+
+
 def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:
     from pmaf.paper.reproduce import reproduce as run
 

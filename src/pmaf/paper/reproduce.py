@@ -75,6 +75,10 @@ def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options
 
     Returns:
         Where the report is.
+
+    Raises:
+        MissingExtraError: if the only experiment asked for needs a package that is not installed; among several, its
+            place in the report says so instead.
     """
     page = out / "index.html"
     threads = torch.get_num_threads()

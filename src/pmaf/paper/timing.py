@@ -104,7 +104,8 @@ def reference_gradient(X: Tensor, c: Tensor) -> Tensor:
     weights = (others.mT @ c[..., None]) / (values[..., -1:] - values[..., :-1])[..., None]
     w = others @ weights * sign
     outer = w @ u.mT
-    return (outer + outer.mT) / 2
+    gradient: Tensor = (outer + outer.mT) / 2
+    return gradient
 
 
 def _loss(X: Tensor, c: Tensor, options: dict[str, Any]) -> Tensor:
