@@ -59,7 +59,7 @@ REFUSALS = [
     (lambda: pmaf.ied(X, 1, reference=torch.zeros(2)), ValueError, "reference must have size 3 (the order of X), got 2"),
     (lambda: pmaf.ied(torch.zeros(2, 3, 3), 1, reference=torch.zeros(4, 3)), ValueError, "batch shapes must broadcast"),
     (lambda: pmaf.ied(X, 1, solver="secular"), ValueError, "pmaf.ied: unknown solver 'secular'; known are "),
-    (lambda: pmaf.ied(X, 1, start=torch.ones(3)), ValueError, "start= needs an iterative solver; Eigh() is direct"),
+    (lambda: pmaf.ied(X, 1, solver="eigh", start=torch.ones(3)), ValueError, "start= needs an iterative solver; Eigh() is direct"),
     (lambda: pmaf.ied_ex(X, 5), ValueError, "pmaf.ied_ex: k must lie between 1 and n = 3"),
     (lambda: pmaf.principal_projector(X, 4), ValueError, "pmaf.principal_projector: k must lie"),
     (lambda: pmaf.principal_projector(X, 1, solver="x"), ValueError, "pmaf.principal_projector: unknown solver"),

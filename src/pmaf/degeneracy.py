@@ -1,7 +1,7 @@
 """When two eigenvalues count as one."""
 
 import torch
-from torch import Tensor, broadcast_shapes
+from torch import Tensor
 
 from pmaf.operators import Gram, Operator
 
@@ -28,8 +28,8 @@ def separation_tolerance(X: Operator, left: Tensor, right: Tensor, norm: Tensor,
         atol: absolute tolerance.
 
     Returns:
-        The tolerance for each pair.
+        The tolerance for each pair, broadcastable with both.
     """
     if isinstance(X, Gram):
         return atol + rtol * norm.sqrt() * (left.clamp(min=0).sqrt() + right.clamp(min=0).sqrt())
-    return (atol + rtol * norm).expand(broadcast_shapes(left.shape, right.shape))
+    return atol + rtol * norm

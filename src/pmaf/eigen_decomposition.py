@@ -28,7 +28,7 @@ from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
 from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
 from pmaf.solution import IEDSolution
-from pmaf.solvers import EIGEN, named, select
+from pmaf.solvers import EIGEN, BlockLanczos, named, select
 from pmaf.solvers.problem import EigenSolver
 from pmaf.verdict import judge
 
@@ -221,7 +221,7 @@ def _prepare(
         raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
     if isinstance(X, Tensor):
         check_tensor(function, "X", X, 2, "(*, n, n)")
-        if X.layout == torch.strided and check_values:
+        if X.layout == torch.strided and (check_values or X.device.type == "cpu"):
             check_symmetric(function, X)
         elif X.shape[-1] != X.shape[-2]:
             raise ValueError(f"pmaf.{function}: X must be square, (*, n, n), got {describe(X)}")
@@ -259,7 +259,10 @@ def _solve(
     check_values = check_values and symmetric
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
     if symmetric:
-        chosen = select("ied", operator, k, largest) if solver is None else named(function, solver, EIGEN)
+        if solver is not None:
+            chosen = named(function, solver, EIGEN)
+        else:  # a start is wasted on a direct solver
+            chosen = select("ied", operator, k, largest) if start is None else BlockLanczos()
         mode = Implicit() if backward is None else backward
     else:
         operator = dense_general(function, operator.tensors[0] if isinstance(operator, Dense) else X, k, largest)

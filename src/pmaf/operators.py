@@ -97,13 +97,12 @@ class Dense(Operator):
         return Dense(tensors[0])
 
     def matmat(self, V: Tensor) -> Tensor:
-        """X V."""
-        return self.tensors[0] @ V
+        """X V, as a product of rows, which batches faster."""
+        return (V.mT @ self.tensors[0].mT).mT
 
     def hermitian_matmat(self, V: Tensor) -> Tensor:
         """½(X + Xᴴ) V."""
-        X = self.tensors[0]
-        return (X @ V + X.mH @ V) / 2
+        return (self.matmat(V) + self.tensors[0].mH @ V) / 2
 
     def dense(self) -> Tensor:
         """The Hermitian part of X."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.checks import anywhere
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.forward.compiled import register, run_eigenpairs
 from pmaf.operators import Gram, Operator
@@ -92,23 +93,25 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace:
     residual = (misfit / torch.where(norm > 0, norm, 1)).amax(-1)
 
     outside = torch.full_like(values[..., :1], torch.nan) if answer.next is None else answer.next[..., None]
-    chain = torch.cat((values, outside), -1)
-    step = (chain[..., :-1] - chain[..., 1:]).abs()  # distances to the next in order, NaN where unknown
-    last = torch.where(outside.isfinite(), outside, 0)
-    right = torch.cat((values[..., 1:], last), -1)
-    close = step <= separation_tolerance(X, values, right, norm, rtol, atol)
-    doubtful = close[..., -1] if subspace else close.any(-1)
-    gap = step[..., -1]
+    ends = slice(values.shape[-1] - 1, None) if subspace else slice(None)
+    right = torch.cat((values[..., 1:], outside), -1)[..., ends]
+    left = values[..., ends]
+    step = (left - right).abs()  # distances to the next in order, NaN where unknown
+    near = torch.where(right.isfinite(), right, 0) if isinstance(X, Gram) else right
+    close = step <= separation_tolerance(X, left, near, norm, rtol, atol)
+    doubtful = close.any(-1)
+    gap = step[..., -1].clone()
 
-    bad = ~(torch.isfinite(values).all(-1) & torch.isfinite(U).flatten(-2).all(-1) & torch.isfinite(residual))
-    if X.core_dims:
-        bad = bad | ~torch.isfinite(X.tensors[0]).flatten(-2).all(-1)
-    status = torch.full_like(answer.steps, Status.CONVERGED)
-    status = torch.where(doubtful, Status.NOT_UNIQUE, status)
-    status = torch.where(answer.finished, status, Status.MAX_STEPS)
-    status = torch.where(bad, Status.NON_FINITE, status)
-    values = torch.where(bad[..., None], torch.nan, values)
-    U = torch.where(bad[..., None, None], torch.nan, U)
-    second = torch.diag_embed(values).to(U.dtype) if subspace else values
-    # A tensor may be an output only once: the copy for the backward pass is one that is not differentiated.
-    return U, second, bad, doubtful, values.clone(), spectrum, V, status, answer.steps, residual, gap
+    bad = ~torch.isfinite(residual)  # which NaN in X, Λ or U reaches
+    fine = answer.finished & ~(bad | doubtful)
+    status = torch.zeros_like(answer.steps)  # CONVERGED
+    if anywhere(~fine):
+        status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+        status = torch.where(answer.finished, status, Status.MAX_STEPS)
+        status = torch.where(bad, Status.NON_FINITE, status)
+        values = torch.where(bad[..., None], torch.nan, values)
+        U = torch.where(bad[..., None, None], torch.nan, U)
+    # No output may share memory with another: what is differentiated is a copy.
+    U = U.clone(memory_format=torch.contiguous_format)
+    second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)
+    return U, second, bad, doubtful, values, spectrum, V, status, answer.steps, residual, gap

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pmaf.autodiff import pushforward
+from pmaf.checks import anywhere
 from pmaf.errors import DegeneracyError
 
 __all__ = ["apply_layer"]
@@ -69,10 +70,8 @@ class Rule:
 
     def solve(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: zero for items without an answer, and the policy for items without a unique one."""
-        solution = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
-        rhs = tuple(torch.where(expand_as(aux.bad, h), 0, h) for h in rhs)
-        y = self.equations.solve(params, solution, aux, rhs)
-        y = tuple(torch.where(expand_as(aux.bad, v), 0, v) for v in y)
+        rhs = without(aux.bad, rhs)
+        y = without(aux.bad, self.equations.solve(params, without(aux.bad, solution), aux, rhs))
         if self.degenerate == "nan":
             y = tuple(torch.where(expand_as(aux.doubtful, v), torch.nan, v) for v in y)
         return tuple(v.contiguous() for v in y)
@@ -81,6 +80,11 @@ class Rule:
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:
     """A mask of the batch, with trailing dimensions added so that it broadcasts against x."""
     return mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))
+
+
+def without(bad: Tensor, tensors: Vectors) -> Vectors:
+    """Zero in place of items that have no answer."""
+    return tuple(torch.where(expand_as(bad, x), 0, x) for x in tensors) if anywhere(bad) else tensors
 
 
 def fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Vectors:
@@ -253,7 +257,7 @@ class Layer(torch.autograd.Function):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with torch.autocast(solution[0].device.type, enabled=False):
             y = run_solve(rule, params, solution, aux, fill(gradients[: len(solution)], solution))
-            clean = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
+            clean = without(aux.bad, solution)
             grads = rule.equations.pullback(params, clean, aux, y, ctx.needs_input_grad[2:])
         return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))
 
@@ -267,7 +271,7 @@ class LayerWithTransforms(Layer):
         refuse_nested_forward_mode()
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        clean = tuple(torch.where(expand_as(aux.bad, s), 0, s) for s in solution)
+        clean = without(aux.bad, solution)
         rhs = rule.equations.pushforward(params, tangents, clean, aux)
         change = run_solve(rule, params, solution, aux, rhs)
         change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))

@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from pmaf.operators import MatVec, Operator, Sparse, describe
+import torch
+
+from pmaf.operators import Dense, MatVec, Operator, Sparse, describe
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
+from pmaf.solvers.lanczos_eigh import LanczosEigh
 from pmaf.solvers.power_iteration import PowerIteration
 from pmaf.solvers.projected_gradient import ProjectedGradient
 from pmaf.solvers.riemannian_gradient import RiemannianGradient
@@ -25,6 +28,7 @@ __all__ = [
     "Eigh",
     "ExactStep",
     "KrylovTrustRegion",
+    "LanczosEigh",
     "PowerIteration",
     "ProjectedGradient",
     "RiemannianGradient",
@@ -45,6 +49,7 @@ SPHERE: dict[str, type] = {
 }
 EIGEN: dict[str, type] = {
     "eigh": Eigh,
+    "lanczos_eigh": LanczosEigh,
     "closed_form": ClosedForm,
     "power_iteration": PowerIteration,
     "simultaneous_iteration": SimultaneousIteration,
@@ -86,7 +91,7 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
 
     Args:
         problem: "less", "sphere_quadratic" or "ied".
-        X: the operator, for "ied"; without it, a dense matrix is assumed.
+        X: the operator, for "ied"; without it, a large dense matrix is assumed.
         k: how many eigenpairs.
         largest: which end of the spectrum.
 
@@ -103,8 +108,15 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
     """
     if problem in ("less", "sphere_quadratic"):
         return Secular()
+    if problem == "ied" and X is None:
+        return LanczosEigh()
     if problem != "ied":
         raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
-    if isinstance(X, (Sparse, MatVec)) and X.n > DENSE_LIMIT and 4 * k < X.n:
-        return BlockLanczos()
-    return Eigh()
+    if isinstance(X, (Sparse, MatVec)):
+        return BlockLanczos() if X.n > DENSE_LIMIT and 4 * k < X.n else Eigh()
+    if not isinstance(X, Dense):
+        return Eigh()
+    if X.n <= 4 and k == 1 and not X.dtype.is_complex:
+        return ClosedForm()
+    # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.
+    return Eigh() if torch.compiler.is_compiling() else LanczosEigh()
