@@ -24,9 +24,11 @@ from pmaf.paper.heads import HEADS, EighPool, PrincipalPool
 from pmaf.paper.learning import COLUMNS, LearningSettings, run_learning
 from pmaf.paper.learning_section import learning_section
 from pmaf.paper.report import SECTIONS, write_section
+from pmaf.paper.stress import RANKS, stress
 from pmaf.paper.training import TrainingSettings, train
 
 TINY = TrainingSettings(epochs=1, batch=20, train_images=60, test_images=20, channels=(4, 8))
+FAST = {"stress_batches": 1}
 
 
 def synthetic() -> Digits:
@@ -71,7 +73,7 @@ def test_lost_steps_are_counted_and_change_nothing() -> None:
 
 
 def test_finished_parts_are_kept_and_used_again(tmp_path: Path) -> None:
-    settings = LearningSettings(heads=("average", "less"), seeds=(0,), training=TINY)
+    settings = LearningSettings(heads=("average", "less"), seeds=(0,), training=TINY, **FAST)
 
     def interrupt(done: int, total: int, note: str = "", /) -> None:
         if done > total / 2:
@@ -106,7 +108,7 @@ class Outside(HTMLParser):
 
 
 def test_report_is_one_self_contained_page(tmp_path: Path) -> None:
-    settings = LearningSettings(seeds=(0, 1), training=TINY)
+    settings = LearningSettings(seeds=(0, 1), training=TINY, **FAST)
     result = run_learning(tmp_path, settings, data=synthetic)
     page = write_section(tmp_path, learning_section(result, "pmaf reproduce learning"))
     assert page == tmp_path / "index.html"
@@ -183,3 +185,11 @@ def test_digits_are_real_and_balanced() -> None:
     assert 0.0 <= float(digits.train_images.min()) < float(digits.train_images.max()) <= 1.0
     together = torch.cat((digits.train_images, digits.test_images)).flatten(1)
     assert len(torch.unique(together, dim=0)) > 4900
+
+
+def test_dead_channels_cost_pmaf_no_gradient() -> None:
+    rows = stress(2)
+    assert {row.rank for row in rows} == set(RANKS)
+    ours = [row for row in rows if row.method == "pmaf"]
+    assert all(row.lost == 0 for row in ours)
+    assert all(row.error is not None and row.error < 1e-4 for row in ours)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pmaf.paper.data import Digits, mnist5k
 from pmaf.paper.heads import HEADS
 from pmaf.paper.parts import part, write_whole
+from pmaf.paper.stress import Stress, stress
 from pmaf.paper.training import TrainingSettings, train
 
 __all__ = ["HeadResult", "LearningResult", "LearningSettings", "run_learning"]
@@ -35,11 +36,12 @@ class LearningSettings(NamedTuple):
     heads: tuple[str, ...] = tuple(HEADS)
     seeds: tuple[int, ...] = (0, 1, 2)
     training: TrainingSettings = TrainingSettings(epochs=15)
+    stress_batches: int = 50
 
     @classmethod
     def quick(cls) -> LearningSettings:
         """One seed and fewer epochs."""
-        return cls(seeds=(0,), training=TrainingSettings(epochs=6))
+        return cls(seeds=(0,), training=TrainingSettings(epochs=6), stress_batches=10)
 
 
 class HeadResult(NamedTuple):
@@ -86,6 +88,7 @@ class LearningResult(NamedTuple):
     settings: LearningSettings
     rows: list[HeadResult]
     digits: list[list[list[float]]]
+    stress: list[Stress]
 
 
 def run_learning(
@@ -129,7 +132,14 @@ def run_learning(
             tell(per_run)
         rows.append(HeadResult(name, head.label, runs))
     images = [[[round(float(v), 3) for v in line] for line in image[0]] for image in digits.test_images[:10]]
-    result = LearningResult(settings, rows, images)
+    batches = settings.stress_batches
+    found = part(
+        out / "parts",
+        "learning-stress",
+        {"batches": batches},
+        lambda: {"rows": [row._asdict() for row in stress(batches)]},
+    )
+    result = LearningResult(settings, rows, images, [Stress(**row) for row in found["rows"]])
     _write(out, result)
     return result
 
@@ -140,13 +150,14 @@ def _write(out: Path, result: LearningResult) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(_records(result.rows))
     write_whole(out / "learning.csv", stream.getvalue())
-    kept = {
+    kept: dict[str, Any] = {
         "settings": {"seeds": result.settings.seeds, **result.settings.training._asdict()},
         "table": [dict(zip(COLUMNS, record, strict=True)) for record in _records(result.rows)],
         "curves": {
             row.head: [{k: run[k] for k in ("accuracy", "loss", "seconds")} for run in row.runs] for row in result.rows
         },
     }
+    kept["stress"] = [row._asdict() for row in result.stress]
     write_whole(out / "learning.json", json.dumps(kept, indent=1))
 
 

@@ -55,6 +55,7 @@ def learning_section(result: LearningResult, command: str) -> Section:
         ),
         _curves(result, how),
         *_maps(result),
+        _stress(result),
     ]
     return section("learning", "Learning through both layers", blocks, command, environment())
 
@@ -162,6 +163,29 @@ def _maps(result: LearningResult) -> list[Block]:
             "where it is opposed. First ten test images, network of the first seed.",
         )
     ]
+
+
+def _stress(result: LearningResult) -> Block:
+    rows = [
+        [
+            cell(row.rank, "d"),
+            cell(row.method),
+            cell(row.lost, "d"),
+            cell(row.batches, "d"),
+            cell(row.error, "" if row.error is None else ".1e"),
+        ]
+        for row in result.stress
+    ]
+    return table(
+        "stress",
+        "When features lose rank",
+        ("live channels", "method", "lost batches", "of", "worst gradient error"),
+        rows,
+        "Random rectified features, 49 places by 32 channels, of which all but the live ones are zero, as dead "
+        "units make them; batches of twenty, float32. A batch is lost when any entry of the gradient of the leading "
+        "right singular vector is not finite. Error: Frobenius norm of the difference from float64, relative, over "
+        "the batches not lost.",
+    )
 
 
 def _smooth(heat: Any, size: int) -> Any:
