@@ -67,6 +67,7 @@ def versions() -> str:
     installed = {d.name: d.version for d in metadata.distributions() if d.name in PACKAGES}
     parts = [f"{package} {installed.get(package, 'not installed')}" for package in PACKAGES]
     parts += [f"Python {platform.python_version()}", processor(), f"{torch.get_num_threads()} thread"]
+    parts.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return ", ".join([*parts, datetime.now(timezone.utc).strftime("%Y-%m-%d")])
 
 
