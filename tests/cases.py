@@ -28,7 +28,7 @@ def rng(seed: int) -> torch.Generator:
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """Random numbers that are the same, up to rounding, in every precision."""
     wide = torch.complex128 if dtype.is_complex else torch.float64
-    return torch.randn(*shape, generator=rng(seed), dtype=wide).to(dtype)
+    return torch.randn(shape, generator=rng(seed), dtype=wide).to(dtype)
 
 
 def orthogonal(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -112,10 +112,12 @@ SPHERE_SOLVERS = [
     _descent("projected_gradient"),
     _descent("riemannian_gradient"),
     _descent("riemannian_gradient, backtracking", step=lambda: pmaf.solvers.Backtracking()),
+    SolverCase("krylov_trust_region", lambda: pmaf.solvers.SPHERE["krylov_trust_region"](), error=1e-11),
     SolverCase("slsqp", lambda: pmaf.solvers.SLSQP(tol=1e-15, max_steps=500), certified=False, error=1e-6),
 ]
 EIGEN_SOLVERS = [
     SolverCase("eigh", lambda: pmaf.solvers.Eigh()),
+    SolverCase("lanczos_eigh", lambda: pmaf.solvers.LanczosEigh()),
     SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False, gap=1e-3),
     SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1, gap=None),
     SolverCase("simultaneous_iteration", lambda: pmaf.solvers.SimultaneousIteration(max_steps=5000)),
@@ -222,7 +224,7 @@ def right_side(dtype: torch.dtype, *batch: int, m: int = 5) -> Tensor:
 
 
 def beyond(A: Tensor, noise: float = 0.2) -> Tensor:
-    """A right-hand side whose unconstrained minimiser is a little too long: the multiplier is positive but not large."""
+    """A right-hand side whose unconstrained minimiser is a little too long: the multiplier is positive, not large."""
     x = randn(*A.shape[:-2], A.shape[-1], 1, seed=8, dtype=A.dtype)
     x = 1.7 * x / torch.linalg.vector_norm(x, dim=-2, keepdim=True)
     return (A @ x)[..., 0] + noise * randn(*A.shape[:-1], seed=7, dtype=A.dtype)
@@ -384,7 +386,8 @@ def layer(name: str) -> LayerCase:
 
 ROWS = (
     [Row(case, None) for case in LAYERS]
-    + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS[1:]]
+    + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS[1:] if solver.name == solver.short]
+    + [Row(layer("sphere_quadratic"), solver) for solver in SPHERE_SOLVERS[1:] if solver.certified]
     + [
         Row(layer(name), solver)
         for solver in EIGEN_SOLVERS[1:]

@@ -364,9 +364,11 @@ class TestEigenpairs:
             repeated = (spread[:seen].diff().abs() <= 10 * eps(dtype) * size).any() if len(s) > 1 else False
             assert int(solution.status) == (NOT_UNIQUE if repeated else CONVERGED)
             gap = abs(float(spread[k - 1] - spread[k])) if k < len(s) else math.inf
-            assert float(solution.gap) == pytest.approx(
-                gap if solver.next else math.nan, abs=10 * tolerance * size, nan_ok=True
-            )
+            if solver.gap is None:
+                assert solution.gap.isnan()
+            else:
+                allowed = 10 * tolerance * size + (solver.gap * gap if math.isfinite(gap) else 0)
+                assert float(solution.gap) == pytest.approx(gap, abs=allowed)
 
     def test_order_is_algebraic_never_by_magnitude(self):
         X = torch.diag(torch.tensor([2.0, -50.0, 1.0]))
@@ -424,6 +426,22 @@ class TestEigenpairs:
         X = symmetric(n=4)
         skew = 1e-5 * randn(4, 4, seed=2)
         torch.testing.assert_close(pmaf.ied(X + skew - skew.mT, 2).eigenvectors, pmaf.ied(X, 2).eigenvectors)
+
+
+class TestDominantPair:
+    @pytest.mark.parametrize("door", [pmaf.ied, pmaf.ied_ex], ids=["ied", "ied_ex"])
+    def test_of_a_matrix_that_is_not_symmetric(self, door):
+        Q, R = randn(5, 5), torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5, -1.0], dtype=torch.float64))
+        X = Q @ R @ torch.linalg.inv(Q)
+        values, U, *_ = door(X, 1, symmetric=False)
+        assert float(values[0]) == pytest.approx(4.0, rel=1e-10)
+        torch.testing.assert_close(X @ U, 4 * U)
+
+    def test_a_stochastic_matrix_has_its_stationary_distribution(self):
+        X = torch.tensor([[0.9, 0.5], [0.1, 0.5]], dtype=torch.float64)
+        values, U = pmaf.ied(X, 1, symmetric=False)
+        torch.testing.assert_close(values, torch.ones(1, dtype=torch.float64))
+        torch.testing.assert_close(U[:, 0] / U.sum(), torch.tensor([5 / 6, 1 / 6], dtype=torch.float64))
 
 
 class TestSolvers:

@@ -335,3 +335,17 @@ class TestProperties:
         (full,) = torch.autograd.grad((full * other).sum(), dense)
         (thin,) = torch.autograd.grad((thin.to_dense() * other).sum(), sparse)
         torch.testing.assert_close(thin.to_dense(), torch.where(X != 0, full, 0))
+
+    def test_modified_input_is_detected(self):
+        for call, inputs in (
+            (lambda X: pmaf.ied(X, 1).eigenvectors, (symmetric(n=3),)),
+            (lambda X: pmaf.principal_projector(X, 1), (symmetric(n=3),)),
+            (pmaf.sphere_quadratic, (symmetric(n=3), randn(3))),
+            (pmaf.less, (randn(4, 3), randn(4))),
+        ):
+            inputs = tuple(x.clone().requires_grad_() for x in inputs)
+            output = call(*inputs)
+            with torch.no_grad():
+                inputs[0].add_(1)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                output.sum().backward()
