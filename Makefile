@@ -31,5 +31,9 @@ format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup  ## build the documentation, strictly, into docs/_build/html
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs,cli,examples]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) report build dist .pytest_cache .mypy_cache .ruff_cache docs/_build

@@ -1,0 +1,97 @@
+"""What the documents say is true: examples run, examples in docstrings print what they show, claims hold."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import math
+import pkgutil
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import pmaf
+from cases import symmetric
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n\n((?:    [^\n]*\n)+))?", re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_run(page, capsys):
+    """The python blocks of a page run one after the other; an indented block that follows is what is printed."""
+    namespace: dict = {}
+    for code, printed in BLOCK.findall(page.read_text(encoding="utf-8")):
+        exec(compile(code, str(page), "exec"), namespace)
+        expected = "".join(line[4:] for line in printed.splitlines(keepends=True))
+        assert capsys.readouterr().out == expected
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def public_modules():
+    for info in pkgutil.walk_packages(pmaf.__path__, "pmaf."):
+        if not info.name.startswith(("pmaf.paper", "pmaf.cli", "pmaf.batches", "pmaf.files", "pmaf.progress")):
+            yield info.name
+
+
+@pytest.mark.parametrize("name", ["pmaf", *public_modules()])
+def test_docstring_examples(name):
+    module = importlib.import_module(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        failed, _ = doctest.testmod(module, optionflags=flags)
+    assert failed == 0
+
+
+def test_every_public_function_has_an_example():
+    missing = []
+    for name in pmaf.__all__:
+        thing = getattr(pmaf, name)
+        if callable(thing) and not isinstance(thing, type) and ">>>" not in (thing.__doc__ or ""):
+            missing.append(name)
+    assert not missing
+
+
+def test_the_front_door_is_complete():
+    assert sorted(pmaf.__all__) == list(pmaf.__all__)
+    for name in pmaf.__all__:
+        assert getattr(pmaf, name).__doc__
+
+
+class TestClaims:
+    """What the README says of others."""
+
+    def test_eigh_gives_nan_where_any_eigenvalue_repeats(self):
+        for spectrum in ([1.0, -1.0, -1.0], [1.0, 1.0, -1.0]):
+            X = torch.diag(torch.tensor(spectrum)).requires_grad_()
+            torch.linalg.eigh(X)[1][:, -1].sum().backward()
+            assert X.grad.isnan().any()
+
+    def test_eigh_and_lobpcg_raise_for_the_whole_batch(self):
+        X = symmetric(3, n=4)
+        X[1] = math.nan
+        with pytest.raises(RuntimeError):  # the message is LAPACK's
+            torch.linalg.eigh(X)
+        big = symmetric(2, n=9)
+        big[1] = math.nan
+        with pytest.raises(RuntimeError):
+            torch.lobpcg(big, 1)
+
+    def test_lobpcg_needs_three_times_as_many_rows(self):
+        with pytest.raises(ValueError, match="3"):
+            torch.lobpcg(symmetric(n=5), 2)
+
+    def test_lobpcg_has_no_vmap(self):
+        with pytest.raises(RuntimeError):  # whichever operation it meets first
+            torch.func.vmap(lambda X: torch.lobpcg(X, 1)[0])(symmetric(2, n=9))
