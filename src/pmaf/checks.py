@@ -197,15 +197,15 @@ def skew_items(X: Tensor) -> Tensor:
     if n > SMALL:
         probe = torch.linspace(-2, 2, n, dtype=torch.float64).exp().to(X)[None]
         there, back = probe @ X.mT, probe @ X.conj()
-        size = torch.linalg.vector_norm(there, dim=(-2, -1)) + torch.linalg.vector_norm(back, dim=(-2, -1))
-        return torch.linalg.vector_norm(there - back, dim=(-2, -1)) > allowed * size
-    size = sum((X[..., i, i].abs() for i in range(1, n)), X[..., 0, 0].abs())
+        length: Tensor = torch.linalg.vector_norm(there, dim=(-2, -1)) + torch.linalg.vector_norm(back, dim=(-2, -1))
+        return torch.gt(torch.linalg.vector_norm(there - back, dim=(-2, -1)), allowed * length)
+    size: Tensor = sum((X[..., i, i].abs() for i in range(1, n)), X[..., 0, 0].abs())
     skew = X[..., 0, 0].imag.abs() if X.is_complex() else torch.zeros_like(size)
     for i in range(n):
         for j in range(i):
             size = size + X[..., i, j].abs()
             skew = torch.maximum(skew, (X[..., i, j] - X[..., j, i].conj()).abs())
-    return skew > allowed * size
+    return torch.gt(skew, allowed * size)
 
 
 def asymmetry_allowed(dtype: torch.dtype) -> float:

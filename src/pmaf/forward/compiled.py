@@ -206,5 +206,5 @@ def run_quadratic(forward: Any, *params: Tensor) -> tuple[Tensor, ...]:
 
 def run_eigenpairs(forward: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Run a forward pass of eigenpairs as one node of a graph."""
-    (X,) = tensors
-    return tuple(torch.ops.pmaf.eigenpairs(X, forward.start, encode(forward)))
+    settings = encode(forward)  # refuses an operator that is not made of one tensor
+    return tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings))

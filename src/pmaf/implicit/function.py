@@ -320,6 +320,10 @@ def apply_layer(
     """
     params = align(params, equations.core_dims())
     rule = Rule(equations, aux_type, degenerate, len(params), outputs)
+    if torch.compiler.is_compiling() and not (
+        torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
+    ):
+        return tuple(output.contiguous() for output in solver(*params))
     layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
     answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
     return answer

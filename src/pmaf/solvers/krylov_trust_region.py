@@ -31,7 +31,7 @@ class KrylovTrustRegion:
     orthogonalisation of k = 2 × steps vectors, which are kept.
 
     Args:
-        rtol: the residual to reach, relative to (‖Q‖ + |λ|) r; by default 30 units in the last place.
+        rtol: the residual to reach, relative to :math:`(\|Q\| + |\lambda|)\,r`; by default 30 units in the last place.
         max_steps: the most steps an item may take; by default 500. n/2 steps always suffice.
 
     Raises:

@@ -11,6 +11,9 @@ from pmaf.solvers.steps import ExactStep, Step
 __all__ = ["RiemannianGradient"]
 
 
+EXACT = ExactStep()  # one for all: a traced graph cannot make objects
+
+
 @dataclass(frozen=True, kw_only=True)
 class RiemannianGradient:
     r"""Step along the tangent part of −∇f and project back: PGD+RM and its line searches.
@@ -46,7 +49,7 @@ class RiemannianGradient:
         tensor([0.6000, 0.8000])
     """
 
-    step: Step = field(default_factory=ExactStep)
+    step: Step = field(default_factory=lambda: EXACT)
     direction_weight: bool = False
     tol: float = 1e-7
     max_steps: int = 100

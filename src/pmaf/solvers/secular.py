@@ -90,7 +90,8 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
     t, finished, steps = solve_secular(d, scaled, max_steps)
     pole = d + t[..., None]
     p = scaled * safe_inverse(pole, pole > 0)
-    short = (1 - p.abs().square().sum(-1)).clamp(min=0).sqrt()
+    missing = 1 - p.abs().square().sum(-1)
+    short = torch.where(missing > 0, torch.where(missing > 0, missing, 1).sqrt(), 0)  # √ has no slope at zero
     side = V[..., 0].sum(-1)  # in the hard case, v₁ with non-negative inner product with the all-ones vector
     side = torch.where(side.abs() > 0, torch.sgn(side).conj(), 1)
     fill = torch.where(t > 0, p[..., 0], side * short)
