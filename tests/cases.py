@@ -390,7 +390,7 @@ ROWS = (
     + [Row(layer("sphere_quadratic"), solver) for solver in SPHERE_SOLVERS[1:] if solver.certified]
     + [
         Row(layer(name), solver)
-        for solver in EIGEN_SOLVERS[1:]
+        for solver in EIGEN_SOLVERS
         for name in ("ied, k = 1", "ied, k = 3")
         if solver.suits(layer(name))
     ]
