@@ -68,8 +68,8 @@ def certify(
 
     The right-hand side has no cancellation, unlike :math:`f(u) - d(\lambda)`. It is evaluated at the multiplier of the
     global minimum, the root of the secular equation, where it *equals* f(u) − f*, and with an allowance for rounding:
-    :math:`|\rho|` grows by, and :math:`\lambda + \lambda_{\min}` is at least, some units in the last place of the data. In the
-    ball, λ ≥ 0 as well, and :math:`\tfrac12\lambda(r^2 - \|u\|^2)` is added.
+    :math:`|\rho|` grows by, and :math:`\lambda + \lambda_{\min}` is at least, some units in the last place of the data.
+    In the ball, λ ≥ 0 as well, and :math:`\tfrac12\lambda(r^2 - \|u\|^2)` is added.
 
     All arithmetic is in float64 (complex128), from a singular value decomposition of A: O(mn·min(m, n) + n³) for each
     item. Any rank, m < n, b = 0, A = 0 and the hard case are covered; scales of A, b and r do not matter. Batched;
