@@ -20,7 +20,7 @@ run: setup  ## run the paper's experiments, quick version, on real data into rep
 	$(BIN)/pmaf reproduce all --quick --out report
 
 test: setup  ## run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: setup  ## ruff, formatting and mypy --strict
 	$(BIN)/ruff check .

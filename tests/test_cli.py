@@ -87,7 +87,6 @@ class TestFirstContact:
     def test_version(self) -> None:
         assert pmaf("--version").stdout.strip() == f"pmaf {__version__}"
 
-    @pytest.mark.xfail(strict=False, reason="importing the package imports torch")
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_torch_is_not_imported_for(self, argument: str) -> None:
         done = subprocess.run(

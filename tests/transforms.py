@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+import deployment
 from cases import ROWS, Row, randn
 
 Refusal = tuple[type[Exception], str]
@@ -516,6 +518,31 @@ def data_parallel(row: Row) -> None:
     model = AsModule(row.name)
     model(shifts(row)).square().mean().backward()
     close(row, parallel_gradients()[row.name], model.first.grad)
+
+
+# ---- graphs: the checks are in deployment.py -----------------------------------------------------------------------
+
+
+def untraceable(kind: type[Exception], message: str) -> Callable[[Row], Refusal | None]:
+    """Operators given by a function are not made of one tensor, which is what a graph can hold."""
+    return lambda row: (kind, message) if row.layer.name == "ied(MatVec)" else None
+
+
+column(
+    "`torch.compile(fullgraph=True)`, forward and backward",
+    "Graphs",
+    untraceable(torch._dynamo.exc.Unsupported, "Observed exception"),
+)(deployment.compile_static)
+column(
+    "`torch.compile`, dynamic batch without recompilation",
+    "Graphs",
+    untraceable(torch._dynamo.exc.Unsupported, "Observed exception"),
+)(deployment.compile_dynamic)
+column(
+    "`torch.export` with a dynamic batch, saved and loaded",
+    "Graphs",
+    untraceable(TypeError, "cannot be traced"),
+)(deployment.export_dynamic)
 
 
 def cells() -> list[tuple[Row, Column]]:

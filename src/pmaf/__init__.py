@@ -1,32 +1,73 @@
 """Deep declarative layers: least squares on the sphere and implicit eigen decomposition."""
 
-from pmaf import nn as nn
-from pmaf import solvers as solvers
-from pmaf.certificate import Certificate as Certificate
-from pmaf.certificate import certify as certify
-from pmaf.eigen_decomposition import ied as ied
-from pmaf.eigen_decomposition import ied_ex as ied_ex
-from pmaf.eigen_decomposition import principal_projector as principal_projector
-from pmaf.errors import ConvergenceError as ConvergenceError
-from pmaf.errors import DegeneracyError as DegeneracyError
-from pmaf.errors import DegeneracyWarning as DegeneracyWarning
-from pmaf.errors import GaugeWarning as GaugeWarning
-from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
-from pmaf.implicit.dense_jacobian import DenseJacobian as DenseJacobian
-from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
-from pmaf.implicit.modes import Implicit as Implicit
-from pmaf.implicit.modes import Unrolled as Unrolled
-from pmaf.least_squares_on_sphere import less as less
-from pmaf.least_squares_on_sphere import less_ex as less_ex
-from pmaf.least_squares_on_sphere import sphere_quadratic as sphere_quadratic
-from pmaf.least_squares_on_sphere import sphere_quadratic_ex as sphere_quadratic_ex
-from pmaf.operators import Gram as Gram
-from pmaf.operators import MatVec as MatVec
-from pmaf.operators import Operator as Operator
-from pmaf.solution import FreeLESSSolution as FreeLESSSolution
-from pmaf.solution import IEDSolution as IEDSolution
-from pmaf.solution import LESSSolution as LESSSolution
-from pmaf.solution import Status as Status
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pmaf import nn as nn
+    from pmaf import solvers as solvers
+    from pmaf.certificate import Certificate as Certificate
+    from pmaf.certificate import certify as certify
+    from pmaf.eigen_decomposition import ied as ied
+    from pmaf.eigen_decomposition import ied_ex as ied_ex
+    from pmaf.eigen_decomposition import principal_projector as principal_projector
+    from pmaf.errors import ConvergenceError as ConvergenceError
+    from pmaf.errors import DegeneracyError as DegeneracyError
+    from pmaf.errors import DegeneracyWarning as DegeneracyWarning
+    from pmaf.errors import GaugeWarning as GaugeWarning
+    from pmaf.errors import GradientWarning as GradientWarning
+    from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
+    from pmaf.errors import MissingExtraError as MissingExtraError
+    from pmaf.implicit.dense_jacobian import DenseJacobian as DenseJacobian
+    from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
+    from pmaf.implicit.modes import Implicit as Implicit
+    from pmaf.implicit.modes import Unrolled as Unrolled
+    from pmaf.least_squares_on_sphere import less as less
+    from pmaf.least_squares_on_sphere import less_ex as less_ex
+    from pmaf.least_squares_on_sphere import sphere_quadratic as sphere_quadratic
+    from pmaf.least_squares_on_sphere import sphere_quadratic_ex as sphere_quadratic_ex
+    from pmaf.operators import Gram as Gram
+    from pmaf.operators import MatVec as MatVec
+    from pmaf.operators import Operator as Operator
+    from pmaf.solution import FreeLESSSolution as FreeLESSSolution
+    from pmaf.solution import IEDSolution as IEDSolution
+    from pmaf.solution import LESSSolution as LESSSolution
+    from pmaf.solution import Status as Status
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Certificate": "pmaf.certificate",
+    "ConvergenceError": "pmaf.errors",
+    "DegeneracyError": "pmaf.errors",
+    "DegeneracyWarning": "pmaf.errors",
+    "DenseJacobian": "pmaf.implicit.dense_jacobian",
+    "FixedPoint": "pmaf.implicit.fixed_point",
+    "FreeLESSSolution": "pmaf.solution",
+    "GaugeWarning": "pmaf.errors",
+    "GradientWarning": "pmaf.errors",
+    "Gram": "pmaf.operators",
+    "IEDSolution": "pmaf.solution",
+    "Implicit": "pmaf.implicit.modes",
+    "LESSSolution": "pmaf.solution",
+    "LocalSolutionWarning": "pmaf.errors",
+    "MatVec": "pmaf.operators",
+    "MissingExtraError": "pmaf.errors",
+    "Operator": "pmaf.operators",
+    "Status": "pmaf.solution",
+    "Unrolled": "pmaf.implicit.modes",
+    "certify": "pmaf.certificate",
+    "ied": "pmaf.eigen_decomposition",
+    "ied_ex": "pmaf.eigen_decomposition",
+    "less": "pmaf.least_squares_on_sphere",
+    "less_ex": "pmaf.least_squares_on_sphere",
+    "nn": "pmaf.nn",
+    "principal_projector": "pmaf.eigen_decomposition",
+    "solvers": "pmaf.solvers",
+    "sphere_quadratic": "pmaf.least_squares_on_sphere",
+    "sphere_quadratic_ex": "pmaf.least_squares_on_sphere",
+}
 
 __all__ = [
     "Certificate",
@@ -37,12 +78,14 @@ __all__ = [
     "FixedPoint",
     "FreeLESSSolution",
     "GaugeWarning",
+    "GradientWarning",
     "Gram",
     "IEDSolution",
     "Implicit",
     "LESSSolution",
     "LocalSolutionWarning",
     "MatVec",
+    "MissingExtraError",
     "Operator",
     "Status",
     "Unrolled",
@@ -58,4 +101,26 @@ __all__ = [
     "sphere_quadratic_ex",
 ]
 
-__version__ = "0.1.0"
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is first asked for: ``pmaf --help`` need not wait for torch.
+
+    Raises:
+        AttributeError: if there is no such name.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pmaf' has no attribute {name!r}")
+    home = importlib.import_module(_HOMES[name])
+    value = home if _HOMES[name] == f"pmaf.{name}" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_HOMES})
+
+
+if "torch" in sys.modules:  # nothing to wait for; and exported programs find the operators registered
+    for _name in __all__:
+        __getattr__(_name)
