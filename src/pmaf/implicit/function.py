@@ -15,6 +15,7 @@ which it refuses. All parameters have the same number of batch dimensions, so th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -93,8 +94,9 @@ def fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Vectors:
 
 
 def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
-    """The bordered solve, differentiable except while compiling, where nothing asks for it."""
-    if torch.compiler.is_compiling():
+    """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
+    plain = not torch.is_grad_enabled() and torch._C._functorch.maybe_current_level() is None
+    if plain or torch.compiler.is_compiling():
         return rule.solve(params, solution, aux, rhs)
     flat = (*params, *solution, *aux, *rhs)
     outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
@@ -284,6 +286,10 @@ class LayerWithTransforms(Layer):
             return one_by_one(partial(LayerWithTransforms.apply, rule, solver), params, in_dims[2:], info.batch_size)
         outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))  # type: ignore[no-untyped-call]
         return mapped_outputs(outputs, info.batch_size)
+
+
+for _function in (Solve, Layer):  # apply asks for the signature every time; found here, it is not worked out again
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore
 
 
 def align(params: Params, core_dims: tuple[int, ...]) -> Params:
