@@ -275,7 +275,7 @@ def gradcheck(row: Row) -> None:
 def iterates_backward(row: Row) -> Refusal | None:
     """Conjugate gradients look at values, which the older vmap behind this option does not allow."""
     iterative = row.solver is not None and row.solver.short in ("simultaneous_iteration", "block_lanczos")
-    return (RuntimeError, "Batching rule not implemented") if iterative and row.layer.k > 1 else None
+    return (RuntimeError, "is_grads_batched=True. cannot look at values") if iterative and row.layer.k > 1 else None
 
 
 @column("`autograd.grad(..., is_grads_batched=True)`", "torch.autograd", iterates_backward)

@@ -128,7 +128,7 @@ class Dense(Operator):
             w, u = (W[..., 0] / 2).unbind(-1), U[..., 0].unbind(-1)
             entry = {(i, j): torch.addcmul(w[i] * u[j], w[j], u[i]) for i in range(n) for j in range(i + 1)}
             flat = torch.stack([entry[max(i, j), min(i, j)] for i in range(n) for j in range(n)], -1)
-            return (flat.unflatten(-1, (n, n)),)
+            return (flat.reshape(*flat.shape[:-1], n, n),)
         half = (W / 2) * U.mH if U.shape[-1] == 1 else (W / 2) @ U.mH
         return (half + half.mH,)
 

@@ -46,6 +46,9 @@ def solve_without_basis(
 
     Returns:
         W, ``(*, n, k)``.
+
+    Raises:
+        RuntimeError: inside the older vmap of ``is_grads_batched``.
     """
     if torch.compiler.is_compiling() and isinstance(X, (Dense, Gram)):
         (M,), gram = X.tensors, isinstance(X, Gram)
@@ -54,6 +57,11 @@ def solve_without_basis(
     rtol = relative_tolerance(rtol, U.dtype, X.n)
     if isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
         return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
+    if torch._C._functorch.is_legacy_batchedtensor(H):
+        raise RuntimeError(
+            "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which conjugate gradients do; use "
+            "torch.func.vmap or torch.func.jacrev, or solver='eigh', which leaves an eigenbasis"
+        )
     sound = values.isfinite().all(-1)  # items without an answer: keep them out of the iteration
     values, U = torch.where(sound[..., None], values, 0), torch.where(sound[..., None, None], U, 0)
     W, converged = complement_cg(X.matmat, values, U, H, largest=largest)

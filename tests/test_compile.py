@@ -1,0 +1,114 @@
+"""What the table of transforms does not hold: the operators themselves, inductor, and packages for another process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.library import opcheck
+
+import pmaf
+from cases import randn
+from pmaf.forward.compiled import encode
+from pmaf.forward.eigenpairs import EigenForward
+from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.operators import Dense, Gram
+
+SECULAR = encode(LeastSquaresForward(pmaf.solvers.Secular(), False, None, None, 0.0))
+BALL = encode(LeastSquaresForward(pmaf.solvers.Secular(), True, None, None, 0.0))
+QUADRATIC = encode(QuadraticForward(pmaf.solvers.Secular(), False, None, None, 0.0))
+
+
+def symmetric(*shape: int) -> torch.Tensor:
+    X = randn(*shape)
+    return (X + X.mT) / 2
+
+
+def eigen(operator, k: int, solver) -> str:
+    return encode(EigenForward(operator.hollow(), k, True, solver, None, None, 0.0, False))
+
+
+X, F = symmetric(3, 5, 5), randn(2, 3, 6, seed=1)
+A, b, C, radius = randn(3, 6, 4), randn(3, 6, seed=1), randn(1, 6, 2, seed=2), torch.ones(1, dtype=torch.float64)
+U = torch.linalg.eigh(X)
+CALLS = {
+    "least squares": ("least_squares_on_sphere", (A, b, None, None, radius, None, SECULAR)),
+    "all arguments": ("least_squares_on_sphere", (A, b, b.abs(), C, radius, None, BALL)),
+    "quadratic": ("quadratic_on_sphere", (X, randn(3, 5, seed=3), radius, None, QUADRATIC)),
+    "eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Eigh()))),
+    "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),
+    "lanczos_eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.LanczosEigh()))),
+    "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
+    "complement": ("complement", (X, U[0][:, -1:], U[1][..., -1:], randn(3, 5, 1), False, True, False, None, 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_operators_keep_the_rules_of_torch(name):
+    operator, arguments = CALLS[name]
+    results = opcheck(getattr(torch.ops.pmaf, operator).default, arguments)
+    assert set(results.values()) == {"SUCCESS"}
+
+
+def test_a_solver_of_the_users_own_is_refused_in_a_graph():
+    class Mine:
+        def solve(self, *arguments):
+            return pmaf.solvers.Eigh().solve(*arguments)
+
+    with pytest.raises(TypeError, match="Mine cannot be traced"):
+        encode(EigenForward(Dense(X).hollow(), 1, True, Mine(), None, None, 0.0, False))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_inductor_gives_the_values_and_gradients_of_eager_mode():
+    torch._dynamo.reset()
+
+    def loss(A, b, X):
+        u = pmaf.less(A, b)
+        values, vectors = pmaf.ied(X, 2)
+        return (u**3).sum() + (vectors[..., 0] ** 3).sum() + values.sum()
+
+    leaves = [t.clone().requires_grad_() for t in (A, b, X)]
+    eager = torch.autograd.grad(loss(*leaves), leaves)
+    compiled = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*leaves), leaves)
+    torch.testing.assert_close(compiled, eager)
+
+
+PACKAGE = """
+import sys, torch, pmaf
+
+class Layer(torch.nn.Module):
+    def forward(self, A, b):
+        F = A.mT @ A
+        return pmaf.less(A, b), pmaf.ied(F, 2).eigenvalues
+
+A, b = torch.randn(3, 6, 4), torch.randn(3, 6)
+batch = torch.export.Dim("batch", min=2, max=64)
+program = torch.export.export(Layer(), (A, b), dynamic_shapes=({0: batch}, {0: batch}))
+path = torch._inductor.aoti_compile_and_package(program, package_path=sys.argv[1])
+"""
+
+LOAD = """
+import sys, torch, pmaf
+loaded = torch._inductor.aoti_load_package(sys.argv[1])
+A, b = torch.randn(5, 6, 4), torch.randn(5, 6)
+u, values = loaded(A, b)
+torch.testing.assert_close(u, pmaf.less(A, b))
+torch.testing.assert_close(values, pmaf.ied(A.mT @ A, 2).eigenvalues)
+print("same")
+"""
+
+
+@pytest.mark.slow
+def test_an_aot_inductor_package_runs_in_another_process(tmp_path: Path):
+    package = str(tmp_path / "layer.pt2")
+    made = subprocess.run([sys.executable, "-c", PACKAGE, package], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-3000:]
+    ran = subprocess.run([sys.executable, "-c", LOAD, package], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "same", ran.stderr[-3000:]
