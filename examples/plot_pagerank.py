@@ -104,8 +104,8 @@ print(f"relative spread of the ranks: {spread[0]:.3f} before, {spread[-1]:.3f} a
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 members = torch.arange(1, n + 1)
-left.bar(members - 0.2, rank.detach(), 0.4, label="equal friendships")
-left.bar(members + 0.2, fair.detach(), 0.4, label="fitted friendships")
+left.bar(members - 0.2, rank.detach().numpy(), 0.4, label="equal friendships")
+left.bar(members + 0.2, fair.detach().numpy(), 0.4, label="fitted friendships")
 left.set(xlabel="member", ylabel="PageRank", title="Zachary's karate club")
 left.legend()
 right.semilogy(spread)
