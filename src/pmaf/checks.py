@@ -17,6 +17,7 @@ __all__ = [
     "check_tensor",
     "first_index",
     "no_autocast",
+    "positive_radius",
     "readable",
     "working_dtype",
 ]
@@ -145,6 +146,27 @@ def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool) ->
         rule = "positive" if strictly else "non-negative"
         value = float(x[index])
         raise ValueError(f"pmaf.{function}: {name} must be {rule}, got {value:g} at index {index}")
+
+
+def positive_radius(function: str, radius: float | Tensor, like: Tensor) -> Tensor:
+    """The radius as a positive real tensor of the working precision.
+
+    Raises:
+        TypeError: if it is not a real number or tensor.
+        ValueError: if it is on another device.
+    """
+    if isinstance(radius, Tensor):
+        if radius.device != like.device and radius.dim() > 0:
+            raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")
+        if radius.is_complex():
+            raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
+        value = radius.to(like.device, like.real.dtype)
+    elif isinstance(radius, (int, float)) and not isinstance(radius, bool):
+        value = torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
+    else:
+        raise TypeError(f"pmaf.{function}: radius must be a number or a real tensor, got {describe(radius)}")
+    check_nonnegative(function, "radius", value, strictly=True)
+    return value
 
 
 def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...]) -> None:

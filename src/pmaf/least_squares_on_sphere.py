@@ -14,22 +14,20 @@ from pmaf.checks import (
     check_tensor,
     common_dtype,
     no_autocast,
+    positive_radius,
     working_dtype,
 )
-from pmaf.forward.matrix_free import OUTPUTS as MATRIX_FREE_OUTPUTS
-from pmaf.forward.matrix_free import MatrixFreeForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
 from pmaf.implicit.comparison import Backward, compare
 from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.function import apply_layer
-from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
-from pmaf.linear_maps import LinearMap, as_linear_map
+from pmaf.linear_maps import as_linear_map
+from pmaf.matrix_free_sphere import refuse_with_operator, solve_matrix_free
 from pmaf.operators import Operator, as_operator, describe
 from pmaf.solution import FreeLESSSolution, LESSSolution
 from pmaf.solvers import SPHERE, named, select
-from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.problem import SphereSolver
 from pmaf.verdict import judge
 
@@ -225,27 +223,6 @@ def sphere_quadratic_ex(
     return _sphere_quadratic("sphere_quadratic_ex", H, g, radius, constraint, start, solver, backward, degenerate)
 
 
-def _radius(function: str, radius: float | Tensor, like: Tensor) -> Tensor:
-    """The radius as a positive real tensor of the working precision.
-
-    Raises:
-        TypeError: if it is not a real number or tensor.
-        ValueError: if it is on another device.
-    """
-    if isinstance(radius, Tensor):
-        if radius.device != like.device and radius.dim() > 0:
-            raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")
-        if radius.is_complex():
-            raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
-        value = radius.to(like.device, like.real.dtype)
-    elif isinstance(radius, (int, float)) and not isinstance(radius, bool):
-        value = torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
-    else:
-        raise TypeError(f"pmaf.{function}: radius must be a number or a real tensor, got {describe(radius)}")
-    check_nonnegative(function, "radius", value, strictly=True)
-    return value
-
-
 def _choose(function: str, solver: SphereSolver | str | None) -> SphereSolver:
     """The solver object."""
     chosen: SphereSolver = select(function.removesuffix("_ex")) if solver is None else named(function, solver, SPHERE)
@@ -285,8 +262,8 @@ def _less(
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     check_choice(function, "constraint", constraint, ("sphere", "ball"))
     if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
-        _refuse(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
-        return _matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
+        refuse_with_operator(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
+        return solve_matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
     check_tensor(function, "A", A, 2, "(*, m, n)")
     check_tensor(function, "b", b, 1, "(*, m)")
     m, n = A.shape[-2:]
@@ -305,7 +282,7 @@ def _less(
         shapes["free"] = free.shape[:-2]
     dtype = common_dtype(function, A=A, b=b, free=free)
     work = working_dtype(dtype)
-    r = _radius(function, radius, A.to(work))
+    r = positive_radius(function, radius, A.to(work))
     shapes["radius"] = r.shape
     check_broadcast(function, **shapes)
     real = r.dtype
@@ -331,61 +308,6 @@ def _less(
     return _solution(outputs, dtype, free is not None)
 
 
-def _refuse(function: str, name: str, ball: bool, **given: object) -> None:
-    """Name what a matrix known by its products does not go with.
-
-    Raises:
-        ValueError: if something of it was given.
-    """
-    wrong = [key for key, value in given.items() if value is not None and not isinstance(value, Implicit)]
-    if ball:
-        wrong.append("constraint='ball'")
-    if wrong:
-        raise ValueError(f"pmaf.{function}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
-
-
-def _matrix_free(
-    function: str,
-    matrix: LinearMap | Operator,
-    linear: Tensor,
-    radius: float | Tensor,
-    start: Tensor | None,
-    solver: SphereSolver | str | None,
-    backward: Backward | None,
-    degenerate: str,
-) -> LESSSolution:
-    """Least squares or a quadratic whose matrix is known by its products only.
-
-    Raises:
-        TypeError: if the right-hand side and the operator differ in type.
-        ValueError: if an argument has a shape or kind that does not go with an operator.
-    """
-    name = "b" if isinstance(matrix, LinearMap) else "g"
-    check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
-    if linear.dim() != 1:
-        raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
-    if linear.dtype != matrix.dtype or linear.dtype != working_dtype(linear.dtype):
-        raise TypeError(
-            f"pmaf.{function}: {name} and the operator must share float32, float64, complex64 or complex128, got "
-            f"{linear.dtype} and {matrix.dtype}"
-        )
-    chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
-    if not isinstance(chosen, KrylovTrustRegion):
-        raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
-    r = _radius(function, radius, linear)
-    if r.dim():
-        raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
-    mode = backward if isinstance(backward, Implicit) else Implicit()
-    shell = matrix.hollow()
-    equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
-    forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
-    with no_autocast(linear):
-        u, multiplier, _, _, status, steps, residual, gap = apply_layer(
-            equations, MatrixFreeAux, degenerate, forward, (*matrix.tensors, linear, r), MATRIX_FREE_OUTPUTS
-        )
-    return LESSSolution(u, multiplier, status, steps, residual, gap)
-
-
 def _sphere_quadratic(
     function: str,
     H: Tensor | Operator,
@@ -401,8 +323,8 @@ def _sphere_quadratic(
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     check_choice(function, "constraint", constraint, ("sphere", "ball"))
     if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
-        _refuse(function, "H", backward=backward, ball=constraint == "ball")
-        return _matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
+        refuse_with_operator(function, "H", backward=backward, ball=constraint == "ball")
+        return solve_matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
     check_tensor(function, "H", H, 2, "(*, n, n)")
     check_tensor(function, "g", g, 1, "(*, n)")
     check_symmetric(function, H)
@@ -410,7 +332,7 @@ def _sphere_quadratic(
     check_sizes(function, g=("the order of H", n, g.shape[-1]))
     dtype = common_dtype(function, H=H, g=g)
     work = working_dtype(dtype)
-    r = _radius(function, radius, H.to(work))
+    r = positive_radius(function, radius, H.to(work))
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
     mode = Implicit() if backward is None else backward
     rtol, atol = _tolerances(function, mode, constraint)

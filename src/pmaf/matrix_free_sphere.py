@@ -1,0 +1,74 @@
+"""Least squares and quadratics on the sphere whose matrix is known by its products: check → solve → differentiate."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pmaf.checks import check_tensor, no_autocast, positive_radius, working_dtype
+from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
+from pmaf.implicit.comparison import Backward
+from pmaf.implicit.function import apply_layer
+from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
+from pmaf.implicit.modes import Implicit
+from pmaf.linear_maps import LinearMap
+from pmaf.operators import Operator, describe
+from pmaf.solution import LESSSolution
+from pmaf.solvers import SPHERE, KrylovTrustRegion, named
+from pmaf.solvers.problem import SphereSolver
+
+__all__ = ["refuse_with_operator", "solve_matrix_free"]
+
+
+def refuse_with_operator(function: str, name: str, ball: bool, **given: object) -> None:
+    """Name what a matrix known by its products does not go with.
+
+    Raises:
+        ValueError: if something of it was given.
+    """
+    wrong = [key for key, value in given.items() if value is not None and not isinstance(value, Implicit)]
+    if ball:
+        wrong.append("constraint='ball'")
+    if wrong:
+        raise ValueError(f"pmaf.{function}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
+
+
+def solve_matrix_free(
+    function: str,
+    matrix: LinearMap | Operator,
+    linear: Tensor,
+    radius: float | Tensor,
+    start: Tensor | None,
+    solver: SphereSolver | str | None,
+    backward: Backward | None,
+    degenerate: str,
+) -> LESSSolution:
+    """Least squares or a quadratic whose matrix is known by its products only.
+
+    Raises:
+        TypeError: if the right-hand side and the operator differ in type.
+        ValueError: if an argument has a shape or kind that does not go with an operator.
+    """
+    name = "b" if isinstance(matrix, LinearMap) else "g"
+    check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
+    if linear.dim() != 1:
+        raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
+    if linear.dtype != matrix.dtype or linear.dtype != working_dtype(linear.dtype):
+        raise TypeError(
+            f"pmaf.{function}: {name} and the operator must share float32, float64, complex64 or complex128, got "
+            f"{linear.dtype} and {matrix.dtype}"
+        )
+    chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
+    if not isinstance(chosen, KrylovTrustRegion):
+        raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
+    r = positive_radius(function, radius, linear)
+    if r.dim():
+        raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
+    mode = backward if isinstance(backward, Implicit) else Implicit()
+    shell = matrix.hollow()
+    equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
+    forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
+    with no_autocast(linear):
+        u, multiplier, _, _, status, steps, residual, gap = apply_layer(
+            equations, MatrixFreeAux, degenerate, forward, (*matrix.tensors, linear, r), OUTPUTS
+        )
+    return LESSSolution(u, multiplier, status, steps, residual, gap)
