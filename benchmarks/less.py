@@ -22,10 +22,19 @@ from torch import Tensor
 
 import pmaf
 from harness import Row, allocations, alternate, report
-from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
+from pmaf.solvers import (
+    SLSQP,
+    Backtracking,
+    KrylovTrustRegion,
+    ProjectedGradient,
+    RiemannianGradient,
+    Secular,
+    TangentDecay,
+)
 
 SOLVERS: dict[str, Any] = {
     "Secular": Secular(),
+    "KrylovTrustRegion": KrylovTrustRegion(),
     "PGD": ProjectedGradient(),
     "PGD+DW": ProjectedGradient(direction_weight=True),
     "PGD+RM": RiemannianGradient(),
