@@ -42,7 +42,8 @@ def less_section(result: OptimalityResult, command: str, seeds: Sequence[int] = 
             "when the objective changes by less than 1e-7. Failed: still moving after the last step, with ‖A⁺b‖ < 1 "
             "(in) or > 1 (out). Better: objective smaller than that of SciPy's SLSQP, or equal to six digits. Mean "
             "diff: mean of (f − f_SciPy)/f_SciPy. Steps and ms: means per problem, in batches of 100 on one thread, "
-            "SLSQP one by one. Secular and SciPy are compared in float64. Above optimum: problems that end more than 0.1 % above the certified optimum; "
+            "SLSQP one by one. Secular and SciPy are compared in float64. "
+            "Above optimum: problems that end more than 0.1 % above the certified optimum; "
             "excess: its mean; both in float64, and not taken for SciPy. Columns in italics are quoted: what "
             f"{LESS_SOURCE} gives."
         ),
