@@ -20,6 +20,8 @@ from pmaf.operators import Dense, Gram, Operator
 
 __all__ = ["solve_without_basis"]
 
+USELESS = 0.1  # a relative residual from which on a column says nothing about the gradient
+
 
 def solve_without_basis(
     X: Operator,
@@ -103,15 +105,17 @@ def as_far_as_it_goes(X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tens
     image = W * values[..., None, :] - X.matmat(W)
     misfit = torch.linalg.vector_norm(goal - (image - U @ (U.mH @ image)), dim=-2)
     size = torch.linalg.vector_norm(goal, dim=-2)
-    worst = float((misfit / torch.where(size > 0, size, 1)).amax())
+    relative = misfit / torch.where(size > 0, size, 1)
+    worst = float(relative.amax())
     if not worst <= torch.finfo(H.dtype).eps ** 0.5:
         warnings.warn(
             f"pmaf: conjugate gradients for the gradient of eigenvectors stopped at a residual of {worst:.1e}; "
-            "ask the solver for more accurate eigenpairs, or select more or fewer of them if the gap is small",
+            "ask the solver for more accurate eigenpairs, or select more or fewer of them if the gap is small "
+            f"(columns at or above {USELESS} are left out)",
             GradientWarning,
             stacklevel=2,
         )
-    return W
+    return torch.where((relative < USELESS)[..., None, :], W, 0)
 
 
 @torch.library.custom_op("pmaf::complement", mutates_args=())
