@@ -58,6 +58,8 @@ REFUSALS = [
     (lambda: pmaf.ied(X, True), TypeError, "k must be an integer, got True (bool)"),
     (lambda: pmaf.ied(X, 1, reference=torch.zeros(2)), ValueError, "reference must have size 3 (the order of X), got 2"),
     (lambda: pmaf.ied(torch.zeros(2, 3, 3), 1, reference=torch.zeros(4, 3)), ValueError, "batch shapes must broadcast"),
+    (lambda: pmaf.ied(X, 1, start=torch.ones(7)), ValueError, "start must have size 3 (the number of unknowns), got 7"),
+    (lambda: pmaf.less(A, b, start=torch.ones(9)), ValueError, "start must have size"),
     (lambda: pmaf.ied(X, 1, solver="secular"), ValueError, "pmaf.ied: unknown solver 'secular'; known are "),
     (lambda: pmaf.ied(X, 1, solver="eigh", start=torch.ones(3)), ValueError, "start= needs an iterative solver; Eigh() is direct"),
     (lambda: pmaf.ied_ex(X, 5), ValueError, "pmaf.ied_ex: k must lie between 1 and n = 3"),

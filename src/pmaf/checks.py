@@ -14,6 +14,7 @@ __all__ = [
     "anywhere",
     "check_counts",
     "check_nonnegative",
+    "check_start",
     "check_tensor",
     "first_index",
     "no_autocast",
@@ -185,6 +186,20 @@ def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...])
         raise ValueError(
             f"pmaf.{function}: {name} must be one of {', '.join(map(repr, choices))}, got {describe(value)}"
         )
+
+
+def check_start(function: str, start: Tensor | None, n: int, dimension: int) -> None:
+    """A first guess, if there is one, has n entries along a dimension.
+
+    Args:
+        function: the public function, for the message.
+        start: the guess.
+        n: the number of unknowns.
+        dimension: where they stand, counted from the end.
+    """
+    if start is not None:
+        check_tensor(function, "start", start, -dimension, "(*, n)" if dimension == -1 else "(*, n, p)")
+        check_sizes(function, start=("the number of unknowns", n, start.shape[dimension]))
 
 
 def check_symmetric(function: str, X: Tensor) -> None:

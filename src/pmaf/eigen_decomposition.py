@@ -12,6 +12,7 @@ from pmaf.checks import (
     check_choice,
     check_counts,
     check_sizes,
+    check_start,
     check_symmetric,
     check_tensor,
     no_autocast,
@@ -259,6 +260,7 @@ def _solve(
     on_cpu = isinstance(X, Tensor) and X.device.type == "cpu"  # where looking at values costs no synchronisation
     check_values = symmetric and (check_values or on_cpu)
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
+    check_start(function, start, operator.n, -1 if start is not None and start.dim() < 2 else -2)
     if symmetric:
         if solver is not None:
             chosen = named(function, solver, EIGEN)

@@ -10,6 +10,7 @@ from pmaf.checks import (
     check_choice,
     check_nonnegative,
     check_sizes,
+    check_start,
     check_symmetric,
     check_tensor,
     common_dtype,
@@ -270,6 +271,7 @@ def _less(
     if n == 0:
         raise ValueError(f"pmaf.{function}: A must have at least one column, got {describe(A)}")
     check_sizes(function, b=("the rows of A", m, b.shape[-1]))
+    check_start(function, start, n, -1)
     shapes = {"A": A.shape[:-2], "b": b.shape[:-1]}
     if weights is not None:
         check_tensor(function, "weights", weights, 1, "(*, m)")
@@ -330,6 +332,7 @@ def _sphere_quadratic(
     check_symmetric(function, H)
     n = H.shape[-1]
     check_sizes(function, g=("the order of H", n, g.shape[-1]))
+    check_start(function, start, n, -1)
     dtype = common_dtype(function, H=H, g=g)
     work = working_dtype(dtype)
     r = positive_radius(function, radius, H.to(work))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pmaf.checks import check_tensor, no_autocast, positive_radius, working_dtype
+from pmaf.checks import check_start, check_tensor, no_autocast, positive_radius, working_dtype
 from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
 from pmaf.implicit.comparison import Backward
 from pmaf.implicit.function import apply_layer
@@ -57,6 +57,7 @@ def solve_matrix_free(
             f"pmaf.{function}: {name} and the operator must share float32, float64, complex64 or complex128, got "
             f"{linear.dtype} and {matrix.dtype}"
         )
+    check_start(function, start, matrix.n, -1)
     chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
     if not isinstance(chosen, KrylovTrustRegion):
         raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
