@@ -11,6 +11,7 @@ from pmaf.operators import Dense
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
+from pmaf.solvers.inverse_iteration import InverseIteration
 from pmaf.solvers.lanczos_eigh import LanczosEigh
 from pmaf.solvers.power_iteration import PowerIteration
 from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
@@ -21,6 +22,7 @@ SOLVERS = {
     "simultaneous_iteration": SimultaneousIteration(max_steps=150),
     "block_lanczos": BlockLanczos(),
     "block_lanczos_narrow": BlockLanczos(block_size=1, max_basis=24),
+    "inverse_iteration": InverseIteration(),
     "closed_form": ClosedForm(),
     "lanczos_eigh": LanczosEigh(),
     "lanczos_eigh_long": LanczosEigh(max_steps=60),

@@ -8,6 +8,7 @@ from pmaf.operators import Dense, MatVec, Operator, Sparse, describe
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
+from pmaf.solvers.inverse_iteration import InverseIteration
 from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.lanczos_eigh import LanczosEigh
 from pmaf.solvers.power_iteration import PowerIteration
@@ -27,6 +28,7 @@ __all__ = [
     "ClosedForm",
     "Eigh",
     "ExactStep",
+    "InverseIteration",
     "KrylovTrustRegion",
     "LanczosEigh",
     "PowerIteration",
@@ -50,6 +52,7 @@ SPHERE: dict[str, type] = {
 EIGEN: dict[str, type] = {
     "eigh": Eigh,
     "lanczos_eigh": LanczosEigh,
+    "inverse_iteration": InverseIteration,
     "closed_form": ClosedForm,
     "power_iteration": PowerIteration,
     "simultaneous_iteration": SimultaneousIteration,

@@ -11,15 +11,11 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from pmaf.checks import to_double
 from pmaf.operators import Gram, Operator
 from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["Eigh", "hermitian_eigh"]
-
-
-def to_double(dtype: torch.dtype) -> torch.dtype:
-    """The double-precision type of the same kind."""
-    return torch.complex128 if dtype.is_complex else torch.float64
 
 
 def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
