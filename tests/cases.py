@@ -109,6 +109,7 @@ def _descent(name: str, **settings: Any) -> SolverCase:
 
 SPHERE_SOLVERS = [
     SolverCase("secular", lambda: pmaf.solvers.Secular()),
+    SolverCase("more_sorensen", lambda: pmaf.solvers.MoreSorensen()),
     _descent("projected_gradient"),
     _descent("riemannian_gradient"),
     _descent("riemannian_gradient, backtracking", step=lambda: pmaf.solvers.Backtracking()),

@@ -34,6 +34,7 @@ def eigen(operator, k: int, solver) -> str:
 X, F = symmetric(3, 5, 5), randn(2, 3, 6, seed=1)
 A, b, C, radius = randn(3, 6, 4), randn(3, 6, seed=1), randn(1, 6, 2, seed=2), torch.ones(1, dtype=torch.float64)
 U = torch.linalg.eigh(X)
+DOUBT = torch.zeros(3, dtype=torch.bool)
 CALLS = {
     "least squares": ("least_squares_on_sphere", (A, b, None, None, radius, None, SECULAR)),
     "all arguments": ("least_squares_on_sphere", (A, b, b.abs(), C, radius, None, BALL)),
@@ -42,7 +43,10 @@ CALLS = {
     "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),
     "lanczos_eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.LanczosEigh()))),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
-    "complement": ("complement", (X, U[0][:, -1:], U[1][..., -1:], randn(3, 5, 1), False, True, False, None, 0.0)),
+    "complement": (
+        "complement",
+        (X, U[0][:, -1:], U[1][..., -1:], randn(3, 5, 1), DOUBT, False, True, False, None, 0.0),
+    ),
 }
 
 

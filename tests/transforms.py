@@ -272,13 +272,7 @@ def gradcheck(row: Row) -> None:
     assert torch.autograd.gradcheck(row, inputs, check_forward_ad=True, fast_mode=True, **row.differences)
 
 
-def iterates_backward(row: Row) -> Refusal | None:
-    """Conjugate gradients look at values, which the older vmap behind this option does not allow."""
-    iterative = row.solver is not None and row.solver.short in ("simultaneous_iteration", "block_lanczos")
-    return (RuntimeError, "is_grads_batched=True. cannot look at values") if iterative and row.layer.k > 1 else None
-
-
-@column("`autograd.grad(..., is_grads_batched=True)`", "torch.autograd", iterates_backward)
+@column("`autograd.grad(..., is_grads_batched=True)`", "torch.autograd")
 def batched_grad(row: Row) -> None:
     inputs = single(row, requires_grad=True)
     output = row(*inputs)

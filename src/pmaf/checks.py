@@ -12,12 +12,14 @@ from pmaf.operators import SMALL, describe
 
 __all__ = [
     "anywhere",
+    "cheap",
     "check_counts",
     "check_nonnegative",
     "check_start",
     "check_tensor",
     "first_index",
     "no_autocast",
+    "on_host",
     "positive_radius",
     "readable",
     "to_double",
@@ -42,9 +44,19 @@ def readable(x: Tensor) -> bool:
     return not isinstance(x, torch._subclasses.FakeTensor)
 
 
+def on_host(x: Tensor) -> bool:
+    """Whether x lies in the memory of the host, which has to wait for the values of any other device."""
+    return x.device.type == "cpu"
+
+
+def cheap(x: Tensor) -> bool:
+    """Whether Python may look at the values of x without waiting for a device: what does not, synchronises nothing."""
+    return on_host(x) and readable(x)
+
+
 def anywhere(mask: Tensor) -> bool:
     """Whether work for marked items is due: they are looked for where that costs nothing, and assumed elsewhere."""
-    return not readable(mask) or mask.is_cuda or bool(mask.any())
+    return not cheap(mask) or bool(mask.any())
 
 
 def first_index(mask: Tensor) -> tuple[int, ...]:

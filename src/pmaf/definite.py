@@ -5,10 +5,14 @@ Cholesky factorisation leaves a number beside its result instead, and that numbe
 when the matrix is positive definite to working precision.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["factorise", "solve_bordered_definite", "solve_definite", "substitute"]
+from pmaf.bordered import safe_inverse
+
+__all__ = ["definite_inverse", "factorise", "solve_bordered_definite", "solve_definite", "substitute"]
 
 ROUNDS = 4
 
@@ -26,8 +30,8 @@ def substitute(L: Tensor, H: Tensor) -> Tensor:
     return solved
 
 
-def solve_definite(M: Tensor, H: Tensor, singular: Tensor, tolerance: Tensor) -> Tensor:
-    r"""M⁻¹ H, and in place of it M⁺ H, the solution of least norm, where M is singular.
+def definite_inverse(M: Tensor, singular: Tensor, tolerance: Tensor) -> Callable[[Tensor], Tensor]:
+    r"""The map H ↦ M⁻¹ H, and in place of it M⁺ H, the solution of least norm, where M is singular.
 
     With τ² = tolerance·‖M‖, an eigenvalue d of a singular item is inverted as
 
@@ -39,26 +43,35 @@ def solve_definite(M: Tensor, H: Tensor, singular: Tensor, tolerance: Tensor) ->
 
     Args:
         M: positive semidefinite matrices, ``(*, n, n)``.
-        H: right-hand sides, ``(*, n, p)``.
         singular: items with eigenvalues that count as zero, ``(*,)``.
         tolerance: eigenvalues up to here count as zero, ``(*,)``.
 
     Returns:
-        ``(*, n, p)``; zero for items that are not semidefinite.
+        A function of right-hand sides ``(*, n, p)``; zero for items that are not semidefinite.
     """
     size = M.diagonal(dim1=-2, dim2=-1).real.amax(-1)
     size = torch.where((size > 0) & size.isfinite(), size, 1)
     tau = torch.where(singular, (tolerance / size).clamp(min=torch.finfo(size.dtype).eps).sqrt(), 0)
-    M, H = M / size[..., None, None], H / size[..., None, None]
+    M = M / size[..., None, None]
     eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
     L, good = factorise(M + tau[..., None, None] * eye)
     L = torch.where(good[..., None, None], L, eye)
     twice = singular[..., None, None]
-    X = torch.zeros_like(H)
-    for _ in range(ROUNDS):
-        R = substitute(L, H - M @ X)
-        X = X + torch.where(twice, substitute(L, M @ R), R)
-    return torch.where(good[..., None, None], X, 0)
+
+    def solve(H: Tensor) -> Tensor:
+        H = H / size[..., None, None]
+        X = torch.zeros_like(H)
+        for _ in range(ROUNDS):
+            R = substitute(L, H - M @ X)
+            X = X + torch.where(twice, substitute(L, M @ R), R)
+        return torch.where(good[..., None, None], X, 0)
+
+    return solve
+
+
+def solve_definite(M: Tensor, H: Tensor, singular: Tensor, tolerance: Tensor) -> Tensor:
+    """M⁻¹ H, or M⁺ H, by :func:`definite_inverse`."""
+    return definite_inverse(M, singular, tolerance)(H)
 
 
 def solve_bordered_definite(
@@ -97,11 +110,11 @@ def solve_bordered_definite(
         return torch.complex(real, imaginary), mu
     u = u * (1 - corner)[..., None]
     length = u.square().sum(-1)
-    kappa = K.diagonal(dim1=-2, dim2=-1).amax(-1) / torch.where(length > 0, length, 1)
-    kappa = torch.where(length > 0, kappa.abs(), 0)
+    size = K.diagonal(dim1=-2, dim2=-1).amax(-1)
+    kappa = torch.where(size > 0, size, 1) * safe_inverse(length, length > 0)
     M = K + (kappa[..., None] * u)[..., :, None] * u[..., None, :]
-    both = torch.stack(torch.broadcast_tensors(h, u), -1)
-    x, y = solve_definite(M, both, singular, tolerance).unbind(-1)
+    inverse = definite_inverse(M, singular, tolerance)
+    x, y = inverse(h[..., None])[..., 0], inverse(u[..., None])[..., 0]
     beta = corner + (u * y).sum(-1)
-    zeta = (f - (u * x).sum(-1)) / torch.where(beta > 0, beta, 1)
+    zeta = (f - (u * x).sum(-1)) * safe_inverse(beta, beta > 0)
     return x + zeta[..., None] * y, kappa * f - zeta

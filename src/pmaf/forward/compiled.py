@@ -116,7 +116,8 @@ def _(
             shapes.append(given.shape[: given.dim() - core])
             matrix.append(given.shape[: given.dim() - core])
     z = () if free is None else (free.shape[-1],)
-    return sphere_outputs(A, torch.broadcast_shapes(*shapes), torch.broadcast_shapes(*matrix), z)
+    basis = forward_from(settings).basis_size(A)
+    return sphere_outputs(A, torch.broadcast_shapes(*shapes), torch.broadcast_shapes(*matrix), z, basis)
 
 
 @torch.library.custom_op("pmaf::quadratic_on_sphere", mutates_args=())
@@ -128,7 +129,7 @@ def quadratic_on_sphere(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | No
 @quadratic_on_sphere.register_fake
 def _(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     batch = torch.broadcast_shapes(H.shape[:-2], g.shape[:-1], radius.shape)
-    return sphere_outputs(H, batch, H.shape[:-2], ())
+    return sphere_outputs(H, batch, H.shape[:-2], (), forward_from(settings).basis_size(H))
 
 
 @torch.library.custom_op("pmaf::eigenpairs", mutates_args=())
@@ -164,7 +165,7 @@ def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     ]
 
 
-def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...]) -> list[Tensor]:
+def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...], basis: Any) -> list[Tensor]:
     """Empty outputs of a forward pass on the sphere, for tracing."""
     n = like.shape[-1]
     real = like.new_empty(0).real.dtype
@@ -180,8 +181,8 @@ def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...]) ->
         of(*batch, dtype=torch.bool),
         of(*batch),
         of(*batch),
-        of(*batch, n),
-        of(*matrix, n, n, dtype=like.dtype),
+        of(*batch, basis),
+        of(*matrix, basis, basis, dtype=like.dtype),
         of(*batch, dtype=torch.int64),
         of(*batch, dtype=torch.int64),
         of(*batch),

@@ -1,16 +1,20 @@
 r"""The sphere without autograd: eliminate, solve, measure, and give every item its status."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
+from pmaf.checks import cheap, to_double
+from pmaf.definite import factorise, solve_definite
 from pmaf.degeneracy import relative_tolerance
 from pmaf.forward.compiled import register, run_least_squares, run_quadratic
 from pmaf.products import adjoint_matvec, matvec
 from pmaf.solution import Status
 from pmaf.solvers.eigh import hermitian_eigh
+from pmaf.solvers.more_sorensen import MoreSorensen
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
 from pmaf.solvers.secular import magnitude
 
@@ -18,14 +22,23 @@ __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
 
 @dataclass(frozen=True)
-class LeastSquaresForward:
-    """The forward pass of least squares as a function of its parameters alone."""
+class SphereForward:
+    """What forward passes on the sphere share."""
 
     solver: SphereSolver
     ball: bool
     start: Tensor | None
     rtol: float | None
     atol: float
+
+    def basis_size(self, matrix: Tensor) -> int:
+        """How large an eigenbasis is left for a matrix; 0 for a solver that works by factorisations."""
+        return 0 if isinstance(self.solver, MoreSorensen) else matrix.shape[-1]
+
+
+@dataclass(frozen=True)
+class LeastSquaresForward(SphereForward):
+    """The forward pass of least squares as a function of its parameters alone."""
 
     def __call__(
         self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor
@@ -79,14 +92,8 @@ class LeastSquaresForward:
 
 
 @dataclass(frozen=True)
-class QuadraticForward:
+class QuadraticForward(SphereForward):
     """The forward pass of a quadratic as a function of its parameters alone."""
-
-    solver: SphereSolver
-    ball: bool
-    start: Tensor | None
-    rtol: float | None
-    atol: float
 
     def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
         """Run, as one opaque node while a graph is traced.
@@ -138,6 +145,8 @@ def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Ten
         rank-deficient, so that z is not unique.
     """
     usable = torch.isfinite(C).flatten(-2).all(-1)
+    if not cheap(C):
+        return eliminate_by_factorisation(A, b, C, rtol, usable)
     basis, sigma, Vh = torch.linalg.svd(torch.where(usable[..., None, None], C, 0), full_matrices=False)
     keep = sigma > rtol * sigma.amax(-1, keepdim=True)
     basis = torch.where(keep[..., None, :], basis, 0)
@@ -146,6 +155,76 @@ def eliminate(A: Tensor, b: Tensor, C: Tensor, rtol: float) -> tuple[Tensor, Ten
     short = (keep.sum(-1) < C.shape[-1]) & usable
     A = torch.where(usable[..., None, None], A - basis @ (basis.mH @ A), torch.nan)  # no answer without z
     return A, b - matvec(basis, adjoint_matvec(basis, b)), basis, inverse, short
+
+
+def eliminate_by_factorisation(
+    A: Tensor, b: Tensor, C: Tensor, rtol: float, usable: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """:func:`eliminate` where the host does not wait for a singular value decomposition.
+
+    With the Gram matrix S of C, in double precision, the projector is 1 − C S⁺Cᴴ, applied twice, which makes up for the
+    square of the condition number. The basis that is returned is C itself, so that S⁺ turns Cᴴ(b − A u) into z.
+    """
+    wide = to_double(C.dtype)
+    F, p = torch.where(usable[..., None, None], C, 0).to(wide), C.shape[-1]
+    S = F.mH @ F
+    tolerance = max(rtol**2, 10 * torch.finfo(F.dtype).eps * p) * S.diagonal(dim1=-2, dim2=-1).real.amax(-1)
+    eye = torch.eye(p, dtype=S.dtype, device=S.device)
+    short = ~factorise(S - tolerance[..., None, None] * eye)[1]
+
+    def project(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = x - F @ solve_definite(S, F.mH @ x, short, tolerance)
+        return x
+
+    inverse = solve_definite(S, eye.expand(S.shape), short, tolerance)
+    inverse = torch.where(usable[..., None, None], inverse, torch.nan).to(C.dtype)
+    A = torch.where(usable[..., None, None], project(A.to(wide)).to(A.dtype), torch.nan)  # no answer without z
+    return A, project(b[..., None].to(wide))[..., 0].to(b.dtype), C, inverse, short & usable
+
+
+def unconstrained(
+    problem: LeastSquares | SphereQuadratic,
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+    s: Tensor,
+    V: Tensor,
+    scale: Tensor,
+    tolerance: Tensor,
+) -> Tensor:
+    """The minimiser without a constraint, of least norm where there are several.
+
+    Args:
+        problem: what is solved.
+        gradient: u ↦ Q u − g in units of the scale, and something else.
+        s: eigenvalues of Q in these units, ascending; the smallest alone where V is empty.
+        V: eigenvectors, or empty.
+        scale: the units.
+        tolerance: eigenvalues up to here count as zero.
+
+    Returns:
+        u, ``(*, n)``.
+    """
+    matrix = problem[0]
+    none = torch.zeros(*problem.batch_shape, problem.n, dtype=matrix.dtype, device=matrix.device)
+    if V.shape[-1] == 0:
+        wide = to_double(matrix.dtype)
+        unit = scale if isinstance(problem, SphereQuadratic) else scale.sqrt()
+        A = matrix.to(wide) / unit[..., None, None]
+        Q = (A + A.mH) / 2 if isinstance(problem, SphereQuadratic) else A.mH @ A
+        Q = torch.where(Q.isfinite(), Q, 0)
+
+        def solve(g: Tensor) -> Tensor:
+            columns = solve_definite(Q, g[..., None].to(wide), s[..., 0] <= tolerance, tolerance.to(Q.real.dtype))
+            return columns[..., 0].to(g.dtype)
+
+    else:
+        inverse = safe_inverse(s, s > tolerance[..., None])
+
+        def solve(g: Tensor) -> Tensor:
+            return matvec(V, adjoint_matvec(V, g) * inverse)
+
+    free = none - solve(gradient(none)[0])
+    return free - solve(gradient(free)[0])  # one refinement
 
 
 def report(
@@ -171,16 +250,26 @@ def report(
     """
     quadratic = isinstance(problem, SphereQuadratic)
     batch, radius = problem.batch_shape, problem.radius
-    if found.spectrum is None or found.basis is None:
+    if found.norm is not None:  # no basis
+        norm = found.norm
+        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        entry = scale if quadratic else scale.sqrt()
+        assert found.gap is not None
+        assert found.multiplier is not None
+        s = ((found.gap - found.multiplier) / scale)[..., None]  # the smallest eigenvalue alone
+        V, usable, norm = found.u.new_zeros(*scale.shape, 0, 0), norm.isfinite(), norm / scale
+    elif found.spectrum is None or found.basis is None:
         entry = magnitude(problem[0])
         factor = problem[0] / entry[..., None, None]
         s, V, usable = hermitian_eigh(factor if quadratic else factor.mH @ factor)
         scale = entry if quadratic else entry.square()  # of Q
+        norm = s.abs().amax(-1)
     else:
         norm = found.spectrum.abs().amax(-1)
         scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
         entry = scale if quadratic else scale.sqrt()
         s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
+        norm = s.abs().amax(-1)
 
     def gradient(u: Tensor) -> tuple[Tensor, Tensor]:
         """Q u − g in units of the scale, without squaring large numbers, and the size of what remains of b."""
@@ -196,7 +285,6 @@ def report(
     else:
         multiplier = found.multiplier / scale
     gap = multiplier + s[..., 0] if found.gap is None else found.gap / scale
-    norm = s.abs().amax(-1)
     if quadratic:
         tolerance = rtol * norm + atol / scale
     else:  # squares of singular values that are known to rtol·‖A‖
@@ -206,10 +294,7 @@ def report(
     corner = torch.zeros_like(gap)
     if ball:
         inside = multiplier <= tolerance * (gap <= tolerance)
-        keep = s > tolerance[..., None]
-        g = -gradient(torch.zeros_like(u))[0]
-        free = matvec(V, adjoint_matvec(V, g) * safe_inverse(s, keep))
-        free = free - matvec(V, adjoint_matvec(V, gradient(free)[0]) * safe_inverse(s, keep))  # one refinement
+        free = unconstrained(problem, gradient, s, V, scale, tolerance)
         u = torch.where(inside[..., None], free, u)
         steepest = torch.where(inside[..., None], gradient(free)[0], steepest)
         multiplier = torch.where(inside, 0, multiplier)
@@ -239,7 +324,7 @@ def report(
     status = torch.where(bad, Status.NON_FINITE, status)
     u = torch.where(bad[..., None], torch.nan, u).expand(*batch, -1)
     multiplier = torch.where(bad, torch.nan, multiplier * scale).expand(batch)
-    d = ((s - s[..., :1]) + gap[..., None]) * scale[..., None]
+    d = (((s - s[..., :1]) + gap[..., None]) * scale[..., None])[..., : V.shape[-1]]
     tolerance = (tolerance * scale).expand(batch)
     aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
     return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), (gap * scale).expand(batch)

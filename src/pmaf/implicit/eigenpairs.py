@@ -113,7 +113,15 @@ class OperatorEquations:
         k, size = U.shape[-1], aux.V.shape[-1]
         if size == 0:
             return solve_without_basis(
-                X, aux.eigenvalues, U, H, largest=self.largest, whole_block=whole_block, rtol=self.rtol, atol=self.atol
+                X,
+                aux.eigenvalues,
+                U,
+                H,
+                aux.doubtful,
+                largest=self.largest,
+                whole_block=whole_block,
+                rtol=self.rtol,
+                atol=self.atol,
             )
         block = slice(size - k, size) if self.largest else slice(0, k)
         return solve_in_basis(X, aux, H, block=block if whole_block else None, rtol=self.rtol, atol=self.atol)

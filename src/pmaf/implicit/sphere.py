@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import solve_bordered
+from pmaf.checks import to_double
+from pmaf.definite import solve_bordered_definite
 from pmaf.products import adjoint_matvec, matvec
 
 __all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
@@ -67,8 +69,33 @@ class SphereAux(NamedTuple):
     doubtful: Tensor  # (*,) bool: the answer is not unique
     corner: Tensor  # (*,) 1 where the constraint is not active, else 0
     tolerance: Tensor  # (*,) eigenvalues up to here count as zero
-    d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending
+    d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
     V: Tensor  # (*, n, n) their eigenvectors
+
+
+def solve_shifted(
+    Q: Tensor, n: int, u: Tensor, multiplier: Tensor, aux: SphereAux, h: Tensor, f: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The bordered system where the forward pass left no eigenbasis.
+
+    Args:
+        Q: Hermitian, in double precision, ``(*, n + p, n + p)``.
+        n: how many unknowns the shift λ acts on.
+        u: the border, ``(*, n + p)``.
+        multiplier: λ, ``(*,)``.
+        aux: what the forward pass left.
+        h: upper right-hand side, ``(*, n + p)``.
+        f: lower right-hand side, ``(*,)``.
+
+    Returns:
+        w, ``(*, n + p)``, and μ, ``(*,)``, in the precision of the right-hand side.
+    """
+    wide, real = Q.dtype, Q.real.dtype
+    shifted = (torch.arange(Q.shape[-1], device=Q.device) < n).to(real) * multiplier.to(real)[..., None]
+    K = torch.where(aux.bad[..., None, None], 0, Q) + torch.diag_embed(shifted)
+    corner, tolerance = aux.corner.to(real), aux.tolerance.to(real)
+    w, mu = solve_bordered_definite(K, u.to(wide), corner, h.to(wide), f.to(real), aux.doubtful, tolerance)
+    return w.to(h.dtype), mu.to(f.dtype)
 
 
 @dataclass(frozen=True)
@@ -111,9 +138,11 @@ class LeastSquaresEquations:
         return (upper, lower) if C is None else (upper, lower, adjoint_matvec(C, v))
 
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis."""
+        """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis; all at once if there is none."""
         A, _, weights, C, _ = params
         h, f = rhs[:2]
+        if aux.V.shape[-1] == 0:
+            return self.solve_directly(params, solution, aux, rhs)
         if C is None:
             return solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
         assert A is not None
@@ -126,6 +155,23 @@ class LeastSquaresEquations:
         w, mu = solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
         wz = eliminated - matvec(inverse, matvec(coupling, w))
         return w, mu, wz
+
+    def solve_directly(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs by a factorisation of [A C]ᴴ W [A C] + λ(I ⊕ 0), in double precision."""
+        A, _, weights, C, _ = params
+        assert A is not None
+        n = A.shape[-1]
+        if C is None:
+            B, u, h = A, solution[0], rhs[0]
+        else:
+            batch = torch.broadcast_shapes(A.shape[:-2], C.shape[:-2])
+            B = torch.cat((A.expand(*batch, -1, -1), C.expand(*batch, -1, -1)), -1)
+            u = torch.cat((solution[0], torch.zeros_like(rhs[2])), -1)
+            h = torch.cat((rhs[0], rhs[2]), -1)
+        B = B.to(to_double(B.dtype))
+        Q = B.mH @ (B if weights is None else weights[..., None] * B)
+        w, mu = solve_shifted(Q, n, u, solution[1], aux, h, rhs[1])
+        return (w, mu) if C is None else (w[..., :n], mu, w[..., n:])
 
     def pullback(
         self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]
@@ -207,7 +253,12 @@ class QuadraticEquations:
         return upper, active * (u.conj() * w).sum(-1).real - aux.corner * mu
 
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs in the eigenbasis."""
+        """M⁻¹ rhs in the eigenbasis, or by a factorisation in double precision if there is none."""
+        H = params[0]
+        assert H is not None
+        if aux.V.shape[-1] == 0:
+            Q = H.to(to_double(H.dtype))
+            return solve_shifted((Q + Q.mH) / 2, H.shape[-1], solution[0], solution[1], aux, rhs[0], rhs[1])
         return solve_bordered(aux.d, aux.V, solution[0], aux.corner, rhs[0], rhs[1], aux.tolerance)
 
     def pullback(

@@ -1,8 +1,9 @@
 r"""The complement solve of leading eigenpairs when the forward pass left no eigenbasis.
 
 The right-hand side splits into a part inside the span of the selected vectors, with coefficients 1/(λᵢ − λⱼ), and a
-part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise. Columns
-that do not get there, because a selected eigenvalue coincides with one left out or nearly so, are solved from an
+part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise; and
+factorisations where values cannot be looked at, or not without waiting for a device. Columns that conjugate gradients do
+not finish, because a selected eigenvalue coincides with one left out or nearly so, are solved from an
 eigenbasis when X can be made dense, which tells the components without a meaning apart and drops them.
 """
 
@@ -12,14 +13,17 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
+from pmaf.checks import cheap
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GradientWarning
+from pmaf.implicit.by_factorisation import complement_by_factorisation
 from pmaf.implicit.conjugate_gradients import complement_cg
 from pmaf.implicit.small import solve_small
 from pmaf.operators import Dense, Gram, Operator
 
 __all__ = ["solve_without_basis"]
 
+DENSE_LIMIT = 256  # an operator known by its products is made dense up to this order, where nothing may be looked at
 USELESS = 0.1  # a relative residual from which on a column says nothing about the gradient
 
 
@@ -28,6 +32,7 @@ def solve_without_basis(
     values: Tensor,
     U: Tensor,
     H: Tensor,
+    doubtful: Tensor,
     *,
     largest: bool,
     whole_block: bool,
@@ -41,6 +46,7 @@ def solve_without_basis(
         values: the selected eigenvalues, ``(*, k)``.
         U: the selected eigenvectors, ``(*, n, k)``.
         H: right-hand sides, ``(*, n, k)``.
+        doubtful: items whose answer is not unique, ``(*,)``.
         largest: which end of the spectrum was selected.
         whole_block: leave out all selected eigenvectors, not only those that coincide.
         rtol: relative tolerance of what coincides, or ``None`` for the default.
@@ -48,27 +54,23 @@ def solve_without_basis(
 
     Returns:
         W, ``(*, n, k)``.
-
-    Raises:
-        RuntimeError: inside the older vmap of ``is_grads_batched``.
     """
     if torch.compiler.is_compiling() and isinstance(X, (Dense, Gram)):
         (M,), gram = X.tensors, isinstance(X, Gram)
-        traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, gram, largest, whole_block, rtol, atol)
+        traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, doubtful, gram, largest, whole_block, rtol, atol)
         return traced
     rtol = relative_tolerance(rtol, U.dtype, X.n)
-    if isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
+    look = cheap(H) and not torch._C._functorch.is_legacy_batchedtensor(H)
+    if look and isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
         return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
-    if torch._C._functorch.is_legacy_batchedtensor(H):
-        raise RuntimeError(
-            "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which conjugate gradients do; use "
-            "torch.func.vmap or torch.func.jacrev, or solver='eigh', which leaves an eigenbasis"
-        )
     sound = values.isfinite().all(-1)  # items without an answer: keep them out of the iteration
     values, U = torch.where(sound[..., None], values, 0), torch.where(sound[..., None, None], U, 0)
-    W, converged = complement_cg(X.matmat, values, U, H, largest=largest)
-    if not bool((converged | ~sound[..., None]).all()):
-        W = rescue(X, values, U, H, W, converged, rtol, atol)
+    if not look and (isinstance(X, (Dense, Gram)) or X.n <= DENSE_LIMIT):
+        W = complement_by_factorisation(X, values, U, H, doubtful, largest=largest, rtol=rtol, atol=atol)
+    else:
+        W, converged = complement_cg(X.matmat, values, U, H, largest=largest)
+        if not bool((converged | ~sound[..., None]).all()):
+            W = rescue(X, values, U, H, W, converged, rtol, atol)
     if whole_block:
         return W
     difference = values[..., None, :] - values[..., :, None]
@@ -124,6 +126,7 @@ def complement(
     values: Tensor,
     U: Tensor,
     H: Tensor,
+    doubtful: Tensor,
     gram: bool,
     largest: bool,
     whole_block: bool,
@@ -133,7 +136,7 @@ def complement(
     """:func:`solve_without_basis` as one node of a graph."""
     operator = Gram(X) if gram else Dense(X)
     return solve_without_basis(
-        operator, values, U, H, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol
+        operator, values, U, H, doubtful, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol
     ).clone(memory_format=torch.contiguous_format)
 
 
@@ -143,6 +146,7 @@ def _(
     values: Tensor,
     U: Tensor,
     H: Tensor,
+    doubtful: Tensor,
     gram: bool,
     largest: bool,
     whole_block: bool,

@@ -11,6 +11,7 @@ from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.inverse_iteration import InverseIteration
 from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.lanczos_eigh import LanczosEigh
+from pmaf.solvers.more_sorensen import MoreSorensen
 from pmaf.solvers.power_iteration import PowerIteration
 from pmaf.solvers.projected_gradient import ProjectedGradient
 from pmaf.solvers.riemannian_gradient import RiemannianGradient
@@ -31,6 +32,7 @@ __all__ = [
     "InverseIteration",
     "KrylovTrustRegion",
     "LanczosEigh",
+    "MoreSorensen",
     "PowerIteration",
     "ProjectedGradient",
     "RiemannianGradient",
@@ -44,6 +46,7 @@ __all__ = [
 # A solver's short name is the name of its module.
 SPHERE: dict[str, type] = {
     "secular": Secular,
+    "more_sorensen": MoreSorensen,
     "projected_gradient": ProjectedGradient,
     "riemannian_gradient": RiemannianGradient,
     "krylov_trust_region": KrylovTrustRegion,

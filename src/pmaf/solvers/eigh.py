@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from pmaf.checks import to_double
+from pmaf.checks import anywhere, to_double
 from pmaf.operators import Gram, Operator
 from pmaf.solvers.problem import EigenAnswer
 
@@ -31,7 +31,7 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Eigenvalues, ascending, ``(*, n)``; eigenvectors, ``(*, n, n)``; and a mask of the items that succeeded.
     """
     usable = torch.linalg.vector_norm(X.detach(), dim=(-2, -1)).isfinite()
-    if X.is_cuda or not bool(usable.all()):  # the norm may merely have overflowed
+    if anywhere(~usable):  # the norm may merely have overflowed
         usable = torch.isfinite(X).flatten(-2).all(-1)
         X = torch.where(usable[..., None, None], X, torch.eye(X.shape[-1], dtype=X.dtype, device=X.device))
     try:

@@ -62,7 +62,9 @@ def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
     return length
 
 
-def leading_pair(X: Tensor, u: Tensor, top: Tensor, tight: bool, max_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def leading_pair(
+    X: Tensor, u: Tensor, top: Tensor, tight: bool, max_steps: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The largest eigenvalue and its vector.
 
     Args:
@@ -80,7 +82,9 @@ def leading_pair(X: Tensor, u: Tensor, top: Tensor, tight: bool, max_steps: int)
     noise = 2 * torch.finfo(X.dtype).eps * n**0.5  # shifts closer to the spectrum than this prove nothing
     eye = torch.eye(n, dtype=X.dtype, device=X.device)
     lo, hi = torch.full_like(top, -torch.inf), top + noise
-    safe = torch.full_like(top, tight, dtype=torch.bool)  # σ = hi comes next, because a shift in the upper half has failed
+    safe = torch.full_like(
+        top, tight, dtype=torch.bool
+    )  # σ = hi comes next, because a shift in the upper half has failed
     active = torch.ones_like(top, dtype=torch.bool)
     steps = torch.zeros_like(top, dtype=torch.int64)
     for _ in range(max_steps):

@@ -77,6 +77,7 @@ class SphereAnswer(NamedTuple):
     gap: Tensor | None = None  # (*,) λ + λ_min(Q), with all the digits the solver has
     spectrum: Tensor | None = None  # (*, n) eigenvalues of Q, ascending
     basis: Tensor | None = None  # (*, n, n) eigenvectors of Q
+    norm: Tensor | None = None  # (*,) an estimate of ‖Q‖, given together with the gap where the spectrum is not there
 
 
 class EigenAnswer(NamedTuple):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse, solve_bordered
-from pmaf.checks import to_double
+from pmaf.checks import anywhere, cheap, to_double
 from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
@@ -249,7 +249,7 @@ def magnitude(A: Tensor) -> Tensor:
     A = A.detach()
     size = torch.linalg.vector_norm(A, dim=(-2, -1))
     extreme = ~((size > 0) & size.isfinite())
-    if A.is_cuda or bool(extreme.any()):
+    if anywhere(extreme):
         largest = torch.linalg.vector_norm(A, torch.inf, dim=(-2, -1)) if A.numel() else size
         size = torch.where(extreme, largest, size)
     return torch.where((size > 0) & size.isfinite(), size, 1)
@@ -264,9 +264,9 @@ def moderate(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_range(size: Tensor) -> bool:
-    """Whether numbers of this size can be squared safely; on CUDA no, rather than wait for the answer."""
+    """Whether numbers of this size can be squared safely; no, rather than wait for the answer of a device."""
     limit = 1e6 if torch.finfo(size.dtype).bits < 64 else 1e60
-    return not size.is_cuda and bool(((size < limit) & (size * limit > 1)).all())
+    return cheap(size) and bool(((size < limit) & (size * limit > 1)).all())
 
 
 def answer(solved: _Solved, scale: Tensor, radius: Tensor) -> SphereAnswer:
