@@ -24,7 +24,7 @@ REFUSALS = [
     (lambda: pmaf.less(torch.zeros(5, 0), b), ValueError, "A must have at least one column, got a torch.float32 tensor of shape (5, 0)"),
     (lambda: pmaf.less(torch.zeros(2, 5, 3), torch.zeros(3, 5)), ValueError, "pmaf.less: batch shapes must broadcast against each other, got A (2,), b (3,)"),
     (lambda: pmaf.less(A, b.double()), TypeError, "pmaf.less: arguments must share one dtype, got A torch.float32, b torch.float64; convert with .to(dtype)"),
-    (lambda: pmaf.less(A, b, radius=0.0), ValueError, "pmaf.less: radius must be positive, got 0 at index ()"),
+    (lambda: pmaf.less(A, b, radius=0.0), ValueError, "pmaf.less: radius must be positive, got 0"),
     (lambda: pmaf.less(A, b, radius=-1), ValueError, "radius must be positive, got -1"),
     (lambda: pmaf.less(A, b, radius="1"), TypeError, "radius must be a number or a real tensor, got '1' (str)"),
     (lambda: pmaf.less(A, b, radius=True), TypeError, "radius must be a number or a real tensor, got True (bool)"),

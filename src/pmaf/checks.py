@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.operators import SMALL, describe
+from pmaf.operators import SMALL, Operator, describe
 
 __all__ = [
     "anywhere",
@@ -18,8 +18,8 @@ __all__ = [
     "check_start",
     "check_tensor",
     "first_index",
+    "may_wait",
     "no_autocast",
-    "on_host",
     "positive_radius",
     "readable",
     "to_double",
@@ -52,6 +52,12 @@ def on_host(x: Tensor) -> bool:
 def cheap(x: Tensor) -> bool:
     """Whether Python may look at the values of x without waiting for a device: what does not, synchronises nothing."""
     return on_host(x) and readable(x)
+
+
+def may_wait(x: Any, plain: bool) -> bool:
+    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere plain functions do."""
+    x = x.tensors[0] if isinstance(x, Operator) else x
+    return plain or not isinstance(x, Tensor) or on_host(x)
 
 
 def anywhere(mask: Tensor) -> bool:
@@ -139,7 +145,7 @@ def check_counts(function: str, k: Any, n: int) -> None:
         raise ValueError(f"pmaf.{function}: k must lie between 1 and n = {n}, got {k}")
 
 
-def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool) -> None:
+def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool, wait: bool = True) -> None:
     """No entry of x is negative (or zero); NaN passes, since it is reported as a status.
 
     Args:
@@ -147,6 +153,7 @@ def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool) ->
         name: the argument, for the message.
         x: a real tensor.
         strictly: refuse zero as well.
+        wait: whether the host may wait for a device to find out.
 
     Raises:
         TypeError: if x is complex.
@@ -155,19 +162,28 @@ def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool) ->
     if x.is_complex():
         raise TypeError(f"pmaf.{function}: {name} must be real, got {describe(x)}")
     wrong = x <= 0 if strictly else x < 0
-    if readable(wrong) and bool(wrong.any()):
+    if wait and readable(wrong) and bool(wrong.any()):
         index = first_index(wrong) if x.dim() else ()
         rule = "positive" if strictly else "non-negative"
         value = float(x[index])
         raise ValueError(f"pmaf.{function}: {name} must be {rule}, got {value:g} at index {index}")
 
 
-def positive_radius(function: str, radius: float | Tensor, like: Tensor) -> Tensor:
+def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: bool) -> Tensor:
     """The radius as a positive real tensor of the working precision.
+
+    Args:
+        function: the public function, for the message.
+        radius: a number or a tensor.
+        like: a tensor of the data.
+        wait: whether the host may wait for a device to check it; else a radius that is not positive becomes NaN.
+
+    Returns:
+        The radius, ``(*,)``.
 
     Raises:
         TypeError: if it is not a real number or tensor.
-        ValueError: if it is on another device.
+        ValueError: if it is on another device, or not positive.
     """
     if isinstance(radius, Tensor):
         if radius.device != like.device and radius.dim() > 0:
@@ -175,12 +191,13 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor) -> Tens
         if radius.is_complex():
             raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
         value = radius.to(like.device, like.real.dtype)
-    elif isinstance(radius, (int, float)) and not isinstance(radius, bool):
-        value = torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
-    else:
+        check_nonnegative(function, "radius", value, strictly=True, wait=wait)
+        return value if wait else torch.where(value > 0, value, torch.nan)
+    if not isinstance(radius, (int, float)) or isinstance(radius, bool):
         raise TypeError(f"pmaf.{function}: radius must be a number or a real tensor, got {describe(radius)}")
-    check_nonnegative(function, "radius", value, strictly=True)
-    return value
+    if radius <= 0:
+        raise ValueError(f"pmaf.{function}: radius must be positive, got {float(radius):g}")
+    return torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
 
 
 def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -215,19 +232,20 @@ def check_start(function: str, start: Tensor | None, n: int, dimension: int) -> 
         check_sizes(function, start=("the number of unknowns", n, start.shape[dimension]))
 
 
-def check_symmetric(function: str, X: Tensor) -> None:
+def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> None:
     """X is square and, as far as rounding goes, Hermitian.
 
     Args:
         function: the public function, for the message.
         X: a matrix, ``(*, n, n)``.
+        wait: whether the host may wait for a device to find out.
 
     Raises:
         ValueError: if it is not.
     """
     if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
         raise ValueError(f"pmaf.{function}: X must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
-    if not readable(X) or X.numel() == 0:
+    if not (wait and readable(X)) or X.numel() == 0:
         return
     with torch.no_grad():
         wrong = skew_items(X)

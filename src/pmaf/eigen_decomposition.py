@@ -15,6 +15,7 @@ from pmaf.checks import (
     check_start,
     check_symmetric,
     check_tensor,
+    may_wait,
     no_autocast,
     working_dtype,
 )
@@ -250,22 +251,23 @@ def _solve(
     degenerate: str,
     symmetric: bool,
     check_gauge: bool,
-    check_values: bool,
+    plain: bool,
 ) -> IEDSolution:
     """The path that both doors share.
 
     Raises:
         ValueError: if the backward mode does not apply.
     """
-    on_cpu = isinstance(X, Tensor) and X.device.type == "cpu"  # where looking at values costs no synchronisation
-    check_values = symmetric and (check_values or on_cpu)
-    operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=check_values)
+    wait = may_wait(X, plain)
+    operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=symmetric and wait)
     check_start(function, start, operator.n, -1 if start is not None and start.dim() < 2 else -2)
     if symmetric:
         if solver is not None:
             chosen = named(function, solver, EIGEN)
+        elif start is None or not wait:
+            chosen = select("ied", operator, k, largest, wait=wait)
         else:  # a start is wasted on a direct solver
-            chosen = select("ied", operator, k, largest) if start is None else BlockLanczos()
+            chosen = BlockLanczos()
         mode = Implicit() if backward is None else backward
     else:
         operator = dense_general(function, operator.tensors[0] if isinstance(operator, Dense) else X, k, largest)

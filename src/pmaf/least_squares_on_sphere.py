@@ -2,6 +2,8 @@ r"""Least squares and quadratics on the sphere: check → choose a solver → di
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from pmaf.checks import (
     check_symmetric,
     check_tensor,
     common_dtype,
+    may_wait,
     no_autocast,
     positive_radius,
     working_dtype,
@@ -224,10 +227,11 @@ def sphere_quadratic_ex(
     return _sphere_quadratic("sphere_quadratic_ex", H, g, radius, constraint, start, solver, backward, degenerate)
 
 
-def _choose(function: str, solver: SphereSolver | str | None) -> SphereSolver:
+def _choose(function: str, solver: SphereSolver | str | None, wait: bool) -> SphereSolver:
     """The solver object."""
-    chosen: SphereSolver = select(function.removesuffix("_ex")) if solver is None else named(function, solver, SPHERE)
-    return chosen
+    if solver is not None:
+        return cast("SphereSolver", named(function, solver, SPHERE))
+    return cast("SphereSolver", select(function.removesuffix("_ex"), wait=wait))
 
 
 def _tolerances(function: str, mode: Backward, constraint: str) -> tuple[float | None, float]:
@@ -267,6 +271,7 @@ def _less(
         return solve_matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
     check_tensor(function, "A", A, 2, "(*, m, n)")
     check_tensor(function, "b", b, 1, "(*, m)")
+    wait = may_wait(A, not function.endswith("_ex"))
     m, n = A.shape[-2:]
     if n == 0:
         raise ValueError(f"pmaf.{function}: A must have at least one column, got {describe(A)}")
@@ -276,7 +281,7 @@ def _less(
     if weights is not None:
         check_tensor(function, "weights", weights, 1, "(*, m)")
         check_sizes(function, weights=("the rows of A", m, weights.shape[-1]))
-        check_nonnegative(function, "weights", weights, strictly=False)
+        check_nonnegative(function, "weights", weights, strictly=False, wait=wait)
         shapes["weights"] = weights.shape[:-1]
     if free is not None:
         check_tensor(function, "free", free, 2, "(*, m, p)")
@@ -284,7 +289,7 @@ def _less(
         shapes["free"] = free.shape[:-2]
     dtype = common_dtype(function, A=A, b=b, free=free)
     work = working_dtype(dtype)
-    r = positive_radius(function, radius, A.to(work))
+    r = positive_radius(function, radius, A.to(work), wait)
     shapes["radius"] = r.shape
     check_broadcast(function, **shapes)
     real = r.dtype
@@ -299,7 +304,7 @@ def _less(
     if isinstance(mode, DenseJacobian) and (weights is not None or free is not None):
         raise ValueError(f"pmaf.{function}: backward=DenseJacobian() knows no weights and no free unknowns")
     rtol, atol = _tolerances(function, mode, constraint)
-    forward = LeastSquaresForward(_choose(function, solver), constraint == "ball", start, rtol, atol)
+    forward = LeastSquaresForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
     equations = LeastSquaresEquations(free is not None)
     core_dims, size = equations.core_dims(), equations.solution_size
     with no_autocast(A):
@@ -329,17 +334,18 @@ def _sphere_quadratic(
         return solve_matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
     check_tensor(function, "H", H, 2, "(*, n, n)")
     check_tensor(function, "g", g, 1, "(*, n)")
-    check_symmetric(function, H)
+    wait = may_wait(H, not function.endswith("_ex"))
+    check_symmetric(function, H, wait=wait)
     n = H.shape[-1]
     check_sizes(function, g=("the order of H", n, g.shape[-1]))
     check_start(function, start, n, -1)
     dtype = common_dtype(function, H=H, g=g)
     work = working_dtype(dtype)
-    r = positive_radius(function, radius, H.to(work))
+    r = positive_radius(function, radius, H.to(work), wait)
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
     mode = Implicit() if backward is None else backward
     rtol, atol = _tolerances(function, mode, constraint)
-    forward = QuadraticForward(_choose(function, solver), constraint == "ball", start, rtol, atol)
+    forward = QuadraticForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
     equations, params = QuadraticEquations(), (H.to(work), g.to(work), r)
     with no_autocast(H):
         if isinstance(mode, Implicit):

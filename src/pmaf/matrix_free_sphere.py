@@ -61,7 +61,7 @@ def solve_matrix_free(
     chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
     if not isinstance(chosen, KrylovTrustRegion):
         raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
-    r = positive_radius(function, radius, linear)
+    r = positive_radius(function, radius, linear, wait=True)
     if r.dim():
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
     mode = backward if isinstance(backward, Implicit) else Implicit()

@@ -2,10 +2,11 @@ r"""The complement solve of leading eigenpairs by a Cholesky factorisation for e
 
 For a leading pair, λᵢI − X is positive semidefinite outside the span of the selected vectors, so
 
-    Mᵢ = P (λᵢI − X) P + κ U Uᴴ ≻ 0,     P = I − U Uᴴ,     wᵢ = P Mᵢ⁻¹ P hᵢ      (λᵢI − X negated for the smallest).
+    Mᵢ = P (λᵢI − X) P + κ U Uᴴ ≻ 0,     P = I − U Uᴴ,     wᵢ = P Mᵢ⁻¹ P hᵢ
 
-Nothing in it depends on values that the host would have to wait for, and k is small, so that the k factorisations of a
-batch are one call. Where λᵢ coincides with an eigenvalue left out, Mᵢ is singular and its pseudo-inverse takes its place.
+(λᵢI − X is negated for the smallest pairs). Nothing in it depends on values that the host would have to wait for, and
+k is small, so that the k factorisations of a batch are one call. Where λᵢ coincides with an eigenvalue left out, Mᵢ
+is singular and its pseudo-inverse takes its place.
 
 The Gram matrix FᴴF of a factor with fewer rows than columns has zero eigenvalues beyond those of the small F Fᴴ, and
 

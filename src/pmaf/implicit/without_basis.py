@@ -2,9 +2,9 @@ r"""The complement solve of leading eigenpairs when the forward pass left no eig
 
 The right-hand side splits into a part inside the span of the selected vectors, with coefficients 1/(λᵢ − λⱼ), and a
 part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise; and
-factorisations where values cannot be looked at, or not without waiting for a device. Columns that conjugate gradients do
-not finish, because a selected eigenvalue coincides with one left out or nearly so, are solved from an
-eigenbasis when X can be made dense, which tells the components without a meaning apart and drops them.
+factorisations where values cannot be looked at, or not without waiting for a device. Columns that conjugate gradients
+do not finish, because a selected eigenvalue coincides with one left out or nearly so, are solved from an eigenbasis
+when X can be made dense, which tells the components without a meaning apart and drops them.
 """
 
 import warnings

@@ -92,7 +92,7 @@ def named(function: str, solver: Any, table: dict[str, type]) -> Any:
     return solver
 
 
-def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = True) -> Any:
+def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = True, *, wait: bool = True) -> Any:
     """The solver that is used when none is named.
 
     Args:
@@ -100,6 +100,8 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         X: the operator, for "ied"; without it, a large dense matrix is assumed.
         k: how many eigenpairs.
         largest: which end of the spectrum.
+        wait: whether the host may wait for the device, which the functions that end in ``_ex`` only do on the CPU,
+            where there is nothing to wait for.
 
     Returns:
         A solver object.
@@ -113,13 +115,17 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         Secular(max_steps=60, gram_limit=10000.0)
     """
     if problem in ("less", "sphere_quadratic"):
-        return Secular()
+        return Secular() if wait else MoreSorensen()
     if problem == "ied" and X is None:
-        return LanczosEigh()
+        return LanczosEigh() if wait else InverseIteration()
     if problem != "ied":
         raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
     if isinstance(X, (Sparse, MatVec)):
-        return BlockLanczos() if X.n > DENSE_LIMIT and 4 * k < X.n else Eigh()
+        if X.n > DENSE_LIMIT and 4 * k < X.n:
+            return BlockLanczos()
+        return Eigh() if wait else InverseIteration()
+    if not wait:
+        return InverseIteration()
     if not isinstance(X, Dense):
         return Eigh()
     if X.n <= 4 and k == 1 and not X.dtype.is_complex:

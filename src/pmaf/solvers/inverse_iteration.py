@@ -1,11 +1,11 @@
 r"""Leading eigenpairs by inverse iteration, with shifts that Cholesky factorisations prove to lie above the spectrum.
 
-For the largest eigenvalue λ₁ of X, σI − X is positive definite exactly if σ > λ₁, which a Cholesky factorisation decides;
-a Rayleigh quotient ρ = uᴴXu, on the other hand, is never above λ₁. So λ₁ stays in a bracket [lo, hi] that every
-factorisation narrows: success moves hi to σ, and gives u ← (σI − X)⁻¹u / ‖·‖, which damps all other eigenvectors by
-(σ − λ₁)/(σ − λⱼ); failure moves lo to σ. The shift is σ = ρ + ‖Xu − ρu‖ where the bracket allows, which is of the order
-of the error of u, so that the error is squared in each step; otherwise the bracket is halved, or, while hi is only a
-crude bound, searched from below in steps that double.
+For the largest eigenvalue λ₁ of X, σI − X is positive definite exactly if σ > λ₁, which a Cholesky factorisation
+decides; a Rayleigh quotient ρ = uᴴXu, on the other hand, is never above λ₁. So λ₁ stays in a bracket [lo, hi] that
+every factorisation narrows: success moves hi to σ, and gives u ← (σI − X)⁻¹u / ‖·‖, which damps all other
+eigenvectors by (σ − λ₁)/(σ − λⱼ); failure moves lo to σ. The shift is σ = ρ + ‖Xu − ρu‖ where the bracket allows,
+which is of the order of the error of u, so that the error is squared in each step; otherwise the bracket is halved,
+or, while hi is only a crude bound, searched from below in steps that double.
 
 The next pair follows from X − c uuᴴ, whose largest eigenvalue is λ₂. Because uuᴴ is moved to the far end of the
 spectrum, the new vector is orthogonal to u to working precision, however close λ₁ and λ₂ are.
@@ -49,15 +49,17 @@ def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -
     angle = 2 * torch.pi * torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
     v = (angle.cos() + 0.1).to(to_double(dtype))
     v = v * torch.polar(torch.ones_like(angle), angle * 2**0.5) if dtype.is_complex else v
-    return (v / torch.linalg.vector_norm(v)).to(dtype)
+    unit: Tensor = v / torch.linalg.vector_norm(v)
+    return unit.to(dtype)
 
 
 def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
     """‖X‖ of Hermitian matrices, ``(*,)``, to a few percent from below, by power iteration."""
     v = first_vector(X.shape[-1], X.dtype, X.device, -1).expand(X.shape[:-1])
+    length = torch.ones_like(v[..., 0].real)
     for _ in range(steps):
         v = matvec(X, v)
-        length = torch.linalg.vector_norm(v, dim=-1)
+        length = torch.linalg.vector_norm(v, dim=-1)  # ≤ ‖X‖
         v = v / torch.where(length > 0, length, 1)[..., None]
     return length
 
@@ -117,7 +119,7 @@ class InverseIteration:
     :func:`pmaf.ied_ex` uses on accelerators. An item counts as done when a factorisation has proven that no eigenvalue
     lies above the one found by more than a few units of rounding; k + 1 pairs are found, the last one for the gap.
 
-    Works in the dtype of X, batched, on repeated, clustered and zero eigenvalues as well. A Gram matrix FᴴF is formed, in
+    Works in the dtype of X, batched, on repeated, clustered and zero eigenvalues as well. A Gram matrix is formed, in
     double precision, from the smaller side of F; eigenvalues that are rounding errors count as zero.
 
     Cost: about ten factorisations, 10·n³/3, for each pair.
@@ -182,15 +184,15 @@ class InverseIteration:
             Q, R = torch.linalg.qr(image / torch.where(length > 0, length, 1))
             U = Q * torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]
         square = scale.to(values.dtype).square()
-        wide = answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A))
-        return EigenAnswer(*(None if x is None else to_dtype_of(F, x) for x in wide))
+        return narrowed(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
 
     def _pairs(self, X: Tensor, k: int, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The k + 1 largest eigenvalues, fewer if there are no more, the vectors of the first k, a mask, and steps."""
         n = X.shape[-1]
         limit = self.max_steps if self.max_steps is not None else 18 if torch.finfo(X.dtype).bits < 64 else 28
         top = torch.ones_like(X[..., 0, 0].real)
-        values, vectors = [], []
+        values: list[Tensor] = []
+        vectors: list[Tensor] = []
         done, steps = torch.ones_like(top, dtype=torch.bool), torch.zeros_like(top, dtype=torch.int64)
         for i in range(min(k + 1, n)):
             u = first_vector(n, X.dtype, X.device, i).expand(X.shape[:-1])
@@ -222,6 +224,12 @@ def answer(
     return EigenAnswer(original[..., :k], U, done, steps, outside, norm=norm * scale)
 
 
-def to_dtype_of(F: Tensor, x: Tensor) -> Tensor:
-    """Floating tensors in the precision of F."""
-    return x.to(F.dtype if x.is_complex() else F.real.dtype) if x.is_floating_point() or x.is_complex() else x
+def narrowed(found: EigenAnswer, like: Tensor) -> EigenAnswer:
+    """The same in the precision of a tensor."""
+    real = like.real.dtype
+    return found._replace(
+        eigenvalues=found.eigenvalues.to(real),
+        eigenvectors=found.eigenvectors.to(like.dtype),
+        next=None if found.next is None else found.next.to(real),
+        norm=None if found.norm is None else found.norm.to(real),
+    )

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.solvers.eigh import hermitian_eigh, to_double
+from pmaf.checks import to_double
+from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import SphereAnswer
 from pmaf.solvers.secular import unit_solution

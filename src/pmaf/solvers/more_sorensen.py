@@ -1,13 +1,14 @@
 r"""Least squares and quadratics on the sphere, globally, from Cholesky factorisations alone.
 
-Stationarity is (Q + λI)u = g, and with t = λ + s₁, the distance to the smallest eigenvalue s₁ of Q, whose vector is v₁,
-the minimiser on the unit sphere is the only solution with t ≥ 0. Split g = γ₁v₁ + g', v₁ ⟂ g'. Then
+Stationarity is (Q + λI)u = g, and with t = λ + s₁, the distance to the smallest eigenvalue s₁ of Q, whose vector is
+v₁, the minimiser on the unit sphere is the only solution with t ≥ 0. Split g = γ₁v₁ + g', v₁ ⟂ g'. Then
 
     u(t) = (γ₁/t) v₁ + p(t),     p(t) = M(t)⁻¹ g',     M(t) = Q − s₁I + tI + κ v₁v₁ᴴ,
 
-and t is the root of φ(t) = ‖u(t)‖ = 1. M(t) is positive definite down to t = 0, since v₁ is lifted out of its null space,
-so the *hard case*, γ₁ = 0 and φ(0) < 1, needs no other treatment: p(0) is as good as any, and the missing length goes
-along v₁. Newton's method on 1/φ, which is concave and nearly linear, climbs to the root from below without overshooting,
+and t is the root of φ(t) = ‖u(t)‖ = 1. M(t) is positive definite down to t = 0, since v₁ is lifted out of its null
+space, so the *hard case*, γ₁ = 0 and φ(0) < 1, needs no other treatment: p(0) is as good as any, and the missing
+length goes along v₁. Newton's method on 1/φ, which is concave and nearly linear, climbs to the root from below
+without overshooting,
 
     t ← t + (φ − 1) φ²/(−φφ'),     −φφ' = |γ₁|²/t³ + pᴴM⁻¹p = |γ₁|²/t³ + ‖L⁻¹p‖²,   M = L Lᴴ.
 
@@ -37,8 +38,8 @@ class MoreSorensen:
 
     Does not wait for the device: factorisations report success there, and the number of steps is fixed, except on the
     CPU, where looking whether all items are done costs nothing. So it can be captured in a CUDA graph, and it is what
-    :func:`pmaf.less_ex` and :func:`pmaf.sphere_quadratic_ex` use on accelerators. Leaves no eigenbasis; the backward pass
-    factorises once more.
+    :func:`pmaf.less_ex` and :func:`pmaf.sphere_quadratic_ex` use on accelerators. Leaves no eigenbasis; the backward
+    pass factorises once more.
 
     Computes in double precision throughout. Forming AᴴA squares the condition number, which float32 data survive; of
     float64 data, a gap below rounding of AᴴA counts as zero, where :class:`Secular` would resolve it.
