@@ -1,8 +1,8 @@
 """The functions that end in ``_ex`` never make the host wait for a device, and fit into a CUDA graph.
 
-Without a GPU, every operator that the default path runs is looked at instead: tensors are treated as if they were not on
-the host, and whatever would read a value, or is known to wait for the device on CUDA, raises. (What cannot be seen this
-way is a copy to the host, which on the host is none.)
+Without a GPU, every operator that the default path runs is looked at instead: tensors are treated as if they were not
+on the host, and whatever would read a value, or is known to wait for the device on CUDA, raises. (What cannot be seen
+this way is a copy to the host, which on the host is none.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pmaf
 from cases import WORKING, factor, randn, right_side, separated, sym, with_spectrum
-from pmaf import checks, solvers
+from pmaf import reading, solvers
 
 # What copies a value to the host, has a size that depends on values, checks an error code on the host, or copies from
 # unpinned memory of the host. torch.linalg.cholesky_ex, qr and solve_triangular do none of it.
@@ -79,7 +79,7 @@ class NoWaiting(TorchDispatchMode):
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat every tensor as one that the host would have to wait for."""
-    monkeypatch.setattr(checks, "on_host", lambda x: False)
+    monkeypatch.setattr(reading, "on_host", lambda x: False)
 
 
 def least_squares(A: Tensor, b: Tensor, **options: Any) -> Tensor:
@@ -184,7 +184,7 @@ def test_the_answers_are_those_of_the_host(name, dtype, monkeypatch):
     call, make = LAYERS[name]
     inputs = make(dtype)
     truth = run(call, tuple(x.to(torch.complex128 if x.is_complex() else torch.float64) for x in inputs))
-    monkeypatch.setattr(checks, "on_host", lambda x: False)
+    monkeypatch.setattr(reading, "on_host", lambda x: False)
     found = run(call, inputs)
     scale = 1e-4 if torch.finfo(dtype).bits < 64 else 1e-10
     for ours, theirs in zip(found, truth, strict=True):

@@ -15,7 +15,6 @@ from pmaf.checks import (
     check_start,
     check_symmetric,
     check_tensor,
-    may_wait,
     no_autocast,
     working_dtype,
 )
@@ -29,6 +28,7 @@ from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
 from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
+from pmaf.reading import may_wait
 from pmaf.solution import IEDSolution
 from pmaf.solvers import EIGEN, BlockLanczos, named, select
 from pmaf.solvers.problem import EigenSolver

@@ -11,10 +11,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from pmaf.checks import first_index, readable
+from pmaf.checks import first_index
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GaugeWarning
 from pmaf.operators import Operator
+from pmaf.reading import readable
 
 __all__ = ["watch_gauge"]
 

@@ -16,7 +16,6 @@ from pmaf.checks import (
     check_symmetric,
     check_tensor,
     common_dtype,
-    may_wait,
     no_autocast,
     positive_radius,
     working_dtype,
@@ -30,6 +29,7 @@ from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, Sphe
 from pmaf.linear_maps import as_linear_map
 from pmaf.matrix_free_sphere import refuse_with_operator, solve_matrix_free
 from pmaf.operators import Operator, as_operator, describe
+from pmaf.reading import may_wait
 from pmaf.solution import FreeLESSSolution, LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.problem import SphereSolver

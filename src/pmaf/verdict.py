@@ -4,8 +4,9 @@ import warnings
 
 from torch import Tensor
 
-from pmaf.checks import first_index, readable
+from pmaf.checks import first_index
 from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
+from pmaf.reading import readable
 from pmaf.solution import Status
 
 __all__ = ["judge"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.checks import anywhere
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.forward.compiled import register, run_eigenpairs
 from pmaf.operators import Gram, Operator
+from pmaf.reading import anywhere
 from pmaf.solution import Status
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.problem import EigenAnswer, EigenSolver

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import cheap, to_double
+from pmaf.checks import to_double
 from pmaf.definite import definite_inverse, factorise
 from pmaf.products import adjoint_matvec, matvec
+from pmaf.reading import cheap
 
 __all__ = ["eliminate"]
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from pmaf.autodiff import pushforward
-from pmaf.checks import anywhere
 from pmaf.errors import DegeneracyError
+from pmaf.reading import anywhere
 
 __all__ = ["apply_layer"]
 

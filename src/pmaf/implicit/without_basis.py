@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import cheap
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GradientWarning
 from pmaf.implicit.by_factorisation import complement_by_factorisation
 from pmaf.implicit.conjugate_gradients import complement_cg
 from pmaf.implicit.small import solve_small
 from pmaf.operators import Dense, Gram, Operator
+from pmaf.reading import cheap
 
 __all__ = ["solve_without_basis"]
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from pmaf.checks import anywhere, to_double
+from pmaf.checks import to_double
 from pmaf.operators import Gram, Operator
+from pmaf.reading import anywhere
 from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["Eigh", "hermitian_eigh"]

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.checks import anywhere, to_double
+from pmaf.checks import to_double
 from pmaf.definite import factorise, substitute
 from pmaf.operators import Gram, Operator
 from pmaf.products import matvec
+from pmaf.reading import anywhere
 from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["InverseIteration", "first_vector", "leading_pair", "scaled_to_one", "spectral_norm"]

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.checks import anywhere, to_double
+from pmaf.checks import to_double
 from pmaf.definite import factorise, solve_bordered_definite
 from pmaf.products import adjoint_matvec, matvec
+from pmaf.reading import anywhere
 from pmaf.solvers.inverse_iteration import first_vector, leading_pair, scaled_to_one, spectral_norm
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
 

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse, solve_bordered
-from pmaf.checks import anywhere, cheap, to_double
+from pmaf.checks import to_double
 from pmaf.products import adjoint_matvec, matvec
+from pmaf.reading import anywhere, cheap
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
