@@ -348,6 +348,14 @@ LAYERS = [
         lambda t, *b: (separated(t, *b),),
         k=2,
     ),
+    LayerCase("nn.LESS", "sphere", lambda A, b, **o: pmaf.nn.LESS(radius=2.0, **o)(A, b), _problem),
+    LayerCase(
+        "nn.IED",
+        "eigen",
+        lambda X, **o: pair(*pmaf.nn.IED(2, largest=False, **o)(sym(X))),
+        lambda t, *b: (separated(t, *b),),
+        k=2,
+    ),
     LayerCase(
         "nn.PrincipalPool2d",
         "eigen",

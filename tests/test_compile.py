@@ -19,6 +19,7 @@ from pmaf.operators import Dense, Gram
 
 SECULAR = encode(LeastSquaresForward(pmaf.solvers.Secular(), False, None, None, 0.0))
 BALL = encode(LeastSquaresForward(pmaf.solvers.Secular(), True, None, None, 0.0))
+FACTORISED = encode(LeastSquaresForward(pmaf.solvers.MoreSorensen(), False, None, None, 0.0))
 QUADRATIC = encode(QuadraticForward(pmaf.solvers.Secular(), False, None, None, 0.0))
 
 
@@ -42,6 +43,8 @@ CALLS = {
     "eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Eigh()))),
     "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),
     "lanczos_eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.LanczosEigh()))),
+    "inverse_iteration": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.InverseIteration()))),
+    "more_sorensen": ("least_squares_on_sphere", (A, b, None, None, radius, None, FACTORISED)),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
     "complement": (
         "complement",
@@ -55,6 +58,22 @@ def test_operators_keep_the_rules_of_torch(name):
     operator, arguments = CALLS[name]
     results = opcheck(getattr(torch.ops.pmaf, operator).default, arguments)
     assert set(results.values()) == {"SUCCESS"}
+
+
+def test_every_operator_is_called():
+    registered = {
+        name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if "pmaf::" in name
+    }
+    assert registered == {operator for operator, _ in CALLS.values()}
+
+
+def test_a_large_operator_by_products_is_refused_in_a_graph():
+    class Layer(torch.nn.Module):
+        def forward(self, d):
+            return pmaf.ied(pmaf.MatVec(lambda d, V: d[:, None] * V, 300, d), 1).eigenvalues
+
+    with pytest.raises(TypeError, match="MatVec cannot be traced"):
+        torch.export.export(Layer(), (torch.linspace(0, 1, 300),))
 
 
 def test_a_solver_of_the_users_own_is_refused_in_a_graph():

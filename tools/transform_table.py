@@ -26,6 +26,8 @@ HEADINGS = {
     "`ied(Gram(F))`": ("ied(Gram)", "ied(Gram), wide", "ied(Gram), smallest"),
     "`ied(MatVec(…))`": ("ied(MatVec)",),
     "`principal_projector`": ("principal_projector",),
+    "`nn.LESS`": ("nn.LESS",),
+    "`nn.IED`": ("nn.IED",),
     "`nn.PrincipalPool2d`": ("nn.PrincipalPool2d",),
 }
 
@@ -56,21 +58,33 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def exceptions(column: Column) -> str:
+    """The layers, and the solvers, that refuse where others work."""
+    cells = {heading: cell(column, members(layers)) for heading, layers in HEADINGS.items()}
+    layers = [heading for heading, text in cells.items() if text == "refused"]
+    solvers = [f"{text[len('yes, but not ') :]} ({heading})" for heading, text in cells.items() if "but not" in text]
+    return ", ".join(layers + solvers)
+
+
 def brief() -> str:
     """One line for each group, for the README."""
-    lines = ["| | works for every layer and solver | refused with a clear error |", "|---|---|---|"]
+    lines = [
+        "| | works for every layer and solver | works with exceptions, which are refused | refused |",
+        "|---|---|---|---|",
+    ]
     for group, columns in groupby(COLUMNS, key=lambda column: column.group):
-        works, partly = [], []
+        works, partly, refused = [], [], []
         for column in columns:
             cells = {cell(column, members(layers)) for layers in HEADINGS.values()}
             if cells == {"yes"}:
                 works.append(column.title)
+            elif cells == {"refused"}:
+                refused.append(column.title)
             else:
-                (rest,) = cells - {"yes"}
-                partly.append(
-                    column.title if rest == "refused" else f"{column.title} with {rest[len('yes, but not ') :]}"
-                )
-        lines.append(f"| {group} | {'; '.join(works)} | {'; '.join(partly)} |")
+                partly.append(f"{column.title}, except with {exceptions(column)}")
+        lines.append(f"| {group} | {'; '.join(works)} | {'; '.join(partly)} | {'; '.join(refused)} |")
+    if not any(line.split("|")[3].strip() for line in lines[2:]):  # a column that says nothing
+        lines = ["|".join(parts[:3] + parts[4:]) for parts in (line.split("|") for line in lines)]
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ from pmaf.implicit.modes import Implicit, Unrolled
 from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
 from pmaf.reading import may_wait
 from pmaf.solution import IEDSolution
-from pmaf.solvers import EIGEN, BlockLanczos, named, select
+from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.problem import EigenSolver
 from pmaf.verdict import judge
 
@@ -229,6 +229,8 @@ def _prepare(
             raise ValueError(f"pmaf.{function}: X must be square, (*, n, n), got {describe(X)}")
     operator = as_operator(X)
     check_counts(function, k, operator.n)
+    if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
+        operator = Dense(operator.dense())  # a graph can hold a matrix, made in the graph, but no function
     if reference is not None:
         check_tensor(function, "reference", reference, 1, "(*, n)")
         check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))

@@ -52,7 +52,7 @@ def encode(value: Any) -> str:
     if KNOWN.get(name) is not type(value):
         raise TypeError(
             f"pmaf: {name} cannot be traced by torch.compile or torch.export; use a solver of pmaf.solvers and a dense "
-            "matrix or pmaf.Gram there, or call it outside the compiled region"
+            "matrix, pmaf.Gram or, of order up to 256, pmaf.MatVec there, or call it outside the compiled region"
         )
     parts = [f'"class": "{name}"']
     if not isinstance(value, Operator):

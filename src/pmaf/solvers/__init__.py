@@ -21,6 +21,7 @@ from pmaf.solvers.slsqp import SLSQP
 from pmaf.solvers.steps import Backtracking, ExactStep, TangentDecay
 
 __all__ = [
+    "DENSE_LIMIT",
     "EIGEN",
     "SLSQP",
     "SPHERE",
