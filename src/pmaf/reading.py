@@ -21,6 +21,8 @@ def readable(x: Tensor) -> bool:
     if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return False
     functorch = torch._C._functorch
+    if functorch.is_legacy_batchedtensor(x):  # of autograd.grad(..., is_grads_batched=True)
+        return False
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return False

@@ -44,7 +44,15 @@ def complement_cg(
 
     Returns:
         W, ``(*, n, k)``, and a mask ``(*, k)`` of the columns that reached the tolerance.
+
+    Raises:
+        RuntimeError: inside the older vmap of ``is_grads_batched``.
     """
+    if torch._C._functorch.is_legacy_batchedtensor(H):
+        raise RuntimeError(
+            "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which conjugate gradients for an "
+            "operator known by its products do; use torch.func.vmap or torch.func.jacrev, or a dense matrix"
+        )
     eps, tiny = torch.finfo(H.dtype).eps, torch.finfo(H.dtype).tiny
     rtol = 4 * eps if rtol is None else rtol
     budget = 1000 if max_steps is None else max_steps
