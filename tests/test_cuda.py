@@ -1,4 +1,4 @@
-"""What a GPU changes: values, gradients, autocast, devices; skipped where there is none. See test_synchronisation too."""
+"""What a GPU changes: values, gradients, autocast, devices; skipped where there is none. See test_synchronisation."""
 
 from __future__ import annotations
 
