@@ -108,5 +108,5 @@ def test_batched_cotangents_are_refused_in_words(layer):
     d = torch.linspace(1, 2, 300, dtype=torch.float64, requires_grad=True)
     X = pmaf.MatVec(lambda d, V: d[:, None] * V, 300, d)
     u = pmaf.less(X, 3 * randn(300)) if layer == "less" else pmaf.ied(X, 1).eigenvectors[:, 0]
-    with pytest.raises(RuntimeError, match=r"is_grads_batched=True\) cannot look at values"):
+    with pytest.raises(RuntimeError, match=r"is_grads_batched=True\) and .* cannot look at values"):
         torch.autograd.grad(u, d, torch.eye(300, dtype=torch.float64)[:3], is_grads_batched=True)

@@ -72,10 +72,6 @@ def column(title: str, group: str, refuses: Callable[[Row], Refusal | None] = la
 # ---- what the checks share -----------------------------------------------------------------------------------------
 
 
-def always(kind: type[Exception], message: str) -> Callable[[Row], Refusal | None]:
-    return lambda row: (kind, message)
-
-
 def single(row: Row, requires_grad: bool = False) -> tuple[Tensor, ...]:
     return row.layer.inputs(torch.float64, requires_grad=requires_grad)
 
@@ -239,9 +235,9 @@ def hessian_reverse_over_reverse(row: Row) -> None:
     close(row, torch.func.jacrev(torch.func.jacrev(loss(row)))(*single(row)), hessian(row.layer.name))
 
 
-@column("`jacfwd(jacfwd)`", "torch.func", always(RuntimeError, "forward mode over forward mode is not supported"))
+@column("`jacfwd(jacfwd)`", "torch.func")
 def hessian_forward_over_forward(row: Row) -> None:
-    torch.func.jacfwd(torch.func.jacfwd(loss(row)))(*single(row))
+    close(row, torch.func.jacfwd(torch.func.jacfwd(loss(row)))(*single(row)), hessian(row.layer.name))
 
 
 @column("`vmap(grad)`: gradients per sample", "torch.func")

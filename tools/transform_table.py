@@ -58,34 +58,29 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def exceptions(column: Column) -> str:
-    """The layers, and the solvers, that refuse where others work."""
+def refusals(column: Column) -> str:
+    """Where the transform is refused: everywhere, or with which layers and solvers."""
     cells = {heading: cell(column, members(layers)) for heading, layers in HEADINGS.items()}
-    layers = [heading for heading, text in cells.items() if text == "refused"]
-    solvers = [f"{text[len('yes, but not ') :]} ({heading})" for heading, text in cells.items() if "but not" in text]
-    return ", ".join(layers + solvers)
+    where = [heading for heading, text in cells.items() if text == "refused"]
+    if len(where) == len(cells):
+        return column.title
+    where += [f"{text[len('yes, but not ') :]} in {heading}" for heading, text in cells.items() if "but not" in text]
+    return f"{column.title} with {', '.join(where)}; it works elsewhere"
 
 
 def brief() -> str:
     """One line for each group, for the README."""
-    lines = [
-        "| | works for every layer and solver | works with exceptions, which are refused | refused |",
-        "|---|---|---|---|",
-    ]
+    lines = []
     for group, columns in groupby(COLUMNS, key=lambda column: column.group):
-        works, partly, refused = [], [], []
+        works, refused = [], []
         for column in columns:
-            cells = {cell(column, members(layers)) for layers in HEADINGS.values()}
-            if cells == {"yes"}:
-                works.append(column.title)
-            elif cells == {"refused"}:
-                refused.append(column.title)
-            else:
-                partly.append(f"{column.title}, except with {exceptions(column)}")
-        lines.append(f"| {group} | {'; '.join(works)} | {'; '.join(partly)} | {'; '.join(refused)} |")
-    if not any(line.split("|")[3].strip() for line in lines[2:]):  # a column that says nothing
-        lines = ["|".join(parts[:3] + parts[4:]) for parts in (line.split("|") for line in lines)]
-    return "\n".join(lines)
+            everywhere = all(cell(column, members(layers)) == "yes" for layers in HEADINGS.values())
+            (works if everywhere else refused).append(column.title if everywhere else refusals(column))
+        lines.append((group, "; ".join(works), "; ".join(refused)))
+    titles = ("", "works for every layer and solver", "refused with a clear error")
+    shown = 3 if any(refused for *_, refused in lines) else 2
+    rows = [titles[:shown], ("---",) * shown, *(line[:shown] for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def replaced(text: str, block: str) -> str:

@@ -46,12 +46,14 @@ def complement_cg(
         W, ``(*, n, k)``, and a mask ``(*, k)`` of the columns that reached the tolerance.
 
     Raises:
-        RuntimeError: inside the older vmap of ``is_grads_batched``.
+        RuntimeError: inside the older vmap of ``is_grads_batched``, or of forward mode over forward mode.
     """
-    if torch._C._functorch.is_legacy_batchedtensor(H):
+    functorch = torch._C._functorch
+    if functorch.is_legacy_batchedtensor(H) or functorch.is_functorch_wrapped_tensor(H):
         raise RuntimeError(
-            "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which conjugate gradients for an "
-            "operator known by its products do; use torch.func.vmap or torch.func.jacrev, or a dense matrix"
+            "pmaf: autograd.grad(..., is_grads_batched=True) and forward mode over forward mode cannot look at values, "
+            "which conjugate gradients for an operator known by its products do; use torch.func.vmap, hessian, "
+            "or a dense matrix"
         )
     eps, tiny = torch.finfo(H.dtype).eps, torch.finfo(H.dtype).tiny
     rtol = 4 * eps if rtol is None else rtol

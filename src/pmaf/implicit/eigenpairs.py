@@ -150,6 +150,11 @@ class EigenpairEquations(OperatorEquations):
         upper = W * values[..., None, :] - self.filled(params).hermitian_matmat(W) + U * mu[..., None, :]
         return upper, (U.conj() * W).sum(-2).real
 
+    def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+        """F, which is M (U, 0) but for the constant in the constraint."""
+        upper, squared = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
+        return upper, (squared - 1) / 2
+
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs."""
         U = solution[0]
@@ -168,6 +173,11 @@ class SubspaceEquations(OperatorEquations):
         U, T = solution
         W, S = y
         return W @ T - self.filled(params).hermitian_matmat(W) + U @ S, U.mH @ W
+
+    def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+        """F, which is M (U, 0) but for the constant in the constraint."""
+        upper, gram = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
+        return upper, (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)) / 2
 
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""

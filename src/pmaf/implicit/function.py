@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pmaf.autodiff import pushforward
 from pmaf.errors import DegeneracyError
+from pmaf.implicit.nested import derivative_levels, nests_forward_mode, with_plain_derivatives
 from pmaf.reading import anywhere
 
 __all__ = ["apply_layer"]
@@ -135,9 +136,7 @@ def refuse_nested_forward_mode() -> None:
     Raises:
         RuntimeError: if two are active.
     """
-    levels = torch._C._functorch.get_interpreter_stack() or []
-    forward = [level for level in levels if level.key() == torch._C._functorch.TransformType.Jvp]
-    if len(forward) > 1:
+    if nests_forward_mode():
         raise RuntimeError(
             "pmaf: forward mode over forward mode is not supported, because torch takes the inner derivative of a "
             "custom Function as zero there; use torch.func.hessian, jacfwd(jacrev(f)) or jacrev(jacfwd(f)) instead"
@@ -330,6 +329,11 @@ def apply_layer(
         torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
     ):
         return tuple(output.contiguous() for output in solver(*params))
+    if not torch.compiler.is_compiling() and nests_forward_mode() and hasattr(equations, "residual"):
+        constants = tuple(None if p is None else p.detach() for p in params)
+        found: Vectors = LayerWithTransforms.apply(rule, solver, *constants)  # type: ignore[no-untyped-call]
+        improved: Vectors = with_plain_derivatives(rule, params, found, derivative_levels(params))
+        return improved
     layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
     answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
     return answer

@@ -98,6 +98,11 @@ def solve_shifted(
     return w.to(h.dtype), mu.to(f.dtype)
 
 
+def length_residual(u: Tensor, multiplier: Tensor, radius: Tensor, aux: SphereAux) -> Tensor:
+    """F_λ: ½(uᴴu − r²) where the constraint is active, else −λ."""
+    return (1 - aux.corner) * ((u.conj() * u).real.sum(-1) - radius.square()) / 2 - aux.corner * multiplier
+
+
 @dataclass(frozen=True)
 class LeastSquaresEquations:
     """Stationarity of ½‖A u + C z − b‖²_W on the sphere; parameters (A, b, weights, C, radius)."""
@@ -136,6 +141,18 @@ class LeastSquaresEquations:
         upper = adjoint_matvec(A, v) + multiplier[..., None] * w + (active * mu)[..., None] * u
         lower = active * (u.conj() * w).sum(-1).real - aux.corner * mu
         return (upper, lower) if C is None else (upper, lower, adjoint_matvec(C, v))
+
+    def residual(self, params: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+        """F."""
+        A, _, weights, C, radius = params
+        assert A is not None
+        assert radius is not None
+        u, multiplier = solution[:2]
+        rho = self.misfit(params, solution)
+        rho = rho if weights is None else weights * rho
+        upper = multiplier[..., None] * u - adjoint_matvec(A, rho)
+        lower = length_residual(u, multiplier, radius, aux)
+        return (upper, lower) if C is None else (upper, lower, -adjoint_matvec(C, rho))
 
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis; all at once if there is none."""
@@ -251,6 +268,16 @@ class QuadraticEquations:
         curved = (matvec(H, w) + adjoint_matvec(H, w)) / 2
         upper = curved + multiplier[..., None] * w + (active * mu)[..., None] * u
         return upper, active * (u.conj() * w).sum(-1).real - aux.corner * mu
+
+    def residual(self, params: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+        """F."""
+        H, g, radius = params
+        assert H is not None
+        assert g is not None
+        assert radius is not None
+        u, multiplier = solution
+        curved = (matvec(H, u) + adjoint_matvec(H, u)) / 2
+        return curved + multiplier[..., None] * u - g, length_residual(u, multiplier, radius, aux)
 
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs in the eigenbasis, or by a factorisation in double precision if there is none."""
