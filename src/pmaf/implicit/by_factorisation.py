@@ -5,8 +5,8 @@ For a leading pair, λᵢI − X is positive semidefinite outside the span of th
     Mᵢ = P (λᵢI − X) P + κ U Uᴴ ≻ 0,     P = I − U Uᴴ,     wᵢ = P Mᵢ⁻¹ P hᵢ
 
 (λᵢI − X is negated for the smallest pairs). Nothing in it depends on values that the host would have to wait for, and
-k is small, so that the k factorisations of a batch are one call. Where λᵢ coincides with an eigenvalue left out, Mᵢ
-is singular and its pseudo-inverse takes its place.
+k is small, so that the k factorisations of a batch are one call, of k·n³/3 operations and k·n² numbers for each item.
+Where λᵢ coincides with an eigenvalue left out, Mᵢ is singular and its pseudo-inverse takes its place.
 
 The Gram matrix FᴴF of a factor with fewer rows than columns has zero eigenvalues beyond those of the small F Fᴴ, and
 

@@ -5,7 +5,8 @@ decides; a Rayleigh quotient ρ = uᴴXu, on the other hand, is never above λ�
 every factorisation narrows: success moves hi to σ, and gives u ← (σI − X)⁻¹u / ‖·‖, which damps all other
 eigenvectors by (σ − λ₁)/(σ − λⱼ); failure moves lo to σ. The shift is σ = ρ + ‖Xu − ρu‖ where the bracket allows,
 which is of the order of the error of u, so that the error is squared in each step; otherwise the bracket is halved,
-or, while hi is only a crude bound, searched from below in steps that double.
+or, while hi is only a crude bound, searched from below in steps that double. Where halving fails, hi itself is next,
+which finds at once what lies right below its bound, such as an eigenvalue that repeats.
 
 The next pair follows from X − c uuᴴ, whose largest eigenvalue is λ₂. Because uuᴴ is moved to the far end of the
 spectrum, the new vector is orthogonal to u to working precision, however close λ₁ and λ₂ are.
@@ -55,7 +56,7 @@ def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -
 
 
 def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
-    """‖X‖ of Hermitian matrices, ``(*,)``, to a few percent from below, by power iteration."""
+    """‖X‖ of Hermitian matrices, ``(*,)``, from below and to the first digit, by power iteration."""
     v = first_vector(X.shape[-1], X.dtype, X.device, -1).expand(X.shape[:-1])
     length = torch.ones_like(v[..., 0].real)
     for _ in range(steps):
@@ -123,7 +124,7 @@ class InverseIteration:
     Works in the dtype of X, batched, on repeated, clustered and zero eigenvalues as well. A Gram matrix is formed, in
     double precision, from the smaller side of F; eigenvalues that are rounding errors count as zero.
 
-    Cost: about ten factorisations, 10·n³/3, for each pair.
+    Cost: about ten factorisations, 10·n³/3, for each pair on the CPU; ``max_steps`` of them elsewhere.
 
     Args:
         max_steps: the most factorisations for one pair; by default 18, or 28 in double precision.

@@ -45,7 +45,7 @@ class MoreSorensen:
     Computes in double precision throughout. Forming AᴴA squares the condition number, which float32 data survive; of
     float64 data, a gap below rounding of AᴴA counts as zero, where :class:`Secular` would resolve it.
 
-    Cost: O(mn²), and about twenty factorisations, 20·n³/3, for each item.
+    Cost: O(mn²), and about twenty factorisations, 20·n³/3, for each item on the CPU; 28 + ``max_steps`` elsewhere.
 
     Args:
         max_steps: the most Newton steps; about six are usual.
