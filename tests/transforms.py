@@ -169,8 +169,11 @@ def vmap_nested(row: Row) -> None:
 def vmap_dimensions(row: Row) -> None:
     inputs = batch(row, 3)
     last = tuple(x.movedim(0, -1) for x in inputs)
-    mapped = torch.func.vmap(row, in_dims=-1, out_dims=-1)(*last)
-    close(row, mapped.movedim(-1, 0), torch.func.vmap(row)(*inputs))
+    truth = torch.func.vmap(row)(*inputs)
+    close(row, torch.func.vmap(row, in_dims=-1, out_dims=-1)(*last).movedim(-1, 0), truth)
+    in_dims = tuple(-1 if i % 2 == 0 else 0 for i in range(len(inputs)))
+    mixed = tuple(x if d == 0 else y for d, x, y in zip(in_dims, inputs, last, strict=True))
+    close(row, torch.func.vmap(row, in_dims=in_dims, out_dims=1)(*mixed).movedim(1, 0), truth)
 
 
 @column("`vmap` with inputs that are shared", "torch.func")
@@ -261,10 +264,11 @@ def functional_call(row: Row) -> None:
 # ---- autograd ------------------------------------------------------------------------------------------------------
 
 
-@column("first derivatives by finite differences, forward and reverse", "torch.autograd")
+@column("first derivatives by finite differences, forward, reverse, and reverse in batches", "torch.autograd")
 def gradcheck(row: Row) -> None:
     inputs = single(row, requires_grad=True)
-    assert torch.autograd.gradcheck(row, inputs, check_forward_ad=True, fast_mode=True, **row.differences)
+    options = {"check_forward_ad": True, "check_batched_grad": True, "fast_mode": True}
+    assert torch.autograd.gradcheck(row, inputs, **options, **row.differences)
 
 
 @column("`autograd.grad(..., is_grads_batched=True)`", "torch.autograd")
