@@ -533,8 +533,3 @@ def cells() -> list[tuple[Row, Column]]:
 def applies(row: Row) -> bool:
     """A sparse matrix is differentiable through its values, once, which torch's transforms do not know."""
     return row.layer.name != "ied(sparse)"
-
-
-def outcome(row: Row, column: Column) -> str:
-    """What readers see in a cell."""
-    return "yes" if column.refuses(row) is None else "refused"
