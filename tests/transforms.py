@@ -7,11 +7,13 @@ every cell of it: where ``refuses`` gives an error, the cell passes only if that
 from __future__ import annotations
 
 import copy
+import datetime
 import functools
 import io
 import pickle
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -490,7 +492,8 @@ def parallel_rank(rank: int, world: int, folder: str) -> None:
     """Every row as a distributed module on this process's half of the batch."""
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(f"{folder}/store", world)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    patience = datetime.timedelta(seconds=120)  # a rank that waits in vain fails instead of hanging
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=patience)
     found = {}
     for row in ROWS:
         model = nn.parallel.DistributedDataParallel(AsModule(row.name))
@@ -499,13 +502,20 @@ def parallel_rank(rank: int, world: int, folder: str) -> None:
         found[row.name] = model.module.first.grad
     if rank == 0:
         torch.save(found, f"{folder}/gradients.pt")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 @functools.cache
 def parallel_gradients() -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(parallel_rank, (2, folder), nprocs=2)
+        ranks = torch.multiprocessing.spawn(parallel_rank, (2, folder), nprocs=2, join=False)
+        deadline = time.monotonic() + 300
+        while not ranks.join(timeout=5):
+            if time.monotonic() > deadline:
+                for process in ranks.processes:
+                    process.kill()
+                raise TimeoutError("two gloo processes did not finish within five minutes")
         found: dict[str, Tensor] = torch.load(f"{folder}/gradients.pt", weights_only=True)
         return found
 

@@ -28,7 +28,7 @@ __all__ = ["safe_inverse", "solve_bordered"]
 
 def safe_inverse(d: Tensor, keep: Tensor) -> Tensor:
     """1/d where ``keep``, else 0, without a division by zero on the way."""
-    return torch.where(keep, 1 / torch.where(keep, d, 1), 0)
+    return torch.where(keep, d, torch.inf).reciprocal()
 
 
 def solve_bordered(

@@ -32,4 +32,4 @@ def separation_tolerance(X: Operator, left: Tensor, right: Tensor, norm: Tensor,
     """
     if isinstance(X, Gram):
         return atol + rtol * norm.sqrt() * (left.clamp(min=0).sqrt() + right.clamp(min=0).sqrt())
-    return atol + rtol * norm
+    return rtol * norm + atol if atol else rtol * norm

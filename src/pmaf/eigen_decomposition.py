@@ -296,5 +296,6 @@ def _solve(
         if check_gauge:
             watch_gauge(function, operator, U, values, spectrum, V, known.rtol, known.atol)
         U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
-    real = values.dtype if dtype == operator.dtype else dtype
-    return IEDSolution(values.to(real), U.to(dtype), status, steps, residual.to(real), gap.to(real))
+    if dtype == operator.dtype:
+        return IEDSolution(values, U, status, steps, residual, gap)
+    return IEDSolution(values.to(dtype), U.to(dtype), status, steps, residual.to(dtype), gap.to(dtype))

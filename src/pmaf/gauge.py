@@ -19,13 +19,11 @@ def fix_phase(U: Tensor, reference: Tensor | None) -> Tensor:
     Returns:
         The turned columns.
     """
-    if reference is None:
-        inner, length = U.sum(-2), U.shape[-2] ** 0.5
-        noise = torch.full_like(inner.detach().real, length)
-    else:
-        inner = (reference.conj()[..., None] * U).sum(-2)  # (*, k)
-        noise = torch.linalg.vector_norm(reference, dim=-1)[..., None].expand(inner.shape)
+    weighted = U if reference is None else reference.conj()[..., None] * U
+    inner = weighted.sum(-2, keepdim=True)  # (*, 1, k)
     if not U.is_complex():
-        return U * torch.where(inner.detach() < 0, -1, 1).to(U.dtype)[..., None, :]
-    known = inner.detach().abs() > 32 * torch.finfo(inner.dtype).eps * noise
-    return U * torch.sgn(torch.where(known, inner, 1)).conj()[..., None, :]
+        return U * torch.ones_like(inner).copysign(inner.detach())
+    n = U.shape[-2]
+    length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-1)[..., None, None]
+    known = inner.detach().abs() > 32 * torch.finfo(inner.dtype).eps * length
+    return U * torch.sgn(torch.where(known, inner, 1)).conj()

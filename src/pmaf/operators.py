@@ -11,7 +11,6 @@ which is all that implicit differentiation of eigenpairs needs.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pmaf.autodiff import pushforward
+from pmaf.products import interleaved
 
 SMALL = 4  # order up to which a batched product is slower than a few elementwise operations
 
@@ -54,8 +54,8 @@ class Operator(ABC):
 
     def hollow(self) -> Operator:
         """The structure alone, without the tensors, to be filled by ``with_tensors``."""
-        shell = copy.copy(self)
-        shell.tensors = ()
+        shell = object.__new__(type(self))
+        shell.__dict__.update(self.__dict__, tensors=())
         return shell
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Dense(Operator):
             for j in range(1, self.n):
                 total = torch.addcmul(total, X[..., i, j], v[j])
             rows.append(total)
-        return torch.stack(rows, -1)[..., None]
+        return interleaved(rows)[..., None]
 
     def hermitian_matmat(self, V: Tensor) -> Tensor:
         """½(X + Xᴴ) V."""
@@ -123,13 +123,10 @@ class Dense(Operator):
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """sym(W Uᴴ)."""
-        n = self.n
-        if n <= SMALL and U.shape[-1] == 1 and not U.is_complex():
-            w, u = (W[..., 0] / 2).unbind(-1), U[..., 0].unbind(-1)
-            entry = {(i, j): torch.addcmul(w[i] * u[j], w[j], u[i]) for i in range(n) for j in range(i + 1)}
-            flat = torch.stack([entry[max(i, j), min(i, j)] for i in range(n) for j in range(n)], -1)
-            return (flat.reshape(*flat.shape[:-1], n, n),)
-        half = (W / 2) * U.mH if U.shape[-1] == 1 else (W / 2) @ U.mH
+        W = W / 2
+        if U.shape[-1] == 1:
+            return (torch.addcmul(W * U.mH, U, W.mH),)
+        half = W @ U.mH
         return (half + half.mH,)
 
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:

@@ -16,13 +16,15 @@ __all__ = ["anywhere", "cheap", "may_wait", "on_host", "readable"]
 
 def readable(x: Tensor) -> bool:
     """Whether Python may look at the values of x: not while compiling, inside vmap, on meta, or in a graph capture."""
-    if torch.compiler.is_compiling() or x.device.type == "meta":
-        return False
-    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if torch.compiler.is_compiling() or x.is_meta:
         return False
     functorch = torch._C._functorch
+    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return False
     if functorch.is_legacy_batchedtensor(x):  # of autograd.grad(..., is_grads_batched=True)
         return False
+    if type(x) in (Tensor, torch.nn.Parameter) and functorch.maybe_current_level() is None:
+        return True  # by far the most frequent case
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return False
@@ -32,7 +34,7 @@ def readable(x: Tensor) -> bool:
 
 def on_host(x: Tensor) -> bool:
     """Whether x lies in the memory of the host, which has to wait for the values of any other device."""
-    return x.device.type == "cpu"
+    return x.is_cpu
 
 
 def cheap(x: Tensor) -> bool:

@@ -25,7 +25,7 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
         ConvergenceError: if an item has no answer.
         DegeneracyError: if an item has several and the policy is "raise".
     """
-    if not readable(status) or bool((status == Status.CONVERGED).all()):
+    if not readable(status) or not bool(status.any()):  # CONVERGED is zero
         return
     for failure in (Status.NON_FINITE, Status.MAX_STEPS):
         if bool((status == failure).any()):

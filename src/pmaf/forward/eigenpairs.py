@@ -81,28 +81,30 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace:
     """
     values, U = answer.eigenvalues, answer.eigenvectors
     batch = values.shape[:-1]
-    empty = values.new_zeros(*batch, 0)
-    spectrum = empty if answer.spectrum is None else answer.spectrum
+    spectrum = values.new_zeros(*batch, 0) if answer.spectrum is None else answer.spectrum
     V = U.new_zeros(*batch, 0, 0) if answer.basis is None else answer.basis
-    known = values if answer.spectrum is None else spectrum
-    norm = known.abs().amax(-1, keepdim=True)  # (*, 1), of X
     if answer.norm is not None:
-        norm = torch.maximum(norm, answer.norm[..., None])
+        norm = answer.norm[..., None]  # (*, 1), of X
+    else:
+        norm = (values if answer.spectrum is None else spectrum).abs().amax(-1, keepdim=True)
 
-    misfit = torch.linalg.vector_norm(X.matmat(U) - U * values[..., None, :], dim=-2)  # (*, k)
-    residual = (misfit / torch.where(norm > 0, norm, 1)).amax(-1)
+    if answer.residual is not None:
+        residual = answer.residual
+    else:
+        misfit = torch.linalg.vector_norm(X.matmat(U) - U * values[..., None, :], dim=-2)  # (*, k)
+        residual = (misfit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).amax(-1)
 
     outside = torch.full_like(values[..., :1], torch.nan) if answer.next is None else answer.next[..., None]
-    ends = slice(values.shape[-1] - 1, None) if subspace else slice(None)
-    right = torch.cat((values[..., 1:], outside), -1)[..., ends]
-    left = values[..., ends]
+    left, right = values, outside if values.shape[-1] == 1 else torch.cat((values[..., 1:], outside), -1)
+    if subspace:
+        left, right = left[..., -1:], right[..., -1:]
     step = (left - right).abs()  # distances to the next in order, NaN where unknown
     near = torch.where(right.isfinite(), right, 0) if isinstance(X, Gram) else right
     close = step <= separation_tolerance(X, left, near, norm, rtol, atol)
     doubtful = close.any(-1)
     gap = step[..., -1].clone()
 
-    bad = ~torch.isfinite(residual)  # which NaN in X, Λ or U reaches
+    bad = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
     fine = answer.finished & ~(bad | doubtful)
     status = torch.zeros_like(answer.steps)  # CONVERGED
     if anywhere(~fine):

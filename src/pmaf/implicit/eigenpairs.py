@@ -160,7 +160,9 @@ class EigenpairEquations(OperatorEquations):
         U = solution[0]
         H, f = rhs
         inside = (U.conj() * H).sum(-2)
-        W = self.complement(params, U, aux, H - U * inside[..., None, :], whole_block=False)
+        if isinstance(self.operator, Gram):
+            H = H - U * inside[..., None, :]  # elsewhere the complement does not see what lies along uᵢ
+        W = self.complement(params, U, aux, H, whole_block=False)
         return W + U * f[..., None, :], inside.real
 
 

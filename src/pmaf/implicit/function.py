@@ -10,7 +10,8 @@ again one solve, so derivatives of every order reuse the factorisation of the fo
 components alike. The factorisation itself may be held constant: M(θ, s)⁻¹ does not depend on how it is computed.
 
 Each comes twice: the base class is what ``torch.compile`` can trace, and the derived class adds ``jvp`` and ``vmap``,
-which it refuses. All parameters have the same number of batch dimensions, so that vmap is one more of them.
+which it refuses; where no transform is active, a third does without what only they need. All parameters have the same
+number of batch dimensions, so that vmap is one more of them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pmaf.autodiff import pushforward
+from pmaf.checks import no_autocast
 from pmaf.errors import DegeneracyError
 from pmaf.implicit.nested import derivative_levels, nests_forward_mode, with_plain_derivatives
 from pmaf.reading import anywhere
@@ -63,6 +66,7 @@ class Rule:
     def __init__(self, equations: Equations, aux_type: Any, degenerate: str, parameters: int, outputs: int) -> None:
         self.equations, self.aux_type, self.degenerate = equations, aux_type, degenerate
         self.parameters, self.outputs = parameters, outputs
+        self.clean = False  # whether every item is known to have an answer
 
     def split(self, tensors: Sequence[Any], aux_size: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
         """Tensors of a ``Solve`` as parameters, solution, aux and the rest."""
@@ -72,21 +76,22 @@ class Rule:
 
     def solve(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: zero for items without an answer, and the policy for items without a unique one."""
-        rhs = without(aux.bad, rhs)
-        y = without(aux.bad, self.equations.solve(params, without(aux.bad, solution), aux, rhs))
+        rhs, solution = self.without_bad(aux, rhs), self.without_bad(aux, solution)
+        y = self.without_bad(aux, self.equations.solve(params, solution, aux, rhs))
         if self.degenerate == "nan":
             y = tuple(torch.where(expand_as(aux.doubtful, v), torch.nan, v) for v in y)
         return tuple(v.contiguous() for v in y)
+
+    def without_bad(self, aux: Any, tensors: Vectors) -> Vectors:
+        """Zero in place of items that have no answer."""
+        if self.clean or not anywhere(aux.bad):
+            return tensors
+        return tuple(torch.where(expand_as(aux.bad, x), 0, x) for x in tensors)
 
 
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:
     """A mask of the batch, with trailing dimensions added so that it broadcasts against x."""
     return mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))
-
-
-def without(bad: Tensor, tensors: Vectors) -> Vectors:
-    """Zero in place of items that have no answer."""
-    return tuple(torch.where(expand_as(bad, x), 0, x) for x in tensors) if anywhere(bad) else tensors
 
 
 def fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Vectors:
@@ -96,12 +101,16 @@ def fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Vectors:
 
 def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
     """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
-    plain = not torch.is_grad_enabled() and torch._C._functorch.maybe_current_level() is None
-    if plain or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (not torch.is_grad_enabled() and outside_transforms()):
         return rule.solve(params, solution, aux, rhs)
     flat = (*params, *solution, *aux, *rhs)
     outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
     return outputs
+
+
+def outside_transforms() -> bool:
+    """Whether no transform of ``torch.func`` is active."""
+    return torch._C._functorch.maybe_current_level() is None
 
 
 def batch_first(tensors: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:
@@ -256,9 +265,9 @@ class Layer(torch.autograd.Function):
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
         if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
-        with torch.autocast(solution[0].device.type, enabled=False):
+        with no_autocast(solution[0]):
             y = run_solve(rule, params, solution, aux, fill(gradients[: len(solution)], solution))
-            clean = without(aux.bad, solution)
+            clean = rule.without_bad(aux, solution)
             grads = rule.equations.pullback(params, clean, aux, y, ctx.needs_input_grad[2:])
         return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))
 
@@ -272,7 +281,7 @@ class LayerWithTransforms(Layer):
         refuse_nested_forward_mode()
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        clean = without(aux.bad, solution)
+        clean = rule.without_bad(aux, solution)
         rhs = rule.equations.pushforward(params, tangents, clean, aux)
         change = run_solve(rule, params, solution, aux, rhs)
         change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))
@@ -287,6 +296,46 @@ class LayerWithTransforms(Layer):
         return mapped_outputs(outputs, info.batch_size)
 
 
+class Attached(Layer):
+    """:class:`Layer` where no transform is active: the solver ran before, and only the solution passes through."""
+
+    @staticmethod
+    def forward(rule: Rule, answer: Vectors, *params: Any) -> Any:  # type: ignore[override]
+        """Hand the solution over."""
+        return answer[: rule.equations.solution_size]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep parameters, solution and aux."""
+        rule, answer, *params = inputs
+        ctx.rule, ctx.aux_size = rule, len(rule.aux_type._fields)
+        ctx.save_for_backward(*params, *output, *answer[len(output) : len(output) + ctx.aux_size])
+        ctx.set_materialize_grads(False)
+
+
+def attach(rule: Rule, solver: Callable[..., Vectors], params: Params) -> Vectors:
+    """Solve, and attach the derivative to the solution where a gradient can be asked for.
+
+    Args:
+        rule: how to differentiate.
+        solver: maps parameters to (*solution, *aux, *reports).
+        params: the parameters.
+
+    Returns:
+        What the solver returned.
+    """
+    with torch.no_grad():
+        answer = solver(*params)
+    if not torch.is_grad_enabled() or not any(p is not None and p.requires_grad for p in params):
+        return answer
+    size = rule.equations.solution_size
+    bad = rule.aux_type(*answer[size : size + len(rule.aux_type._fields)]).bad
+    rule.clean = not anywhere(bad)
+    # Function.apply would work out the call's signature first, which takes as long as four small operations.
+    solution: Vectors = super(torch.autograd.Function, Attached).apply(rule, answer, *params)  # type: ignore
+    return (*solution, *answer[size:])
+
+
 for _function in (Solve, Layer):  # apply asks for the signature every time; found here, it is not worked out again
     _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore
 
@@ -295,7 +344,10 @@ def align(params: Params, core_dims: tuple[int, ...]) -> Params:
     """Give all parameters the same number of batch dimensions, by dimensions of size one in front."""
     if not core_dims:
         return params
-    most = max(p.dim() - c for p, c in zip(params, core_dims, strict=True) if p is not None)
+    batch = [p.dim() - c for p, c in zip(params, core_dims, strict=True) if p is not None]
+    most = max(batch)
+    if min(batch) == most:
+        return params
     return tuple(
         None if p is None else p.reshape((1,) * (most - (p.dim() - c)) + p.shape)
         for p, c in zip(params, core_dims, strict=True)
@@ -334,6 +386,8 @@ def apply_layer(
         found: Vectors = LayerWithTransforms.apply(rule, solver, *constants)  # type: ignore[no-untyped-call]
         improved: Vectors = with_plain_derivatives(rule, params, found, derivative_levels(params))
         return improved
+    if not torch.compiler.is_compiling() and outside_transforms() and forward_ad._current_level < 0:
+        return attach(rule, solver, params)
     layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
     answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
     return answer

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pmaf.entrywise import chunked, combined, complement_solve, dot, entries
+from pmaf.products import interleaved
 
 __all__ = ["solve_small"]
 
@@ -44,7 +45,7 @@ def solve(X: Tensor, value: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor, Tenso
     c = n * value - sum((A[i][i] for i in range(1, n)), A[0][0])
     x, b = list(u.T.contiguous()), list(h.T.contiguous())
     w, separation = complement_solve(A, value, c, x, combined(b, dot(x, b), x, -1))
-    return torch.stack(combined(w, dot(x, w), x, -1), -1), separation
+    return interleaved(combined(w, dot(x, w), x, -1)), separation
 
 
 def flat(v: Tensor, shape: torch.Size) -> Tensor:

@@ -1,10 +1,11 @@
 r"""The complement solve of leading eigenpairs when the forward pass left no eigenbasis.
 
 The right-hand side splits into a part inside the span of the selected vectors, with coefficients 1/(λᵢ − λⱼ), and a
-part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients otherwise; and
-factorisations where values cannot be looked at, or not without waiting for a device. Columns that conjugate gradients
-do not finish, because a selected eigenvalue coincides with one left out or nearly so, are solved from an eigenbasis
-when X can be made dense, which tells the components without a meaning apart and drops them.
+part outside, where λᵢI − X is definite: elimination entry by entry for n ≤ 4, conjugate gradients where X is known by
+its products or its selected eigenvalues stand far apart, else a Cholesky factorisation for each pair. Columns that do
+not get there, because a selected eigenvalue coincides with one left out or nearly so, are solved from an eigenbasis
+when X can be made dense, which tells the components without a meaning apart and drops them. Where values cannot be
+looked at, or not without waiting for a device, factorisations that need no such rescue take the place of all this.
 """
 
 import warnings
@@ -17,6 +18,7 @@ from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GradientWarning
 from pmaf.implicit.by_factorisation import complement_by_factorisation
 from pmaf.implicit.conjugate_gradients import complement_cg
+from pmaf.implicit.deflated import solve_deflated
 from pmaf.implicit.small import solve_small
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.reading import cheap
@@ -24,6 +26,9 @@ from pmaf.reading import cheap
 __all__ = ["solve_without_basis"]
 
 DENSE_LIMIT = 256  # an operator known by its products is made dense up to this order, where nothing may be looked at
+TINY = 64  # order up to which a Cholesky factorisation is over before conjugate gradients have begun
+LARGE = 512  # order from which some steps of conjugate gradients are worth a try in any case
+FEW = 12  # pairs up to which as many factorisations cost less than an eigendecomposition
 USELESS = 0.1  # a relative residual from which on a column says nothing about the gradient
 
 
@@ -63,20 +68,49 @@ def solve_without_basis(
     look = cheap(H) and not torch._C._functorch.is_functorch_wrapped_tensor(H)  # the derivative of a direct solve
     if look and isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
         return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
-    sound = values.isfinite().all(-1)  # items without an answer: keep them out of the iteration
-    values, U = torch.where(sound[..., None], values, 0), torch.where(sound[..., None, None], U, 0)
     if not look and (isinstance(X, (Dense, Gram)) or X.n <= DENSE_LIMIT):
-        W = complement_by_factorisation(X, values, U, H, doubtful, largest=largest, rtol=rtol, atol=atol)
+        sound = values.isfinite().all(-1, keepdim=True)
+        finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)
+        W = complement_by_factorisation(X, finite, basis, H, doubtful, largest=largest, rtol=rtol, atol=atol)
     else:
-        W, converged = complement_cg(X.matmat, values, U, H, largest=largest)
-        if not bool((converged | ~sound[..., None]).all()):
+        W, converged = solve_outside(X, values, U, H, doubtful, largest=largest)
+        if not bool(converged.all()):
             W = rescue(X, values, U, H, W, converged, rtol, atol)
-    if whole_block:
+    if whole_block or values.shape[-1] == 1:
         return W
     difference = values[..., None, :] - values[..., :, None]
     norm = values.abs().amax(-1)[..., None, None]
     keep = difference.abs() > separation_tolerance(X, values[..., None, :], values[..., :, None], norm, rtol, atol)
     return W + U @ (safe_inverse(difference, keep) * (U.mH @ H))
+
+
+def solve_outside(
+    X: Operator, values: Tensor, U: Tensor, H: Tensor, doubtful: Tensor, *, largest: bool
+) -> tuple[Tensor, Tensor]:
+    """The part outside span(U), and a mask of the columns that were found."""
+    few = isinstance(X, Dense) and values.shape[-1] <= FEW
+    apart = few and X.n > TINY and stands_apart(X.tensors[0], values, largest)
+    if not few or apart or X.n > LARGE:
+        sound = values.isfinite().all(-1, keepdim=True)  # items without an answer: keep them out of the iteration
+        finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)
+        budget = X.n // 32 if few and not apart else None
+        W, done = complement_cg(X.matmat, finite, basis, H, largest=largest, max_steps=budget)
+        done = done | ~sound
+        if not few or bool(done.all()):
+            return W, done
+    W, definite = solve_deflated(X.dense(), values, U, H, largest=largest)
+    return W, definite & ~doubtful[..., None]
+
+
+def stands_apart(X: Tensor, values: Tensor, largest: bool) -> bool:
+    """Whether the selected eigenvalues are so large that conjugate gradients are over after about ten products.
+
+    The others are at most s in magnitude, s² = ‖X‖²_F − Σλᵢ², so the condition number is at most (λ₁ + s)/(λₖ − s).
+    """
+    norm = torch.linalg.vector_norm(X, dim=(-2, -1))[..., None]
+    share = (values if largest else -values) / norm
+    rest = (1 - share.square().sum(-1)).clamp_min(0).sqrt()
+    return bool((rest < 0.8 * share[..., -1]).all())
 
 
 def rescue(

@@ -19,6 +19,7 @@ from pmaf.solvers.secular import Secular
 from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
 from pmaf.solvers.slsqp import SLSQP
 from pmaf.solvers.steps import Backtracking, ExactStep, TangentDecay
+from pmaf.solvers.values_first import ValuesFirst
 
 __all__ = [
     "DENSE_LIMIT",
@@ -40,6 +41,7 @@ __all__ = [
     "Secular",
     "SimultaneousIteration",
     "TangentDecay",
+    "ValuesFirst",
     "named",
     "select",
 ]
@@ -57,6 +59,7 @@ EIGEN: dict[str, type] = {
     "eigh": Eigh,
     "lanczos_eigh": LanczosEigh,
     "inverse_iteration": InverseIteration,
+    "values_first": ValuesFirst,
     "closed_form": ClosedForm,
     "power_iteration": PowerIteration,
     "simultaneous_iteration": SimultaneousIteration,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pmaf.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
 from pmaf.operators import Dense, Operator
+from pmaf.products import interleaved
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.problem import EigenAnswer
 from pmaf.solvers.subspace import default_rtol
@@ -83,13 +84,16 @@ class ClosedForm:
         whole = X.tensors[0] if isinstance(X, Dense) else X.dense()
         flat = whole.reshape(-1, X.n, X.n)
         rtol = self.rtol or default_rtol(X.dtype)
-        value, u, following, done = chunked(lambda items: leading_pair(items, largest, rtol), flat)
+        value, u, following, done, norm, residual = chunked(lambda items: leading_pair(items, largest, rtol), flat)
         if not bool(done.all()):
             at = (~done).nonzero()[:, 0]
             rescued = Eigh().solve(Dense(flat[at]), 1, largest)
             value = value.index_copy(0, at, rescued.eigenvalues[:, 0])
-            u = u.index_copy(0, at, rescued.eigenvectors[..., 0])
+            u.index_copy_(0, at, rescued.eigenvectors[..., 0])
             done = done.index_copy(0, at, rescued.finished)
+            misfit = product(entries(flat[at]), list(rescued.eigenvectors[..., 0].T))
+            misfit = combined(misfit, rescued.eigenvalues[:, 0], list(rescued.eigenvectors[..., 0].T), -1)
+            residual = residual.index_copy(0, at, dot(misfit, misfit).sqrt() / norm[at])
             if rescued.next is not None:
                 following = following.index_copy(0, at, rescued.next)
         batch = X.batch_shape
@@ -99,17 +103,19 @@ class ClosedForm:
             done.reshape(batch),
             torch.ones_like(done, dtype=torch.int64).reshape(batch),
             following.reshape(batch),
+            norm=norm.reshape(batch),
+            residual=residual.reshape(batch),
         )
 
 
-def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Eigenvalue ``(b,)``, vector ``(b, n)``, second eigenvalue ``(b,)`` and a mask of those that are proven."""
+def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, ...]:
+    """Eigenvalue ``(b,)``, vector ``(b, n)``, second eigenvalue, mask of the proven, ‖X‖ to a factor, and residual."""
     n, tiny = X.shape[-1], torch.finfo(X.dtype).tiny
     A = entries(X)
     if n == 1:
         value = A[0][0]
         far = torch.full_like(value, -torch.inf if largest else torch.inf)
-        return value, torch.ones_like(X[..., 0]), far, value.isfinite()
+        return value, torch.ones_like(X[..., 0]), far, value.isfinite(), value.abs(), torch.zeros_like(value)
     mean = sum((A[i][i] for i in range(1, n)), A[0][0]) / n
     scale = mean.abs()
     for i in range(n):
@@ -133,10 +139,14 @@ def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, Tensor,
     image = product(K, u)
     theta = dot(u, image)
     misfit = combined(image, theta, u, -1)
-    small = dot(misfit, misfit).sqrt() * scale <= rtol * torch.maximum(theta * scale, mean.abs())
-    done = small & (separation > SEPARATION[X.dtype]) & scale.isfinite()
+    # No root of K exceeds √((n − 1)/n tr K²), and tr K² = −2c_{n−2}.
+    norm = torch.addcmul(mean.abs(), scale, (coefficients[-1] * (-2 * (n - 1) / n)).clamp_min(0).sqrt())
+    norm = norm.clamp_min(tiny)
+    residual = dot(misfit, misfit).sqrt() * scale / norm
+    done = (residual <= rtol) & (separation > SEPARATION[X.dtype]) & scale.isfinite()
     second = theta - smallest_gap(coefficients, theta, separation)
-    return torch.addcmul(mean, theta, signed), torch.stack(u, -1), torch.addcmul(mean, second, signed), done
+    value, following = torch.addcmul(mean, theta, signed), torch.addcmul(mean, second, signed)
+    return value, interleaved(u), following, done, norm, residual
 
 
 def characteristic_polynomial(K: Matrix) -> tuple[list[Tensor], Matrix]:

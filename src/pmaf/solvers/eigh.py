@@ -5,6 +5,7 @@ A Gram matrix FᴴF is treated by its smaller side, and float32 factors in float
 singular vectors are wanted, or whose leading ones are tiny, goes through the singular value decomposition instead.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.checks import to_double
 from pmaf.operators import Gram, Operator
-from pmaf.reading import anywhere
+from pmaf.reading import cheap
 from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["Eigh", "hermitian_eigh"]
@@ -31,10 +32,11 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Eigenvalues, ascending, ``(*, n)``; eigenvectors, ``(*, n, n)``; and a mask of the items that succeeded.
     """
-    usable = torch.linalg.vector_norm(X.detach(), dim=(-2, -1)).isfinite()
-    if anywhere(~usable):  # the norm may merely have overflowed
+    if not cheap(X) or not math.isfinite(torch.linalg.vector_norm(X.detach())):  # it may merely have overflowed
         usable = torch.isfinite(X).flatten(-2).all(-1)
         X = torch.where(usable[..., None, None], X, torch.eye(X.shape[-1], dtype=X.dtype, device=X.device))
+    else:
+        usable = torch.ones(X.shape[:-2], dtype=torch.bool, device=X.device)
     try:
         values, vectors = torch.linalg.eigh(X)
     except LinAlgError:
@@ -136,10 +138,10 @@ class Eigh:
             return self._solve_gram(X.factor, k, largest)
         s, V, done = hermitian_eigh(X.dense())
         n = s.shape[-1]
-        if largest:
-            values, vectors = s[..., n - k :].flip(-1), V[..., n - k :].flip(-1)
-        else:
-            values, vectors = s[..., :k], V[..., :k]
+        wanted = slice(n - k, n) if largest else slice(0, k)
+        values, vectors = s[..., wanted], V[..., wanted]
+        if largest and k > 1:
+            values, vectors = values.flip(-1), vectors.flip(-1)
         return EigenAnswer(
             values, vectors, done, torch.ones_like(done, dtype=torch.int64), nearest(s, k, largest), s, V
         )

@@ -9,12 +9,14 @@ from pmaf.operators import Dense, Operator
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.problem import EigenAnswer
 from pmaf.solvers.subspace import default_rtol, random_block
+from pmaf.solvers.values_first import ValuesFirst, settled_or_decomposed
 
 __all__ = ["LanczosEigh"]
 
 SMALL = 96  # order up to which an eigendecomposition is over before a Lanczos run has begun
 LARGE = 768  # order from which even a slow Lanczos run is cheaper than an eigendecomposition
 SHORT, LONG = 12, 72  # steps granted below and above that order
+TINY = 12000  # entries in a batch up to which an eigendecomposition is over before inverse iteration has begun
 MOST = 12  # pairs beyond which an eigendecomposition is cheaper
 ALIGNED = 0.98  # cosine between successive products that tells a leading eigenvalue that stands apart
 
@@ -79,52 +81,53 @@ class LanczosEigh:
         steps = self.max_steps if self.max_steps is not None else SHORT if n < LARGE else LONG
         steps = min(steps, n // (2 * (k + 1)))  # a longer run would cost more than it can save
         if n <= SMALL or k > MOST or steps < 6 or A.numel() == 0:
-            return Eigh().solve(Dense(A), k, largest)
+            return direct(X, k, largest)
         flat = A.reshape(-1, n, n)
         rows = random_block(n, k + 1, A.dtype, A.device).mH.repeat(len(flat), 1, 1)  # vᴴ: products with rows are fast
-        if n < LARGE and (k > 1 or not stands_apart(flat, rows[:, :1], largest)):
-            return Eigh().solve(Dense(A), k, largest)
+        if n < LARGE:
+            row = powered(flat, rows[:, :1].abs().to(A.dtype), largest) if k == 1 else None
+            if row is None:
+                return direct(X, k, largest)
+            rows = torch.cat((row, rows[:, 1:]), 1)
         if start is not None:
             given = start[..., : k + 1].to(A).expand(*A.shape[:-2], n, -1).reshape(len(flat), n, -1).mH
             shaken = given / given.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(A.dtype).tiny)
             shaken = shaken + torch.finfo(A.dtype).eps ** 0.5 * rows[:, : given.shape[1]]
             rows = torch.cat((torch.where(shaken.isfinite(), shaken, 0), rows[:, given.shape[1] :]), 1)
         rtol = self.rtol or default_rtol(A.dtype)
-        theta, U, following, done, taken = lanczos(flat, k, largest, rows, steps, rtol)
-        if not bool(done.any()):
-            return Eigh().solve(Dense(A), k, largest)
-        if not bool(done.all()):
-            at = (~done).nonzero()[:, 0]
-            rescued = Eigh().solve(Dense(flat[at]), k, largest)
-            theta, U = theta.index_copy(0, at, rescued.eigenvalues), U.index_copy(0, at, rescued.eigenvectors)
-            done = done.index_copy(0, at, rescued.finished)
-            if rescued.next is not None:
-                following = following.index_copy(0, at, rescued.next)
+        theta, U, following, done, taken, norm = lanczos(flat, k, largest, rows, steps, rtol)
         batch = A.shape[:-2]
-        return EigenAnswer(
+        found = EigenAnswer(
             theta.reshape(*batch, k),
             U.reshape(*batch, n, k),
             done.reshape(batch),
             taken.reshape(batch),
             following.reshape(batch),
+            norm=norm.reshape(batch),
         )
+        return settled_or_decomposed(X, largest, found) if bool(done.any()) else direct(X, k, largest)
 
 
-def stands_apart(A: Tensor, row: Tensor, largest: bool) -> bool:
-    """Whether the wanted eigenvalue of most items dominates after three products with a random row, ``(b, 1, n)``."""
+def direct(X: Operator, k: int, largest: bool) -> EigenAnswer:
+    """The answer without an iteration: one vector is found sooner than all, unless the batch is tiny."""
+    numbers = X.batch_shape.numel() * X.n**2
+    return (ValuesFirst() if k == 1 and numbers > TINY else Eigh()).solve(X, k, largest)
+
+
+def powered(A: Tensor, row: Tensor, largest: bool) -> Tensor | None:
+    """The third product with a row, ``(b, 1, n)``, if by then the wanted eigenvalue of most items dominates."""
     first = row @ A
-    first = first / torch.linalg.vector_norm(first, dim=-1, keepdim=True)
-    second = first @ A
+    second = (first / torch.linalg.vector_norm(first, dim=-1, keepdim=True)) @ A
     second = second / torch.linalg.vector_norm(second, dim=-1, keepdim=True)
     third = second @ A
-    cosine = (second.conj() * third).sum(-1).real / torch.linalg.vector_norm(third, dim=-1)
-    return bool(((cosine if largest else -cosine) > ALIGNED).double().mean() > 0.5)
+    third = third / torch.linalg.vector_norm(third, dim=-1, keepdim=True)
+    cosine = (second.conj() * third).sum(-1).real
+    apart = (cosine if largest else -cosine) > ALIGNED
+    return third if 2 * int(apart.sum()) > apart.numel() else None
 
 
-def lanczos(
-    A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Ritz values ``(b, k)``, vectors ``(b, n, k)``, the next Ritz value, a mask of settled items, and their steps."""
+def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol: float) -> tuple[Tensor, ...]:
+    """Ritz values ``(b, k)``, vectors ``(b, n, k)``, the next Ritz value, a mask of settled items, steps, and ‖X‖."""
     b, n, _ = A.shape
     p = rows.shape[1]
     eps = torch.finfo(A.dtype).eps
@@ -174,7 +177,7 @@ def lanczos(
             done = done | met
         if bool((done | ~sound).all()):
             break
-    return theta, U, following, done, taken
+    return theta, U, following, done, taken, norm / factor[:, 0, 0].abs()
 
 
 def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:

@@ -91,6 +91,7 @@ class EigenAnswer(NamedTuple):
     spectrum: Tensor | None = None  # (*, n) all eigenvalues, ascending
     basis: Tensor | None = None  # (*, n, n) all eigenvectors
     norm: Tensor | None = None  # (*,) an estimate of ‖X‖, where the spectrum is not there to tell
+    residual: Tensor | None = None  # (*,) the largest ‖Xu − λu‖/norm, where the solver has measured it on X itself
 
 
 class SphereSolver(Protocol):
