@@ -1,4 +1,4 @@
-"""Forward mode by reverse mode, for places where torch does not nest forward mode."""
+"""Forward mode by reverse mode, for places where torch does not nest forward mode; and who is watching."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["pushforward"]
+__all__ = ["pushforward", "untracked"]
 
 
 def pushforward(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Any:
@@ -28,3 +28,10 @@ def pushforward(function: Callable[..., Any], primals: Sequence[Tensor], tangent
     back = torch.func.vjp(lambda *v: vjp(v[0] if single else v), *zeros)[1]
     changes: tuple[Tensor, ...] = back(tuple(tangents))
     return changes[0] if single else changes
+
+
+def untracked(*tensors: Tensor) -> bool:
+    """Whether neither autograd nor a transform nor a trace follows operations with these tensors."""
+    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pmaf.autodiff import pushforward
 from pmaf.operators import MatVec, Operator
+from pmaf.sparse import Pattern, pattern_and_values
 
 __all__ = ["FunctionMap", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]
 
@@ -63,38 +64,37 @@ class LinearMap(ABC):
 
 
 class SparseMap(LinearMap):
-    """A sparse matrix given by the rows, columns and values of its entries."""
+    """A sparse matrix: a fixed pattern and a tensor of values."""
 
-    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> None:
-        self.rows, self.columns, self.m, self.n = rows, columns, *shape
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        self.pattern, self.n = pattern, pattern.shape[1]
         self.tensors = (values,)
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> SparseMap:
         """The same pattern with other values."""
-        return SparseMap(self.rows, self.columns, tensors[0], (self.m, self.n))
+        return SparseMap(self.pattern, tensors[0])
 
     def matmat(self, V: Tensor) -> Tensor:
         """A V."""
-        return V.new_zeros(self.m, V.shape[-1]).index_add(0, self.rows, self.tensors[0][:, None] * V[self.columns])
+        return self.pattern.matmat(self.tensors[0], V)
 
     def adjoint(self, Y: Tensor) -> Tensor:
         """Aᴴ Y."""
-        terms = self.tensors[0].conj()[:, None] * Y[self.rows]
-        return Y.new_zeros(self.n, Y.shape[-1]).index_add(0, self.columns, terms)
+        return self.pattern.adjoint(self.tensors[0], Y)
 
     def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of Y Vᴴ on the pattern."""
-        return ((Y[self.rows] * V[self.columns].conj()).sum(-1),)
+        return (self.pattern.pullback(Y, V),)
 
     def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
         """The same product with other values."""
         (change,) = tangents
-        return V.new_zeros(self.m, V.shape[-1]) if change is None else self.with_tensors((change,)).matmat(V)
+        return self.pattern.matmat(torch.zeros_like(self.tensors[0]) if change is None else change, V)
 
     def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """The same adjoint product with other values."""
         (change,) = tangents
-        return Y.new_zeros(self.n, Y.shape[-1]) if change is None else self.with_tensors((change,)).adjoint(Y)
+        return self.pattern.adjoint(torch.zeros_like(self.tensors[0]) if change is None else change, Y)
 
 
 class FunctionMap(LinearMap):
@@ -196,10 +196,4 @@ def as_linear_map(A: Tensor | Operator) -> LinearMap:
         return FunctionMap(A.fn, A.n, A.tensors)
     if isinstance(A, Operator):
         return HermitianMap(A)
-    pattern = A.detach().to_sparse_coo().coalesce()
-    rows, columns = pattern.indices()
-    if A.layout == torch.sparse_coo:
-        values = A.coalesce().values()
-    else:
-        values = (A if A.layout == torch.sparse_csr else A.to_sparse_csr()).values()
-    return SparseMap(rows, columns, values, (int(A.shape[0]), int(A.shape[1])))
+    return SparseMap(*pattern_and_values(A))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pmaf.autodiff import pushforward
 from pmaf.products import interleaved
+from pmaf.sparse import Pattern, pattern_and_values
 
 SMALL = 4  # order up to which a batched product is slower than a few elementwise operations
 
@@ -197,58 +198,37 @@ class Gram(Operator):
 
 
 class Sparse(Operator):
-    """A sparse symmetric matrix given by the rows, columns and values of its entries.
+    """A sparse symmetric matrix: a fixed pattern and a tensor of values.
 
     Args:
-        rows: row of each entry, ``(e,)``.
-        columns: column of each entry, ``(e,)``.
+        pattern: where the entries stand.
         values: the entries, ``(e,)``.
-        n: the order of the matrix.
     """
 
-    def __init__(self, rows: Tensor, columns: Tensor, values: Tensor, n: int) -> None:
-        self.rows, self.columns, self.n = rows, columns, n
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        self.pattern, self.n = pattern, pattern.shape[0]
         self.tensors = (values,)
 
     @classmethod
     def from_tensor(cls, X: Tensor) -> Sparse:
         """The operator of a torch sparse matrix of any layout; gradients reach its values."""
-        if X.layout == torch.sparse_coo:
-            X = X.coalesce()
-            rows, columns = X.indices()
-        else:
-            pattern = X.detach().to_sparse_coo().coalesce()
-            rows, columns = pattern.indices()
-            if X.layout != torch.sparse_csr:
-                X = X.to_sparse_csr()
-        return cls(rows, columns, X.values(), X.shape[-1])
+        return cls(*pattern_and_values(X))
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Sparse:
         """The same pattern with other values."""
-        return Sparse(self.rows, self.columns, tensors[0], self.n)
+        return Sparse(self.pattern, tensors[0])
 
     def matmat(self, V: Tensor) -> Tensor:
         """X V."""
-        X = torch.sparse_coo_tensor(
-            torch.stack((self.rows, self.columns)),
-            self.tensors[0],
-            (self.n, self.n),
-            is_coalesced=True,
-            check_invariants=False,
-        )
-        product: Tensor = torch.sparse.mm(X, V)
-        return product
+        return self.pattern.matmat(self.tensors[0], V)
 
     def hermitian_matmat(self, V: Tensor) -> Tensor:
         """½(X + Xᴴ) V."""
-        back = torch.zeros_like(V).index_add(0, self.columns, self.tensors[0].conj()[:, None] * V[self.rows])
-        return (self.matmat(V) + back) / 2
+        return (self.matmat(V) + self.pattern.adjoint(self.tensors[0], V)) / 2
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern."""
-        there = (W[self.rows] * U[self.columns].conj()).sum(-1)
-        back = (U[self.rows] * W[self.columns].conj()).sum(-1)
-        return ((there + back) / 2,)
+        return (self.pattern.pullback(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
 
     def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The Hermitian part of the same pattern with other values, times U."""

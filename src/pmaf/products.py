@@ -1,7 +1,8 @@
-"""Products and rearrangements of batches in the form that is fast.
+"""Products and rearrangements in the form that batches well and keeps its digits.
 
 A product of a batch of matrices with one column each is memory-bound and slow in BLAS; the same product with one row is
-two to ten times faster.
+two to ten times faster. A float32 sum of a million products in one go is known to 2e-5 only, so that no basis would be
+orthonormal to more: long sums are taken piece by piece.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["adjoint_matvec", "interleaved", "matvec"]
+__all__ = ["LONG", "adjoint_matvec", "combined", "double", "inner_products", "interleaved", "matvec"]
+
+LONG, PIECE = 4096, 512  # columns from this length on are summed in pieces of that length
+
+
+def double(dtype: torch.dtype) -> torch.dtype:
+    """The double-precision type of the same kind."""
+    return torch.complex128 if dtype.is_complex else torch.float64
 
 
 def matvec(A: Tensor, x: Tensor) -> Tensor:
@@ -27,3 +35,20 @@ def adjoint_matvec(A: Tensor, x: Tensor) -> Tensor:
 def interleaved(parts: Sequence[Tensor]) -> Tensor:
     """``torch.stack(parts, -1)`` by one transposition, which is two to three times faster for long parts."""
     return torch.stack(tuple(parts)).movedim(0, -1).contiguous()
+
+
+def inner_products(V: Tensor, W: Tensor) -> Tensor:
+    """VᴴW, ``(*, m, p)``, for V ``(*, n, m)`` and W ``(*, n, p)``; pieces of long sums are added in double."""
+    n = V.shape[-2]
+    if n <= LONG:
+        return V.mH @ W
+    whole = n - n % PIECE
+    left, right = (M.mT[..., :whole].unflatten(-1, (-1, PIECE)).transpose(-3, -2) for M in (V, W))
+    total = (left.conj() @ right.mT).sum(-3, dtype=double(V.dtype))
+    product: Tensor = (total + V[..., whole:, :].mH @ W[..., whole:, :]).to(V.dtype)
+    return product
+
+
+def combined(V: Tensor, C: Tensor) -> Tensor:
+    """V C, ``(*, n, p)``, for V ``(*, n, m)`` and C ``(*, m, p)``, as a product of rows: each column is contiguous."""
+    return (C.mT @ V.mT).mT

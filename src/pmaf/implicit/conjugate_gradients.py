@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pmaf.products import inner_products
+
 __all__ = ["complement_cg"]
 
 ROUNDS = 3  # restarts from the true residual; rounding makes the recursive one drift away from it
@@ -62,7 +64,7 @@ def complement_cg(
     rows, shift = U.mT, eigenvalues[..., None]  # vectors are rows here, (*, k, n): each is contiguous
 
     def project(R: Tensor) -> Tensor:
-        return R - (R @ rows.mH) @ rows
+        return R - (inner_products(U, R.mT).mT @ rows)
 
     def matrix(R: Tensor) -> Tensor:
         image = signed * R - product(R.mT).mT * unit

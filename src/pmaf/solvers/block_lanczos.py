@@ -5,15 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.autodiff import untracked
 from pmaf.operators import Operator
+from pmaf.products import combined, inner_products
 from pmaf.solvers.problem import EigenAnswer
 from pmaf.solvers.subspace import (
+    Basis,
     default_rtol,
     following,
     grow,
     identity_block,
-    join,
     next_block,
+    orthonormal_pairs,
     random_block,
     rayleigh_ritz,
     scaled,
@@ -102,7 +105,8 @@ class BlockLanczos:
         operator = scaled(X, largest, block)
         noise = random_block(n, p, X.dtype, X.device, seed=1)
 
-        V, H = block, block[..., :0, :0]  # basis (*, n, m) and projected matrix
+        basis = Basis(block, max(limit, p), tracked=not untracked(block, *X.tensors))
+        V, H = basis.columns, block[..., :0, :0]  # (*, n, m) and the projected matrix
         norm = torch.zeros_like(operator.scale)  # of the scaled operator, from its Ritz values
         answer, unset = (norm[..., None], block[..., :1], norm), True
         finished = ~operator.sound
@@ -110,10 +114,10 @@ class BlockLanczos:
         check = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
         for step in range(self.max_steps):
             W = operator(block)
-            C = V.mH @ W  # (*, m, p)
+            C = inner_products(V, W)  # (*, m, p)
             H = grow(H, C)
             m = V.shape[-1]
-            block, B = next_block(V, W - V @ C, noise.roll(step, 0), 10 * eps * C.abs().amax((-2, -1)))
+            block, B = next_block(V, W - combined(V, C), noise.roll(step, 0), 10 * eps * C.abs().amax((-2, -1)))
             width = min(block.shape[-1], n - m)
             block = block[..., :width]
             steps = steps + ~finished
@@ -125,19 +129,19 @@ class BlockLanczos:
                 tail = B @ Q[..., -B.shape[-1] :, :k]  # residuals in the basis of the next block
                 claim = torch.linalg.vector_norm(tail, dim=-2).amax(-1) <= rtol * norm
                 if last or unset or (claim & ~finished).any():
-                    U = V @ Q[..., :k]
-                    misfit = operator(U) - theta[..., None, :k] * U
-                    met = torch.linalg.vector_norm(misfit, dim=-2).amax(-1) <= rtol * norm
                     rest = following(theta, k, n)
-                    proposed = (theta[..., :k], U, torch.full_like(norm, torch.nan) if rest is None else rest)
-                    take = ~finished
-                    answer = proposed if unset else select(take, proposed, answer)
+                    measured, U, misfit = orthonormal_pairs(operator, combined(V, Q[..., :k]))
+                    met = torch.linalg.vector_norm(misfit, dim=-2).amax(-1) <= rtol * norm
+                    proposed = (measured, U, torch.full_like(norm, torch.nan) if rest is None else rest)
+                    answer = proposed if unset else select(~finished, proposed, answer)
                     finished, unset = finished | met, False
                 if last or finished.all():
                     break
                 if full:
-                    V, H = V @ Q[..., :keep], torch.diag_embed(theta[..., :keep]).to(H.dtype)
-            V = join(V, block)
+                    basis.restart(combined(V, Q[..., :keep]))
+                    H = torch.diag_embed(theta[..., :keep]).to(H.dtype)
+            basis.append(block)
+            V = basis.columns
         theta, U, rest = answer
         return EigenAnswer(
             operator.original(theta),

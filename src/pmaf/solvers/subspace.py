@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from pmaf.operators import Operator
+from pmaf.products import LONG, combined, double, inner_products
 
 __all__ = [
+    "Basis",
     "ScaledOperator",
     "default_rtol",
     "dominating_shift",
@@ -19,6 +21,7 @@ __all__ = [
     "identity_block",
     "join",
     "next_block",
+    "orthonormal_pairs",
     "random_block",
     "rayleigh_ritz",
     "scaled",
@@ -42,8 +45,7 @@ def default_rtol(dtype: torch.dtype) -> float:
 def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
     """A reproducible Gaussian block, ``(n, p)``, that leaves the global random state alone."""
     generator = torch.Generator().manual_seed(SEED + seed)
-    wide = torch.complex128 if dtype.is_complex else torch.float64
-    return torch.randn(n, p, dtype=wide, generator=generator).to(device=device, dtype=dtype)
+    return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
 
 
 def starting_block(X: Operator, p: int, start: Tensor | None) -> Tensor:
@@ -59,8 +61,7 @@ def starting_block(X: Operator, p: int, start: Tensor | None) -> Tensor:
         given = given + torch.finfo(V.dtype).eps ** 0.5 * V[:, : given.shape[-1]]
         rest = V[:, given.shape[-1] :].expand(*given.shape[:-1], p - given.shape[-1])
         V = torch.cat((given, rest), -1)
-    Q: Tensor = torch.linalg.qr(V)[0]
-    return Q.expand(*X.batch_shape, X.n, p)
+    return orthonormal(V)[0].expand(*X.batch_shape, X.n, p)
 
 
 def identity_block(X: Operator) -> Tensor:
@@ -106,10 +107,34 @@ def scaled(X: Operator, largest: bool, V: Tensor) -> ScaledOperator:
 
 def rayleigh_ritz(H: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, descending, and eigenvectors of a small projected matrix, found in double precision."""
-    wide = H.to(torch.complex128 if H.is_complex() else torch.float64)
+    wide = H.to(double(H.dtype))
     wide = torch.where(wide.isfinite().all(-1, keepdim=True).all(-2, keepdim=True), wide, 0)  # LAPACK raises on NaN
     theta, Q = torch.linalg.eigh((wide + wide.mH) / 2)
     return theta.flip(-1).to(H.real.dtype), Q.flip(-1).to(H.dtype)
+
+
+def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:
+    """W = Q R with orthonormal columns Q: by Householder, and by Gram–Schmidt, twice, where columns are long.
+
+    A reflector is only as good as the norm it is made from, which LAPACK sums in one go, see :func:`inner_products`;
+    its error is a multiple of the first unit vectors, which does not go away again.
+    """
+    if W.shape[-2] <= LONG:
+        Q, R = torch.linalg.qr(W)
+        return Q, R
+    tiny = torch.finfo(W.dtype).tiny
+    Q, rows = W[..., :0], []
+    for j, w in enumerate(W.split(1, -1)):
+        first = inner_products(Q, w)
+        w = w - combined(Q, first)
+        second = inner_products(Q, w)
+        w = w - combined(Q, second)
+        peak = w.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
+        length = peak * inner_products(w / peak, w / peak).real.clamp_min(tiny).sqrt()
+        rest = W.new_zeros(*W.shape[:-2], W.shape[-1] - j - 1, 1)
+        rows.append(torch.cat((first + second, length.to(W.dtype), rest), -2))
+        Q = join(Q, w / length.to(W.dtype))
+    return Q, torch.cat(rows, -1)
 
 
 def next_block(V: Tensor, W: Tensor, noise: Tensor, cutoff: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,12 +151,29 @@ def next_block(V: Tensor, W: Tensor, noise: Tensor, cutoff: Tensor) -> tuple[Ten
     Returns:
         Q, ``(*, n, p)``, and the coupling B, ``(*, p, p)``, with W ≈ Q B.
     """
-    Q, B = torch.linalg.qr(W)
+    Q, B = orthonormal(W)
     spent = B.diagonal(dim1=-2, dim2=-1).abs() <= cutoff[..., None]  # (*, p)
     if spent.any():
         Q = torch.where(spent[..., None, :], noise[:, : Q.shape[-1]], Q)
-        Q = torch.linalg.qr(Q - V @ (V.mH @ Q))[0]
-    return torch.linalg.qr(Q - V @ (V.mH @ Q))[0], B
+        Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
+    return orthonormal(Q - combined(V, inner_products(V, Q)))[0], B
+
+
+def orthonormal_pairs(operator: ScaledOperator, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs that the span of V holds, from a fresh product.
+
+    Args:
+        operator: multiplies.
+        V: nearly orthonormal, ``(*, n, k)``.
+
+    Returns:
+        Ritz values, descending, ``(*, k)``; Ritz vectors, ``(*, n, k)``; their misfits XU − UΘ, ``(*, n, k)``.
+    """
+    V = orthonormal(V)[0]
+    Y = operator(V)
+    theta, Q = rayleigh_ritz(inner_products(V, Y))
+    U = combined(V, Q)
+    return theta, U, combined(Y, Q) - U * theta[..., None, :]
 
 
 def grow(H: Tensor, C: Tensor) -> Tensor:
@@ -144,6 +186,34 @@ def grow(H: Tensor, C: Tensor) -> Tensor:
 def join(V: Tensor, Q: Tensor) -> Tensor:
     """The columns of V and Q beside each other; each column contiguous, which products with a batch like best."""
     return torch.cat((V.mT, Q.mT), -2).mT
+
+
+class Basis:
+    """Columns that become more, in one piece of memory unless autograd has to remember every state.
+
+    Args:
+        block: the first columns, ``(*, n, p)``.
+        limit: how many there may be.
+        tracked: whether autograd follows.
+    """
+
+    def __init__(self, block: Tensor, limit: int, tracked: bool) -> None:
+        self.memory = None if tracked else block.new_empty(*block.shape[:-2], limit, block.shape[-2])
+        self.restart(block)
+
+    def restart(self, block: Tensor) -> None:
+        """Begin anew with these columns."""
+        self.columns = block[..., :0]
+        self.append(block)
+
+    def append(self, block: Tensor) -> None:
+        """Add columns."""
+        old = self.columns.shape[-1]
+        if self.memory is None:
+            self.columns = join(self.columns, block)
+        else:
+            self.memory[..., old : old + block.shape[-1], :] = block.mT
+            self.columns = self.memory[..., : old + block.shape[-1], :].mT
 
 
 def spectral_range(operator: ScaledOperator, steps: int) -> tuple[Tensor, Tensor, Tensor]:
