@@ -46,9 +46,79 @@ def test_reference_and_half_precision() -> None:
     assert pmaf.ied(X.half(), 1, symmetric=False).eigenvectors.dtype == torch.float16
 
 
-def test_sparse() -> None:
-    X = general()[0]
-    torch.testing.assert_close(layer(X.to_sparse())[1], layer(X)[1])
+def thin(n: int = 6) -> tuple[Tensor, Tensor]:
+    """A sparse positive matrix as the places of its entries, ``(2, e)``, and their values, ``(e,)``."""
+    X = torch.where(torch.rand(n, n) < 0.5, torch.rand(n, n, dtype=torch.float64), 0)
+    X = X + torch.diag(torch.ones(n, dtype=torch.float64))
+    at = X.nonzero().T
+    return at, X[at[0], at[1]]
+
+
+def multiplied_by(at: Tensor) -> Any:
+    """The product with such a matrix, as a function of its values."""
+    return lambda values, V: torch.zeros_like(V).index_add(0, at[0], values[:, None] * V[at[1]])
+
+
+def dense(at: Tensor, values: Tensor, n: int = 6) -> Tensor:
+    return torch.zeros(n, n, dtype=values.dtype).index_put((at[0], at[1]), values)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("backward", [None, pmaf.Unrolled()], ids=str)
+@pytest.mark.parametrize("form", ["coo", "csr", "function"])
+def test_products_alone_give_the_pair_and_gradient_of_the_dense_matrix(form: str, backward: Any) -> None:
+    at, values = thin()
+    full = dense(at, values).requires_grad_()
+    if form == "function":
+        leaf = values.clone().requires_grad_()
+        X: Any = pmaf.MatVec(multiplied_by(at), 6, leaf)
+    else:
+        X = leaf = (full.detach().to_sparse() if form == "coo" else full.detach().to_sparse_csr()).requires_grad_()
+    ours, truth = layer(X, backward), layer(full)
+    weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None]
+    for x, y in zip(ours, truth, strict=True):
+        torch.testing.assert_close(x, y)
+    for loss in (lambda s, U: s.sum(), lambda s, U: (U * weights).sum()):
+        (mine,) = torch.autograd.grad(loss(*ours), leaf, retain_graph=True)
+        (theirs,) = torch.autograd.grad(loss(*truth), full, retain_graph=True)
+        mine = mine if form == "function" else mine.to_dense()[at[0], at[1]]
+        torch.testing.assert_close(mine, theirs[at[0], at[1]], rtol=1e-8, atol=1e-8)
+
+
+def test_derivatives_from_products() -> None:
+    at, values = thin()
+    values.requires_grad_()
+
+    def from_products(values: Tensor) -> tuple[Tensor, ...]:
+        return layer(pmaf.MatVec(multiplied_by(at), 6, values))  # type: ignore[arg-type]
+
+    assert gradcheck(from_products, values, check_forward_ad=True)
+    assert gradgradcheck(from_products, values, fast_mode=True)
+    batch = torch.stack((values, 2 * values)).detach()
+    mapped = torch.func.vmap(torch.func.jacrev(lambda v: from_products(v)[1]))(batch)
+    alone = torch.func.jacrev(lambda v: layer(dense(at, v))[1])(batch[1])
+    torch.testing.assert_close(mapped[1], alone, rtol=1e-8, atol=1e-8)
+
+
+def test_the_web_is_never_made_dense() -> None:
+    """PageRank of a ring of 50,000 pages with a short cut; as a full matrix it would take 20 GB."""
+    n = 50_000
+    rows = torch.cat((torch.arange(n), torch.tensor([n // 2])))
+    columns = torch.cat((torch.arange(n).roll(1), torch.tensor([0])))
+    links = torch.ones(n + 1, dtype=torch.float64, requires_grad=True)
+
+    def google(links: Tensor, V: Tensor) -> Tensor:
+        shares = links / torch.zeros(n, dtype=links.dtype).index_add(0, columns, links)[columns]
+        along = torch.zeros_like(V).index_add(0, rows, shares[:, None] * V[columns])
+        return 0.85 * along + 0.15 / n * V.sum(0)
+
+    found = pmaf.ied_ex(pmaf.MatVec(google, n, links), 1, symmetric=False)
+    assert int(found.status) == pmaf.Status.CONVERGED
+    rank = found.eigenvectors[:, 0] / found.eigenvectors.sum()
+    assert float((google(links, rank[:, None])[:, 0] - rank).detach().abs().max()) < 1e-15
+    (slope,) = torch.autograd.grad(n * rank[n // 2], links)
+    assert float(slope[-1]) > 0 > float(slope[1])  # the short cut helps the page it leads to, at the cost of the detour
+    torch.testing.assert_close(slope[-1], -slope[1])  # shares of one page do not see a common factor
 
 
 @pytest.mark.parametrize("backward", [None, pmaf.FixedPoint(dense=True), pmaf.Unrolled()], ids=str)
@@ -120,8 +190,11 @@ def test_bad_arguments() -> None:
         pmaf.ied(X, 2, symmetric=False)
     with pytest.raises(ValueError, match="symmetric=False finds the one eigenvalue"):
         pmaf.ied(X, 1, largest=False, symmetric=False)
-    with pytest.raises(TypeError, match="needs a real tensor"):
-        pmaf.ied(pmaf.Gram(X), 1, symmetric=False)
+    for refused in (pmaf.Gram(X), X.to(torch.complex128)):
+        with pytest.raises(TypeError, match="needs a real tensor"):
+            pmaf.ied(refused, 1, symmetric=False)
+    with pytest.raises(ValueError, match="products alone"):
+        pmaf.ied(X[0].to_sparse(), 1, symmetric=False, backward=pmaf.FixedPoint(dense=True))
     with pytest.raises(ValueError, match="needs solver=PowerIteration"):
         pmaf.ied(X, 1, symmetric=False, solver=pmaf.solvers.Eigh())
     for backward in (pmaf.Implicit(), pmaf.DenseJacobian()):

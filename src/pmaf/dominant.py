@@ -3,25 +3,23 @@
 import math
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pmaf.degeneracy import relative_tolerance
 from pmaf.implicit.comparison import Backward
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.modes import Unrolled
-from pmaf.operators import Dense, Operator, describe
+from pmaf.linear_maps import General, SparseMap, as_linear_map
+from pmaf.operators import Dense, MatVec, Operator, Sparse, describe
 from pmaf.solvers.power_iteration import PowerIteration
 
-__all__ = ["dense_general", "general_choices", "general_rtol"]
+__all__ = ["general_choices", "general_operator", "general_rtol"]
 
 
-def dense_general(function: str, X: Tensor | Operator, k: int, largest: bool) -> Dense:
-    """X as a full real matrix that need not be symmetric.
+def general_operator(function: str, X: Operator, k: int, largest: bool) -> Dense | General:
+    """X as a real matrix that need not be symmetric.
 
     Args:
         function: the public function, for messages.
-        X: ``(*, n, n)``, dense or sparse.
+        X: the operator that the matrix would be if it were symmetric.
         k: must be 1.
         largest: must be true.
 
@@ -29,26 +27,32 @@ def dense_general(function: str, X: Tensor | Operator, k: int, largest: bool) ->
         The operator.
 
     Raises:
-        TypeError: if X is not a real tensor.
+        TypeError: if X is not real, or a Gram matrix.
         ValueError: if more, or something else, than the dominant pair is asked for.
     """
-    if not isinstance(X, Tensor) or X.is_complex():
-        raise TypeError(f"pmaf.{function}: symmetric=False needs a real tensor, got {describe(X)}")
+    if not isinstance(X, (Dense, Sparse, MatVec)) or X.dtype.is_complex:
+        raise TypeError(
+            f"pmaf.{function}: symmetric=False needs a real tensor, dense or sparse, or a real pmaf.MatVec, got "
+            f"{type(X).__name__} of {X.dtype}"
+        )
     if k != 1 or not largest:
         raise ValueError(
             f"pmaf.{function}: symmetric=False finds the one eigenvalue of largest magnitude, got k={k}, "
             f"largest={largest}"
         )
-    return Dense(X if X.layout == torch.strided else X.to_dense())
+    if isinstance(X, Dense):
+        return X
+    return General(SparseMap(X.pattern, X.tensors[0]) if isinstance(X, Sparse) else as_linear_map(X))
 
 
 def general_choices(
-    function: str, solver: Any, backward: Backward | None
+    function: str, X: Dense | General, solver: Any, backward: Backward | None
 ) -> tuple[PowerIteration, FixedPoint | Unrolled]:
     """The solver and the backward mode.
 
     Args:
         function: the public function, for messages.
+        X: the operator.
         solver: a power iteration, its name, or ``None``.
         backward: a mode, or ``None``.
 
@@ -56,7 +60,7 @@ def general_choices(
         Both.
 
     Raises:
-        ValueError: if either needs a symmetric matrix.
+        ValueError: if either needs a symmetric matrix, or the mode a dense one.
     """
     chosen = PowerIteration(symmetric=False) if solver is None or solver == "power_iteration" else solver
     if not isinstance(chosen, PowerIteration) or chosen.symmetric:
@@ -66,6 +70,11 @@ def general_choices(
     mode = FixedPoint() if backward is None else backward
     if not isinstance(mode, (FixedPoint, Unrolled)):
         raise ValueError(f"pmaf.{function}: symmetric=False needs backward=FixedPoint() or Unrolled(), got {mode}")
+    if mode == FixedPoint(dense=True) and isinstance(X, General):
+        raise ValueError(
+            f"pmaf.{function}: backward={mode} forms the n×n² Jacobian of a dense matrix; for a sparse matrix or a "
+            "function use FixedPoint(), which needs products alone"
+        )
     return chosen, mode
 
 

@@ -18,15 +18,17 @@ from pmaf.checks import (
     no_autocast,
     working_dtype,
 )
-from pmaf.dominant import dense_general, general_choices, general_rtol
+from pmaf.dominant import general_choices, general_operator, general_rtol
 from pmaf.forward.eigenpairs import OUTPUTS, EigenForward
 from pmaf.gauge import fix_phase
 from pmaf.gauge_check import watch_gauge
 from pmaf.implicit.comparison import Backward, compare
+from pmaf.implicit.dominant_pair import DominantEquations
 from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
+from pmaf.linear_maps import General
 from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
 from pmaf.reading import may_wait
 from pmaf.solution import IEDSolution
@@ -59,9 +61,13 @@ def ied(
     Gradients need the *selected* eigenvalues to be separated from the others; whatever repeats among the others does
     not matter. The gradient with respect to X is symmetric.
 
-    With ``symmetric=False``, X is any real square matrix and the pair is its *dominant* one, with a real λ of strictly
-    largest magnitude, by power iteration, differentiated as a fixed point, see :class:`pmaf.FixedPoint`. Ties and
+    With ``symmetric=False``, X is any real square matrix, dense, sparse or a :class:`pmaf.MatVec`, and the pair is its
+    *dominant* one, with a real λ of strictly largest magnitude, by power iteration, differentiated as a fixed point,
+    see :class:`pmaf.FixedPoint`; sparse matrices and functions are only multiplied by, forward and backward. Ties and
     complex pairs end as NOT_UNIQUE or MAX_STEPS. The gradient is not symmetric then.
+
+    Implicit differentiation, the default, leaves every operator as it is. The modes to compare with make X dense,
+    except ``Unrolled()``, which runs through the products of a Gram matrix or a function.
 
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
     :func:`ied_ex` does not.
@@ -230,7 +236,8 @@ def _prepare(
     operator = as_operator(X)
     check_counts(function, k, operator.n)
     if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
-        operator = Dense(operator.dense())  # a graph can hold a matrix, made in the graph, but no function
+        eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
+        operator = Dense(operator.matmat(eye))  # a graph can hold a matrix, made in the graph, but no function
     if reference is not None:
         check_tensor(function, "reference", reference, 1, "(*, n)")
         check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
@@ -272,8 +279,8 @@ def _solve(
             chosen = BlockLanczos()
         mode = Implicit() if backward is None else backward
     else:
-        operator = dense_general(function, operator.tensors[0] if isinstance(operator, Dense) else X, k, largest)
-        chosen, mode = general_choices(function, solver, backward)
+        operator = general_operator(function, operator, k, largest)
+        chosen, mode = general_choices(function, operator, solver, backward)
     if start is not None and start.dim() < 2:
         start = start[..., None]
     if isinstance(mode, FixedPoint) and k != 1:
@@ -290,6 +297,9 @@ def _solve(
     with no_autocast(operator.tensors[0]):
         if isinstance(mode, Implicit):
             outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
+        elif isinstance(mode, FixedPoint) and isinstance(structure, General):
+            pair = DominantEquations(structure)
+            outputs = apply_layer(pair, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
         else:
             outputs = compare(function, mode, "eigenpairs", degenerate, forward, operator.tensors, structure.core_dims)
         U, values, _, _, _, spectrum, V, status, steps, residual, gap = outputs

@@ -18,7 +18,7 @@ from pmaf.autodiff import pushforward
 from pmaf.operators import MatVec, Operator
 from pmaf.sparse import Pattern, pattern_and_values
 
-__all__ = ["FunctionMap", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]
+__all__ = ["FunctionMap", "General", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]
 
 
 class LinearMap(ABC):
@@ -188,6 +188,33 @@ class Normal(Operator):
         """dAᴴ(A U) + Aᴴ(dA U)."""
         there = self.A.pushforward_adjoint(tangents, self.A.matmat(U))
         return there + self.A.adjoint(self.A.pushforward(tangents, U))
+
+
+class General(Operator):
+    """A square matrix that need not be Hermitian, for solvers and derivatives that do not assume it."""
+
+    def __init__(self, A: LinearMap) -> None:
+        self.A, self.n, self.tensors = A, A.n, A.tensors
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> General:
+        """The same made of other tensors."""
+        return General(self.A.with_tensors(tensors))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """A V."""
+        return self.A.matmat(V)
+
+    def dense(self) -> Tensor:
+        """A as a full matrix."""
+        return self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """That of the map: entry by entry, not symmetric."""
+        return self.A.pullback(W, U)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """That of the map."""
+        return self.A.pushforward(tangents, U)
 
 
 def as_linear_map(A: Tensor | Operator) -> LinearMap:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["LONG", "adjoint_matvec", "combined", "double", "inner_products", "interleaved", "matvec"]
+__all__ = ["LONG", "adjoint_matvec", "combined", "double", "inner_products", "interleaved", "lengths", "matvec"]
 
 LONG, PIECE = 4096, 512  # columns from this length on are summed in pieces of that length
 
@@ -52,3 +52,10 @@ def inner_products(V: Tensor, W: Tensor) -> Tensor:
 def combined(V: Tensor, C: Tensor) -> Tensor:
     """V C, ``(*, n, p)``, for V ``(*, n, m)`` and C ``(*, m, p)``, as a product of rows: each column is contiguous."""
     return (C.mT @ V.mT).mT
+
+
+def lengths(V: Tensor) -> Tensor:
+    """The length of each column, ``(*, 1, p)``; torch adds up a plain sum in pairs, but not a norm."""
+    if V.shape[-2] <= LONG:
+        return torch.linalg.vector_norm(V, dim=-2, keepdim=True)
+    return V.abs().square().sum(-2, keepdim=True).sqrt()

@@ -103,6 +103,10 @@ class OperatorEquations:
         """The number of non-batch dimensions of each parameter."""
         return self.operator.core_dims
 
+    def transposed(self) -> "OperatorEquations":
+        """These equations: M is self-adjoint."""
+        return self
+
     def filled(self, params: Params) -> Operator:
         """The operator made of the parameters, none of which is optional."""
         return self.operator.with_tensors(tuple(p for p in params if p is not None))

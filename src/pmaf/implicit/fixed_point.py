@@ -25,8 +25,11 @@ class FixedPoint:
     :math:`\bar X = \tfrac1\lambda Pv\,u^\top`. The eigenvalue is :math:`\lambda = u^\top X u`; left eigenvectors are
     never needed.
 
-    Cost: O(n³) for each item; with ``dense=True`` the n×n² Jacobian is formed first, O(n⁴). Real dtypes, k = 1. The
-    condition of the system grows as 1/λ, and its solution is infinite where λ is zero or repeated.
+    Of a sparse matrix or a function only products are taken, with X and its transpose, and the solve is a fixed-point
+    iteration itself, as fast as the power iteration.
+
+    Cost: O(n³) for each item of a dense matrix; with ``dense=True`` the n×n² Jacobian is formed first, O(n⁴). Real
+    dtypes, k = 1. The condition of the system grows as 1/λ, and its solution is infinite where λ is zero or repeated.
 
     Args:
         dense: form the Jacobian (IFT-J), as a slow reference, instead of exploiting its structure (IFT-E).

@@ -1,10 +1,10 @@
 r"""The only file that touches autograd machinery.
 
-``Layer`` is the solution of equations F(y; θ) = 0: its forward runs a solver, its backward solves M (w) = ȳ with the
-self-adjoint Jacobian M = ∂F/∂y and pulls w back to θ. ``Solve`` is that linear solve as a differentiable operation of
-its own: y = M(θ, s)⁻¹ h has
+``Layer`` is the solution of equations F(y; θ) = 0: its forward runs a solver, its backward solves Mᴴ w = ȳ with the
+Jacobian M = ∂F/∂y, mostly self-adjoint, and pulls w back to θ. ``Solve`` is that linear solve as a differentiable
+operation of its own: y = M(θ, s)⁻¹ h has
 
-    h̄ = z,   (θ̄, s̄) = −∂⟨z, M(θ, s) y⟩/∂(θ, s),   z = M⁻¹ ȳ,
+    h̄ = z,   (θ̄, s̄) = −∂⟨z, M(θ, s) y⟩/∂(θ, s),   z = M⁻ᴴ ȳ,
 
 again one solve, so derivatives of every order reuse the factorisation of the forward pass and treat degenerate
 components alike. The factorisation itself may be held constant: M(θ, s)⁻¹ does not depend on how it is computed.
@@ -47,6 +47,9 @@ class Equations(Protocol):
     def core_dims(self) -> tuple[int, ...]:
         """The number of non-batch dimensions of each parameter; empty where vmap is not supported."""
 
+    def transposed(self) -> Any:
+        """The equations with Mᴴ in place of M: these, if M is self-adjoint."""
+
     def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
         """M y."""
 
@@ -67,6 +70,15 @@ class Rule:
         self.equations, self.aux_type, self.degenerate = equations, aux_type, degenerate
         self.parameters, self.outputs = parameters, outputs
         self.clean = False  # whether every item is known to have an answer
+
+    def transposed(self) -> Rule:
+        """The rule with Mᴴ in place of M."""
+        equations = self.equations.transposed()
+        if equations is self.equations:
+            return self
+        rule = Rule(equations, self.aux_type, self.degenerate, self.parameters, self.outputs)
+        rule.clean = self.clean
+        return rule
 
     def split(self, tensors: Sequence[Any], aux_size: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
         """Tensors of a ``Solve`` as parameters, solution, aux and the rest."""
@@ -177,7 +189,7 @@ class Solve(torch.autograd.Function):
         rule, saved = ctx.rule, ctx.saved_tensors
         params, solution, aux, _ = rule.split(saved[: ctx.size], ctx.aux_size)
         y = saved[ctx.size :]
-        z = run_solve(rule, params, solution, aux, fill(gradients, y))
+        z = run_solve(rule.transposed(), params, solution, aux, fill(gradients, y))
         present = [i for i, p in enumerate(params) if p is not None]
 
         def product(*moving: Tensor) -> Vectors:
@@ -266,7 +278,7 @@ class Layer(torch.autograd.Function):
         if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with no_autocast(solution[0]):
-            y = run_solve(rule, params, solution, aux, fill(gradients[: len(solution)], solution))
+            y = run_solve(rule.transposed(), params, solution, aux, fill(gradients[: len(solution)], solution))
             clean = rule.without_bad(aux, solution)
             grads = rule.equations.pullback(params, clean, aux, y, ctx.needs_input_grad[2:])
         return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))

@@ -52,6 +52,10 @@ class _MatrixFree(ABC):
         """None: operators carry no batch."""
         return ()
 
+    def transposed(self) -> "_MatrixFree":
+        """These equations: M is self-adjoint."""
+        return self
+
     @abstractmethod
     def Q(self, params: Params) -> Operator:
         """The matrix of the quadratic."""

@@ -114,6 +114,10 @@ class LeastSquaresEquations:
         """How many tensors make a solution: u, λ and, with a free block, z."""
         return 3 if self.free else 2
 
+    def transposed(self) -> "LeastSquaresEquations":
+        """These equations: M is self-adjoint."""
+        return self
+
     def core_dims(self) -> tuple[int, ...]:
         """The number of non-batch dimensions of each parameter."""
         return (2, 1, 1, 2, 0)
@@ -253,6 +257,10 @@ class QuadraticEquations:
     """Stationarity of ½uᴴHu − Re gᴴu on the sphere; parameters (H, g, radius)."""
 
     solution_size: int = 2
+
+    def transposed(self) -> "QuadraticEquations":
+        """These equations: M is self-adjoint."""
+        return self
 
     def core_dims(self) -> tuple[int, ...]:
         """The number of non-batch dimensions of each parameter."""

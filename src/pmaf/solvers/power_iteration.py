@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 from pmaf.operators import Operator
+from pmaf.products import lengths
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import default_rtol, dominating_shift, scaled, spectral_range, starting_block
+from pmaf.solvers.subspace import (
+    default_rtol,
+    dominating_shift,
+    orthonormal,
+    scaled,
+    spectral_range,
+    starting_block,
+)
 
 __all__ = ["PowerIteration"]
 
@@ -95,7 +103,7 @@ class PowerIteration:
         def step(state: State) -> tuple[State, Tensor]:
             u, y, _ = state
             u = y + shift * u
-            u = u / torch.linalg.vector_norm(u, dim=-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
+            u = u / lengths(u).clamp_min(torch.finfo(u.dtype).tiny)
             y = operator(u)
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)
             residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1))
@@ -114,7 +122,7 @@ class PowerIteration:
 
         def step(state: State) -> tuple[State, Tensor]:
             _, Y, *_ = state
-            V = torch.linalg.qr(Y)[0]  # its first column is Y's first column, normalised
+            V = orthonormal(Y)[0]  # its first column is Y's first column, normalised
             Y = operator(V)
             u, y = V[..., :1], Y[..., :1]
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.operators import Operator
+from pmaf.products import combined, inner_products
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.power_iteration import PROBE_STEPS
 from pmaf.solvers.problem import EigenAnswer
@@ -14,6 +15,7 @@ from pmaf.solvers.subspace import (
     dominating_shift,
     following,
     identity_block,
+    orthonormal,
     rayleigh_ritz,
     scaled,
     spectral_range,
@@ -86,8 +88,8 @@ class SimultaneousIteration:
 
         def ritz(V: Tensor) -> State:
             Y = operator(V)
-            theta, Q = rayleigh_ritz(V.mH @ Y)
-            return V @ Q, Y @ Q, theta
+            theta, Q = rayleigh_ritz(inner_products(V, Y))
+            return combined(V, Q), combined(Y, Q), theta
 
         def done(V: Tensor, Y: Tensor, theta: Tensor) -> Tensor:
             misfit = (Y - theta[..., None, :] * V)[..., :k]
@@ -98,7 +100,7 @@ class SimultaneousIteration:
         def step(state: State) -> tuple[State, Tensor]:
             V, Y, theta = state
             shift = dominating_shift(torch.minimum(low, theta[..., -1]), theta[..., -1], norm)  # θ_p ≤ λ_p (Cauchy)
-            proposed = ritz(torch.linalg.qr(Y + shift[..., None, None] * V)[0])
+            proposed = ritz(orthonormal(Y + shift[..., None, None] * V)[0])
             return proposed, done(*proposed)
 
         state = ritz(V)

@@ -21,6 +21,7 @@ __all__ = [
     "identity_block",
     "join",
     "next_block",
+    "orthonormal",
     "orthonormal_pairs",
     "random_block",
     "rayleigh_ritz",
