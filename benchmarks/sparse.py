@@ -1,6 +1,6 @@
 """Leading eigenpairs of matrices too large to be dense, with gradients, beside SciPy's ``eigsh``, which has none.
 
-    OMP_NUM_THREADS=1 python benchmarks/sparse.py [--nodes 1000000] [--heights 80 160 320]
+    OMP_NUM_THREADS=1 python benchmarks/sparse.py [--nodes 1000000 100000] [--heights 80 160]
 
 Random graphs with about 10 edges a node and random weights, 4 largest: an Erdős–Rényi graph, whose leading eigenvalues
 lie close to a crowded bulk, and one grown by preferential attachment, whose hubs stand apart. Then the Laplacian of a
@@ -8,7 +8,8 @@ grid, 4 smallest: where products alone stop being the right tool. Its smallest e
 relative to ‖X‖, which a factorisation (shift-invert) does not mind and a Krylov space of X does.
 
 ``products`` counts products with a block of 5 columns, or with one vector. The loss is Σ Λ + Σ U⁴. The gradient of
-float64 is compared with a central difference of the loss in one direction, that of float32 with the one of float64.
+float64 is compared with a central difference of the loss in one direction (up to 200,000 nodes), that of float32 with
+the one of float64.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ import pmaf
 from harness import Row, report
 
 EDGES = 5  # that each node brings: about 10 entries a row
+TITLE = "Leading eigenpairs of sparse matrices"
+DIFFERENCED = 200_000  # nodes up to which a central difference, two more solves in float64, is taken
 
 
 def erdos_renyi(nodes: int, generator: torch.Generator) -> Tensor:
@@ -49,6 +53,9 @@ def preferential_attachment(nodes: int, generator: torch.Generator) -> Tensor:
     while bool((origin % 2 == 1).any()):
         origin = origin[origin]
     return (origin // (2 * EDGES)).unflatten(0, (-1, 2)).T
+
+
+GRAPHS = {"preferential attachment": preferential_attachment, "Erdős–Rényi": erdos_renyi}
 
 
 def adjacency(ends: Tensor, nodes: int, generator: torch.Generator) -> Tensor:
@@ -138,8 +145,10 @@ def central_difference(X: Tensor, largest: bool, solver: Any, step: float) -> tu
 def compare(problem: str, X: Tensor, largest: bool, solver: Any, eigsh: dict[str, Any]) -> list[Row]:
     """Rows of one matrix: float64, float32 (of graphs), SciPy."""
     row, truth, exact = differentiate(problem, X, largest, solver)
-    direction, slope = central_difference(X, largest, solver, step=1e-4 * row["gap"] * float(exact.abs().max()))
-    row |= {"value_error": None, "gradient_error": abs(float(truth @ direction) - slope) / abs(slope)}
+    row |= {"value_error": None, "gradient_error": None}
+    if X.shape[0] <= DIFFERENCED:
+        direction, slope = central_difference(X, largest, solver, step=1e-4 * row["gap"] * float(exact.abs().max()))
+        row["gradient_error"] = abs(float(truth @ direction) - slope) / abs(slope)
     rows = [row]
     for block_size in (None, 1) if largest else ():
         narrow, gradient, values = differentiate(problem, X.float(), True, replace(solver, block_size=block_size))
@@ -167,22 +176,23 @@ def value_error(values: Tensor, exact: Tensor) -> float:
 def main() -> None:
     """Run all problems and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=int, default=1_000_000)
-    parser.add_argument("--heights", type=int, nargs="+", default=[80, 160, 320], help="of grids 25/16 times as wide")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1_000_000, 100_000])
+    parser.add_argument("--heights", type=int, nargs="+", default=[80, 160], help="of grids 25/16 times as wide")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for name, draw in (("Erdős–Rényi", erdos_renyi), ("preferential attachment", preferential_attachment)):
+    for nodes, (name, draw) in product(options.nodes, GRAPHS.items()):
         generator = torch.Generator().manual_seed(0)
-        X = adjacency(draw(options.nodes, generator), options.nodes, generator)
-        problem = f"{name}, {options.nodes:,} nodes, {X.values().numel():,} entries, 4 largest"
-        rows += compare(problem, X, True, pmaf.solvers.BlockLanczos(), {"which": "LA", "tol": 1e-13})
+        X = adjacency(draw(nodes, generator), nodes, generator)
+        problem = f"{name}, {nodes:,} nodes, {X.values().numel():,} entries, 4 largest"
+        rows += compare(problem, X, True, pmaf.solvers.BlockLanczos(), {"which": "LA", "tol": 1e-6})
+        report("sparse", TITLE, rows)
     for height in options.heights:
         X = grid_laplacian(height, height * 25 // 16)
         solver = pmaf.solvers.BlockLanczos(max_basis=200, max_steps=10_000)
         problem = f"grid Laplacian, {X.shape[0]:,} nodes, 4 smallest"
         rows += compare(problem, X, False, solver, {"sigma": 0, "which": "LM"})
-    report("sparse", "Leading eigenpairs of sparse matrices", rows)
+        report("sparse", TITLE, rows)
 
 
 if __name__ == "__main__":

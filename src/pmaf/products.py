@@ -57,5 +57,7 @@ def combined(V: Tensor, C: Tensor) -> Tensor:
 def lengths(V: Tensor) -> Tensor:
     """The length of each column, ``(*, 1, p)``; torch adds up a plain sum in pairs, but not a norm."""
     if V.shape[-2] <= LONG:
-        return torch.linalg.vector_norm(V, dim=-2, keepdim=True)
-    return V.abs().square().sum(-2, keepdim=True).sqrt()
+        norm: Tensor = torch.linalg.vector_norm(V, dim=-2, keepdim=True)
+        return norm
+    total: Tensor = V.abs().square().sum(-2, keepdim=True)
+    return total.sqrt()
