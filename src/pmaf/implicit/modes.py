@@ -13,7 +13,7 @@ class Implicit:
     then not unique, and the component of the gradient that would divide by it is dropped.
 
     Args:
-        rtol: relative tolerance; by default ten machine precisions times √n.
+        rtol: relative tolerance; by default ten machine precisions times √n, n counted up to 4096.
         atol: absolute tolerance.
 
     Raises:
