@@ -65,7 +65,7 @@ def easy(*batch: int, dtype: torch.dtype = torch.float64) -> LeastSquares:
 @pytest.mark.parametrize(("m", "n"), [(2, 2), pytest.param(64, 32, marks=pytest.mark.slow)])
 def test_the_published_figures_are_reproduced(m: int, n: int) -> None:
     published = PUBLISHED[m, n]
-    rows = {row.method: row for row in optimality(m, n, methods=list(published))}
+    rows = {row.method: row for row in optimality(m, n, methods=list(published)).rows}
     for name, (inside, outside, better, percent) in published.items():
         row = rows[name]
         measured = (row.failed_inside, row.failed_outside, row.better)
@@ -88,7 +88,7 @@ def test_the_protocol_draws_the_papers_problems_and_leaves_the_generator_alone()
 
 def test_rows_come_in_the_order_asked_for_and_report_progress() -> None:
     calls: list[tuple[int, int, str]] = []
-    rows = optimality(3, 2, problems=20, methods=["Secular", "SciPy"], progress=lambda *call: calls.append(call))
+    rows = optimality(3, 2, problems=20, methods=["Secular", "SciPy"], progress=lambda *call: calls.append(call)).rows
     assert [row.method for row in rows] == ["Secular", "SciPy"]
     assert rows[0].better == 20
     assert rows[1].mean_diff_percent == 0

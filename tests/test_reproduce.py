@@ -47,7 +47,7 @@ class TestLESS:
             ]
         )
         assert [row["method"] for row in rows] == list(settings.methods)
-        assert result.missed[2, 2]["Secular"].problems == 0
+        assert result.sizes[2, 2].missed["Secular"].problems == 0
         page = write_section(tmp_path, less_section(result, "pmaf reproduce less", seeds=(19,)))
         text = page.read_text("utf-8")
         assert "Seed 19" in text
@@ -56,17 +56,17 @@ class TestLESS:
 
     def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         methods = ("PGD", "Secular")
-        whole = run_less(tmp_path / "whole", LESSSettings(sizes=((3, 3, 12),), methods=methods)).rows[3, 3][0]
+        whole = run_less(tmp_path / "whole", LESSSettings(sizes=((3, 3, 12),), methods=methods)).sizes[3, 3].rows[0]
         monkeypatch.setattr("pmaf.paper.less._PART", 5)
-        split = run_less(tmp_path / "split", LESSSettings(sizes=((3, 3, 12),), methods=methods)).rows[3, 3][0]
+        split = run_less(tmp_path / "split", LESSSettings(sizes=((3, 3, 12),), methods=methods)).sizes[3, 3].rows[0]
         counts = ("failed_inside", "failed_outside", "better")
         assert [getattr(split, name) for name in counts] == [getattr(whole, name) for name in counts]
         assert split.mean_diff_percent == pytest.approx(whole.mean_diff_percent, rel=1e-3)
         assert split.mean_steps == pytest.approx(whole.mean_steps)
         assert len(list((tmp_path / "split" / "parts").iterdir())) == 3
         more = run_less(tmp_path / "split", LESSSettings(sizes=((2, 2, 3),), methods=methods))
-        assert set(more.rows) == {(3, 3), (2, 2)}
-        assert more.rows[3, 3][0] == split
+        assert set(more.sizes) == {(3, 3), (2, 2)}
+        assert more.sizes[3, 3].rows[0] == split
 
     @pytest.mark.parametrize("size", ["64", "0x3", "axb", "3x", ""])
     def test_sizes_are_read_or_refused(self, size: str) -> None:

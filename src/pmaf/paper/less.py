@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 import pmaf
-from pmaf.paper.optimality import METHODS, Row, optimality, random_problems
+from pmaf.paper.optimality import METHODS, Missed, Optimality, Row, optimality
 from pmaf.paper.parts import part, write_whole
 from pmaf.progress import Report
 
-__all__ = ["LESSSettings", "Missed", "OptimalityResult", "parse_sizes", "run_less"]
+__all__ = ["LESSSettings", "OptimalityResult", "parse_sizes", "run_less"]
 
-_PART = 100  # problems in one part
-_SHORT = 1e-3  # an objective this much above the optimum, relatively, counts as a miss
+_PART = 100  # problems in one part, and in one batch
+_PART_ENTRIES = 1 << 22  # of A in one part, so that few minutes are lost when a run is interrupted
 
 
 class LESSSettings(NamedTuple):
@@ -34,19 +32,11 @@ class LESSSettings(NamedTuple):
         return cls(sizes=((2, 2, 1000), (9, 9, 100), (64, 32, 100)))
 
 
-class Missed(NamedTuple):
-    """Against the certified optimum: how often a method ends above it, and by how much on average."""
-
-    problems: int
-    mean_percent: float
-
-
 class OptimalityResult(NamedTuple):
-    """For each size the number of problems, the rows, and the misses by method (not of SciPy)."""
+    """For each size the number of problems, and what came out."""
 
     problems: dict[tuple[int, int], int]
-    rows: dict[tuple[int, int], list[Row]]
-    missed: dict[tuple[int, int], dict[str, Missed]]
+    sizes: dict[tuple[int, int], Optimality]
 
 
 def parse_sizes(sizes: Sequence[str], problems: int) -> tuple[tuple[int, int, int], ...]:
@@ -90,27 +80,22 @@ def run_less(out: Path, settings: LESSSettings, report: Report | None = None) ->
     done = 0
     result = _kept(out)
     for m, n, count in settings.sizes:
-        rows: list[list[Row]] = []
-        missed: list[dict[str, Missed]] = []
-        for first in range(0, count, _PART):
-            size = min(_PART, count - first)
+        parts: list[Optimality] = []
+        step = max(1, min(_PART, _PART_ENTRIES // (m * n)))
+        counts = [min(step, count - first) for first in range(0, count, step)]
+        for number, size in enumerate(counts):
             if report is not None:
                 report(done, total, f"{m}×{n}")
-            asked = {"m": m, "n": n, "first": first, "problems": size, "methods": settings.methods}
-            found = part(out / "parts", f"less-{m}x{n}-{first}", asked, lambda a=asked: _part(**a))  # type: ignore[misc]
-            rows.append([Row(**row) for row in found["rows"]])
-            missed.append({name: Missed(*value) for name, value in found["missed"].items()})
+            asked = {"m": m, "n": n, "first": number * step, "problems": size, "methods": settings.methods}
+            name = f"less-{m}x{n}-{number * step}"
+            parts.append(_from_json(part(out / "parts", name, asked, lambda a=asked: _part(**a))))  # type: ignore[misc]
             done += size
-        weights = [min(_PART, count - first) / count for first in range(0, count, _PART)]
         result.problems[m, n] = count
-        result.rows[m, n] = [_join(same, weights) for same in zip(*rows, strict=True)]
-        result.missed[m, n] = {
-            name: Missed(
-                sum(chunk[name].problems for chunk in missed),
-                sum(w * chunk[name].mean_percent for w, chunk in zip(weights, missed, strict=True)),
-            )
-            for name in missed[0]
-        }
+        result.sizes[m, n] = Optimality(
+            [_join(same, counts) for same in zip(*(p.rows for p in parts), strict=True)],
+            {name: _join_missed([p.missed[name] for p in parts], counts) for name in parts[0].missed},
+            sum(p.certified for p in parts),
+        )
     if report is not None:
         report(total, total)
     _write(out, result)
@@ -118,24 +103,27 @@ def run_less(out: Path, settings: LESSSettings, report: Report | None = None) ->
 
 
 def _part(m: int, n: int, first: int, problems: int, methods: Sequence[str]) -> dict[str, Any]:
-    rows = optimality(m, n, problems, methods, seed0=first)
-    batch = random_problems(m, n, range(first, first + problems))
-    exact = type(batch)(*(tensor.double() for tensor in batch))
-    best = exact.objective(METHODS["Secular"].solve(exact).u)
-    missed = {}
-    for name in methods:
-        if name != "SciPy":  # it would take most of the time once more
-            excess = exact.objective(METHODS[name].solve(batch).u.double()) - best
-            relative = excess / best.clamp_min(torch.finfo(torch.float32).eps)
-            missed[name] = (int((relative > _SHORT).sum()), float(100 * relative.mean()))
-    return {"rows": [row._asdict() for row in rows], "missed": missed}
+    return _to_json(optimality(m, n, problems, methods, seed0=first))
 
 
-def _join(same: Sequence[Row], weights: Sequence[float]) -> Row:
+def _to_json(found: Optimality) -> dict[str, Any]:
+    return {
+        "rows": [row._asdict() for row in found.rows],
+        "missed": {name: missed._asdict() for name, missed in found.missed.items()},
+        "certified": found.certified,
+    }
+
+
+def _from_json(kept: Mapping[str, Any]) -> Optimality:
+    missed = {name: Missed(**value) for name, value in kept["missed"].items()}
+    return Optimality([Row(**row) for row in kept["rows"]], missed, kept["certified"])
+
+
+def _join(same: Sequence[Row], counts: Sequence[int]) -> Row:
     """One row of several: counts add up, means are weighted."""
 
     def mean(name: str) -> float:
-        return sum(w * float(getattr(row, name)) for w, row in zip(weights, same, strict=True))
+        return _mean([float(getattr(row, name)) for row in same], counts)
 
     return same[0]._replace(
         failed_inside=sum(row.failed_inside for row in same),
@@ -147,37 +135,41 @@ def _join(same: Sequence[Row], weights: Sequence[float]) -> Row:
     )
 
 
+def _join_missed(same: Sequence[Missed], counts: Sequence[int]) -> Missed:
+    return Missed(
+        sum(missed.problems for missed in same),
+        _mean([missed.mean_percent for missed in same], counts),
+        _mean([missed.mean_missed_percent for missed in same], [missed.problems for missed in same]),
+        max(missed.worst_percent for missed in same),
+    )
+
+
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    return sum(w * value for w, value in zip(weights, values, strict=True)) / max(1, sum(weights))
+
+
 def _write(out: Path, result: OptimalityResult) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(Row._fields)
-    for rows in result.rows.values():
-        writer.writerows(rows)
+    for found in result.sizes.values():
+        writer.writerows(found.rows)
     write_whole(out / "less.csv", stream.getvalue())
     sizes = [
-        {
-            "m": m,
-            "n": n,
-            "problems": result.problems[m, n],
-            "rows": [row._asdict() for row in rows],
-            "missed": {name: missed._asdict() for name, missed in result.missed[m, n].items()},
-        }
-        for (m, n), rows in result.rows.items()
+        {"m": m, "n": n, "problems": result.problems[m, n], **_to_json(found)} for (m, n), found in result.sizes.items()
     ]
     write_whole(out / "less.json", json.dumps({"version": pmaf.__version__, "sizes": sizes}, indent=1))
 
 
 def _kept(out: Path) -> OptimalityResult:
     """What the folder holds already."""
-    result = OptimalityResult({}, {}, {})
+    result = OptimalityResult({}, {})
     try:
         held = json.loads((out / "less.json").read_text("utf-8"))
-        sizes = held["sizes"] if held["version"] == pmaf.__version__ else []
-        for size in sizes:
+        for size in held["sizes"] if held["version"] == pmaf.__version__ else []:
             at = size["m"], size["n"]
             result.problems[at] = size["problems"]
-            result.rows[at] = [Row(**row) for row in size["rows"]]
-            result.missed[at] = {name: Missed(**missed) for name, missed in size["missed"].items()}
+            result.sizes[at] = _from_json(size)
     except (OSError, ValueError, KeyError, TypeError):
-        return OptimalityResult({}, {}, {})
+        return OptimalityResult({}, {})
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,18 @@ import torch
 import pmaf
 
 __all__ = ["part", "write_whole"]
+
+# What only shows results: they stay valid when it changes.
+_SHOWN = {
+    "blocks.py",
+    "cli.py",
+    "environment.py",
+    "figures.py",
+    "progress.py",
+    "quoted.py",
+    "report.py",
+    "reproduce.py",
+}
 
 
 def part(folder: Path, name: str, settings: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -58,12 +71,15 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+@functools.cache
 def _code() -> str:
-    """A digest of the library's code, without that of the command line and the report."""
+    """A digest of the library's code, without that of the command line and the report.
+
+    Taken once: the code that runs is that which was there at the start, whatever becomes of the files meanwhile.
+    """
     root = Path(__file__).parent.parent
-    shown = {"cli.py", "progress.py", "report.py", "figures.py"}
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        if path.name not in shown:
+        if path.name not in _SHOWN and not path.name.endswith(("_section.py", "_figures.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
