@@ -13,18 +13,21 @@ import pytest
 import torch
 
 from pmaf.errors import MissingExtraError
+from pmaf.paper import surfaces
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from pmaf.paper.blocks import cell, figure, note, prose, section, table
 from pmaf.paper.data import Digits, mnist5k
+from pmaf.paper.few_crops import FewCropsSettings, run_few_crops
 from pmaf.paper.figures import panel, standalone
-from pmaf.paper.heads import HEADS, EighPool, PrincipalPool
+from pmaf.paper.heads import DIGIT_HEADS, HEADS, TEXTURE_HEADS, EighPool, PrincipalPool, SecondOrderPool
 from pmaf.paper.learning import COLUMNS, LearningSettings, run_learning
 from pmaf.paper.learning_section import learning_section
 from pmaf.paper.report import SECTIONS, write_section
 from pmaf.paper.stress import RANKS, stress
+from pmaf.paper.surfaces import PICTURES, Crops
 from pmaf.paper.training import TrainingSettings, train
 
 TINY = TrainingSettings(epochs=1, batch=20, train_images=60, test_images=20, channels=(4, 8))
@@ -59,6 +62,84 @@ def test_heads_agree_where_they_should() -> None:
     four = PrincipalPool(4)(features)
     assert four.shape == (5, 24)
     assert torch.allclose(four[:, :6], ours, atol=1e-4)
+
+
+def test_second_order_pooling_is_the_root_of_the_covariance() -> None:
+    features = torch.rand(3, 4, 7, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    pooled = SecondOrderPool(steps=20)(features)
+    row, column = torch.triu_indices(4, 4)
+    for own, flat in zip(pooled, features.flatten(-2), strict=True):
+        values, vectors = torch.linalg.eigh(torch.cov(flat))
+        upper = (vectors @ values.sqrt().diag() @ vectors.mT)[row, column]
+        assert torch.allclose(own, upper / upper.norm() * 10**0.5, atol=1e-4)
+    assert SecondOrderPool()(torch.zeros(1, 4, 7, 7)).isfinite().all()
+
+
+def made_up_crops(names: tuple[str, ...]) -> Crops:
+    """Features of surfaces that each have a direction of their own among sixteen channels."""
+    generator = torch.Generator().manual_seed(len(names))
+    directions = torch.eye(16)[: len(names), :, None, None]
+    train = 3 * directions[:, None, None] + torch.rand(len(names), 5, 2, 16, 7, 7, generator=generator)
+    test = 3 * directions[:, None] + torch.rand(len(names), 4, 16, 7, 7, generator=generator)
+    return Crops(tuple(train.half()), tuple(test.half()))
+
+
+class TestTextures:
+    SETTINGS = FewCropsSettings(counts=(1, 3), seeds=2, steps=60, batch=8, learning_rate=0.02, channels=6)
+
+    def test_heads_learn_what_can_be_learned_and_the_file_says_so(self, tmp_path: Path) -> None:
+        result = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
+        with (tmp_path / "learning_textures.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["pictures"], row["crops"], row["head"]) for row in rows] == [
+            (pictures, str(count), head) for pictures in PICTURES for count in (1, 3) for head in TEXTURE_HEADS
+        ]
+        assert result.tested == {"textures": 12, "surfaces": 36}
+        by = {(row.pictures, row.crops, row.head): row for row in result.rows}
+        assert by["textures", 3, "average"].accuracy_mean > 0.7
+        assert by["textures", 3, "principal"].lost_steps == 0
+        assert all(row.accuracy_min <= row.accuracy_mean <= row.accuracy_max for row in result.rows)
+        assert all(row.steps == 120 for row in result.rows)
+
+    def test_a_run_goes_on_where_it_stopped(self, tmp_path: Path) -> None:
+        def interrupt(done: int, total: int, note: str = "", /) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops, report=interrupt)
+        assert len(list((tmp_path / "parts").iterdir())) == 3
+        first = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
+
+        def gone(names: tuple[str, ...]) -> Crops:
+            raise AssertionError("features are not needed again")
+
+        assert run_few_crops(tmp_path, self.SETTINGS, data=gone) == first
+
+    def test_the_section_shows_them_or_says_what_is_missing(self, tmp_path: Path) -> None:
+        digits = run_learning(
+            tmp_path, LearningSettings(heads=("average",), seeds=(0,), training=TINY, **FAST), data=synthetic
+        )
+        few = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
+        text = write_section(tmp_path, learning_section(digits, few, "pmaf reproduce learning")).read_text("utf-8")
+        assert "9 surfaces, 3 crops" in text
+        assert "second-order pooling" in text
+        why = "Photographs needs skimage: pip install 'pmaf[examples]'"
+        text = write_section(tmp_path, learning_section(digits, why, "pmaf reproduce learning")).read_text("utf-8")
+        assert "Textures could not be learned here. Photographs needs skimage: pip install" in text
+
+    def test_training_and_testing_never_see_the_same_pixel(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        numbered = torch.arange(130 * 512.0).reshape(1, 130, 512)
+        monkeypatch.setattr(surfaces, "photograph", lambda name: numbered)
+        monkeypatch.setattr(surfaces, "_seen", lambda square: square)
+        monkeypatch.setattr(surfaces, "_maps", lambda square: square)
+        (train, test) = (groups[0] for groups in surfaces.crops(("numbered",)))
+        surfaces._features.cache_clear()
+        assert train.shape == (8, 2, 64, 64)  # two rows of crops, four of the eight columns
+        assert test.shape == (8, 64, 64)
+        assert torch.equal(train[:, 0], train[:, 1].flip(-1))
+        pixels = torch.cat((train[:, 0].flatten(), test.flatten()))
+        assert len(pixels.unique()) == len(pixels) == 2 * 64 * 512
 
 
 def test_lost_steps_are_counted_and_change_nothing() -> None:
@@ -110,7 +191,7 @@ class Outside(HTMLParser):
 def test_report_is_one_self_contained_page(tmp_path: Path) -> None:
     settings = LearningSettings(seeds=(0, 1), training=TINY, **FAST)
     result = run_learning(tmp_path, settings, data=synthetic)
-    page = write_section(tmp_path, learning_section(result, "pmaf reproduce learning"))
+    page = write_section(tmp_path, learning_section(result, "textures need skimage", "pmaf reproduce learning"))
     assert page == tmp_path / "index.html"
     text = page.read_text("utf-8")
     outside = Outside()
@@ -128,10 +209,10 @@ def test_report_is_one_self_contained_page(tmp_path: Path) -> None:
     with (tmp_path / "learning.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert [row["head"] for row in rows] == list(HEADS)
+    assert [row["head"] for row in rows] == list(DIGIT_HEADS)
     assert [float(row["accuracy_mean"]) for row in rows] == [row.accuracy for row in result.rows]
-    assert len(json.loads((tmp_path / "learning.json").read_text())["table"]) == len(HEADS)
-    assert len(list((tmp_path / "figures").iterdir())) == 2 + len(HEADS)
+    assert len(json.loads((tmp_path / "learning.json").read_text())["table"]) == len(DIGIT_HEADS)
+    assert len(list((tmp_path / "figures").iterdir())) == 2 + len(DIGIT_HEADS)
 
 
 def test_sections_are_escaped_and_replace_older_ones(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Block(TypedDict, total=False):
     rows: list[list[Cell]]
     source: str
     quoted: bool
+    ours: str
     panels: list[Panel]
     legend: list[Key]
     size: Literal["small", "medium", "large"]
@@ -77,13 +78,26 @@ def note(kind: Literal["finding", "missing"], text: str, command: str = "") -> B
     return {"kind": kind, "text": text, "command": command}
 
 
-def cell(value: float | str | None, form: str = "", *, best: bool = False, quoted: bool = False) -> Cell:
-    """A cell; a number is shown in the given format, sorted by its value, and ``None`` is a dash."""
+def cell(
+    value: float | str | None, form: str = "", *, best: bool = False, quoted: bool = False, after: str = ""
+) -> Cell:
+    """A cell; a number is shown in the given format, sorted by its value, and ``None`` is a dash.
+
+    Args:
+        value: what to show and to sort by.
+        form: how to format it.
+        best: whether it stands out.
+        quoted: whether it is somebody else's.
+        after: text behind it, such as a deviation, which does not count for sorting.
+
+    Returns:
+        The cell.
+    """
     if value is None:
         return {"text": "–", "sort": "", "best": False, "quoted": quoted}
     text = format(value, form) if form else str(value)
     return {
-        "text": text.replace("-", "−") if isinstance(value, float | int) else text,
+        "text": (text.replace("-", "−") if isinstance(value, float | int) else text) + after,
         "sort": value,
         "best": best,
         "quoted": quoted,
@@ -91,7 +105,14 @@ def cell(value: float | str | None, form: str = "", *, best: bool = False, quote
 
 
 def table(
-    name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[Cell]], source: str, *, quoted: bool = False
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    source: str,
+    *,
+    quoted: bool = False,
+    ours: str = "",
 ) -> Block:
     """A sortable table.
 
@@ -102,6 +123,7 @@ def table(
         rows: the cells.
         source: how the numbers were obtained.
         quoted: whether they are somebody else's.
+        ours: rows whose first cell says this stand out.
 
     Returns:
         The block.
@@ -114,6 +136,7 @@ def table(
         "rows": [list(row) for row in rows],
         "source": source,
         "quoted": quoted,
+        "ours": ours,
     }
 
 

@@ -1,7 +1,7 @@
 r"""Pooling heads: the features of one image, a matrix F of 49 places by 32 channels, made into a few numbers.
 
-Every head returns vectors of length :math:`\sqrt{C}` for C channels, so that their entries have the size that the
-layer behind expects and the heads differ in nothing but how they pool.
+Every head returns vectors of d entries with length :math:`\sqrt{d}`, so that their entries have the size that the layer
+behind expects and the heads differ in nothing but how they pool.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 import pmaf
 
-__all__ = ["HEADS", "AveragePool", "EighPool", "Head", "LESSPool", "PrincipalPool"]
+__all__ = [
+    "DIGIT_HEADS",
+    "HEADS",
+    "TEXTURE_HEADS",
+    "AveragePool",
+    "EighPool",
+    "Head",
+    "LESSPool",
+    "PrincipalPool",
+    "SecondOrderPool",
+]
 
 
 class AveragePool(nn.Module):
@@ -65,22 +75,56 @@ class LESSPool(nn.Module):
         return _scaled(u)
 
 
+class SecondOrderPool(nn.Module):
+    r"""The square root of the covariance of the channels, :math:`\Sigma^{1/2}`, its upper triangle as a vector.
+
+    Σ is divided by its trace, five steps of the coupled Newton–Schulz iteration take the root, without an
+    eigendecomposition, and the root of the trace is put back (iSQRT-COV).
+
+    References:
+        Li, Xie, Wang, Gao: Towards faster training of global covariance pooling networks by iterative matrix square
+        root normalization, CVPR 2018.
+    """
+
+    def __init__(self, steps: int = 5) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C(C + 1)/2)."""
+        F = features.flatten(-2)  # (B, C, H·W)
+        F = F - F.mean(-1, keepdim=True)
+        S = F @ F.mT / F.shape[-1]
+        trace = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-6  # a blank map has none
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        Y, Z = S / trace, eye.expand_as(S)  # Y → (Σ/tr Σ)^½, Z → its inverse
+        for _ in range(self.steps):
+            T = (3 * eye - Z @ Y) / 2
+            Y, Z = Y @ T, T @ Z
+        row, column = torch.triu_indices(S.shape[-1], S.shape[-1], device=S.device)
+        return _scaled(nn.functional.normalize((trace.sqrt() * Y)[:, row, column], dim=-1))
+
+
 class Head(NamedTuple):
     """A row of the table: how it is called and how it is built."""
 
     label: str
     build: Callable[[], nn.Module]
-    width: int
-    "Pooled numbers for each channel."
+    size: Callable[[int], int]
+    "Pooled numbers for so many channels."
 
 
 HEADS = {
-    "average": Head("average pooling", AveragePool, 1),
-    "principal": Head("principal vector, pmaf", lambda: PrincipalPool(1), 1),
-    "eigh": Head("principal vector, torch eigh", EighPool, 1),
-    "less": Head("LESS pooling, pmaf", lambda: LESSPool(49), 1),
-    "principal4": Head("4 principal vectors, pmaf", lambda: PrincipalPool(4), 4),
+    "average": Head("average pooling", AveragePool, lambda channels: channels),
+    "principal": Head("principal vector, pmaf", lambda: PrincipalPool(1), lambda channels: channels),
+    "eigh": Head("principal vector, torch eigh", EighPool, lambda channels: channels),
+    "less": Head("LESS pooling, pmaf", lambda: LESSPool(49), lambda channels: channels),
+    "principal4": Head("4 principal vectors, pmaf", lambda: PrincipalPool(4), lambda channels: 4 * channels),
+    "second": Head("second-order pooling", SecondOrderPool, lambda channels: channels * (channels + 1) // 2),
 }
+DIGIT_HEADS = ("average", "principal", "eigh", "less", "principal4")
+TEXTURE_HEADS = ("average", "second", "principal", "eigh", "principal4")
+"""Without LESS pooling, whose learned picture of the places means nothing where any place looks like any other."""
 
 
 def _scaled(unit: Tensor) -> Tensor:

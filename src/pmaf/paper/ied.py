@@ -25,13 +25,13 @@ class IEDSettings(NamedTuple):
 
     orders: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     seeds: int = 100
-    runs: int = 9
+    runs: int = 20
     dense_orders: int = 256
 
     @classmethod
     def quick(cls) -> IEDSettings:
         """Smaller matrices, fewer seeds and runs."""
-        return cls(orders=(32, 64, 128, 256), seeds=3, runs=5, dense_orders=64)
+        return cls(orders=(32, 64, 128, 256), seeds=3, runs=7, dense_orders=64)
 
 
 class IEDResult(NamedTuple):
@@ -62,20 +62,26 @@ def run_ied(out: Path, settings: IEDSettings, report: Report | None = None) -> I
         for m in settings.orders
     ]
     plan += [
-        ("timing", {"method": method, "m": m, "runs": settings.runs, "device": device})
+        (
+            "timing",
+            {
+                "m": m,
+                "runs": settings.runs,
+                "methods": [name for name in METHODS if name not in DENSE or m <= settings.dense_orders],
+                "device": device,
+            },
+        )
         for device in devices
         for m in settings.orders
-        for method in METHODS
-        if method not in DENSE or m <= settings.dense_orders
     ]
     absent: set[str] = set()
     for done, (kind, asked) in enumerate(plan):
-        what = " ".join(str(value) for key, value in asked.items() if key not in {"seeds", "runs", "device"})
+        what = f"{kind} {asked.get('distribution') or asked['device']} {asked['m']}"
         if report is not None:
-            report(done, len(plan), f"{kind} {what}")
+            report(done, len(plan), what)
         if asked.get("distribution") in absent:
             continue
-        name = f"ied-{kind}-{what}-{asked.get('device', 'cpu')}".replace(" ", "-")
+        name = f"ied-{what}".replace(" ", "-")
         try:
             found = part(out / "parts", name, asked, lambda k=kind, a=asked: _compute(k, a))  # type: ignore[misc]
         except MissingExtraError as error:
@@ -95,7 +101,7 @@ def run_ied(out: Path, settings: IEDSettings, report: Report | None = None) -> I
 def _compute(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
     if kind == "precision":
         return {"rows": [row._asdict() for row in precision(**asked)]}
-    return {"rows": [timing(**asked)._asdict()]}
+    return {"rows": [row._asdict() for row in timing(**asked)]}
 
 
 def _write(out: Path, result: IEDResult) -> None:

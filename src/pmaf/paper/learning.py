@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from pmaf.paper.data import Digits, mnist5k
-from pmaf.paper.heads import HEADS
+from pmaf.paper.heads import DIGIT_HEADS, HEADS
 from pmaf.paper.parts import part, write_whole
 from pmaf.paper.stress import Stress, stress
 from pmaf.paper.training import TrainingSettings, train
@@ -33,7 +33,7 @@ COLUMNS = (
 class LearningSettings(NamedTuple):
     """What to run: which heads, which seeds, and how each network is trained."""
 
-    heads: tuple[str, ...] = tuple(HEADS)
+    heads: tuple[str, ...] = DIGIT_HEADS
     seeds: tuple[int, ...] = (0, 1, 2)
     training: TrainingSettings = TrainingSettings(epochs=15)
     stress_batches: int = 50

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
 from pmaf.paper.environment import environment
+from pmaf.paper.few_crops import FewCropsResult
+from pmaf.paper.few_crops_section import few_crops_blocks
 from pmaf.paper.figures import SERIES, legend, line_style, panel
 from pmaf.paper.learning import HeadResult, LearningResult
 
@@ -18,11 +20,12 @@ __all__ = ["HEADER", "learning_section", "table_rows"]
 HEADER = ("head", "test accuracy %", "± std", "s / epoch", "lost steps", "of", "parameters")
 
 
-def learning_section(result: LearningResult, command: str) -> Section:
+def learning_section(result: LearningResult, few: FewCropsResult | str, command: str) -> Section:
     """Sentences, table, curves and maps.
 
     Args:
-        result: what was measured.
+        result: what was measured on digits.
+        few: what was measured on textures, or why it was not.
         command: the command that measured it.
 
     Returns:
@@ -55,6 +58,11 @@ def learning_section(result: LearningResult, command: str) -> Section:
         ),
         _curves(result, how),
         *_maps(result),
+        *(
+            [note("missing", f"Textures could not be learned here. {few}. Then:", command)]
+            if isinstance(few, str)
+            else few_crops_blocks(few)
+        ),
         _stress(result),
     ]
     return section("learning", "Learning through both layers", blocks, command, environment())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pmaf.errors import MissingExtraError
+from pmaf.paper.blocks import Cell
 from pmaf.progress import items_bar, print_table
 
 __all__ = ["EXPERIMENTS", "reproduce"]
@@ -17,15 +18,28 @@ Runner = Callable[..., Path]
 
 
 def _learning(out: Path, quick: bool, command: str) -> Path:
+    from pmaf.paper.few_crops import FewCropsResult, FewCropsSettings, run_few_crops
+    from pmaf.paper.few_crops_section import few_crops_header, few_crops_rows
     from pmaf.paper.learning import LearningSettings, run_learning
     from pmaf.paper.learning_section import HEADER, learning_section, table_rows
     from pmaf.paper.report import write_section
 
     settings = LearningSettings.quick() if quick else LearningSettings()
-    with items_bar("learning") as report:
+    with items_bar("learning digits") as report:
         result = run_learning(out, settings, report=report)
-    print_table("MNIST digits: five heads, one network", HEADER, [[c["text"] for c in r] for r in table_rows(result)])
-    return write_section(out, learning_section(result, command))
+    print_table("MNIST digits: five heads, one network", HEADER, _texts(table_rows(result)))
+    few: FewCropsResult | str
+    try:
+        with items_bar("learning textures") as report:
+            few = run_few_crops(out, FewCropsSettings.quick() if quick else FewCropsSettings(), report=report)
+        print_table("Surfaces from few crops, accuracy in %", few_crops_header(few), _texts(few_crops_rows(few)))
+    except MissingExtraError as error:
+        few = str(error)
+    return write_section(out, learning_section(result, few, command))
+
+
+def _texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    return [[cell["text"] for cell in row] for row in rows]
 
 
 def _less(
@@ -43,8 +57,7 @@ def _less(
     with items_bar("less") as report:
         result = run_less(out, settings, report)
     for m, n, count in settings.sizes:
-        cells = [[c["text"] for c in row] for row in table_rows(result, m, n)]
-        print_table(f"{m}×{n}, {count} problems", HEADER, cells)
+        print_table(f"{m}×{n}, {count} problems", HEADER, _texts(table_rows(result, m, n)))
     return write_section(out, less_section(result, command))
 
 
@@ -57,7 +70,7 @@ def _ied(out: Path, quick: bool, command: str) -> Path:
         result = run_ied(out, IEDSettings.quick() if quick else IEDSettings(), report)
     for device in sorted({row.device for row in result.timing}):
         rows = table_rows([row for row in result.timing if row.device == device])
-        print_table(f"Leading eigenpair on the {device.upper()}", HEADER, [[c["text"] for c in row] for row in rows])
+        print_table(f"Leading eigenpair on the {device.upper()}", HEADER, _texts(rows))
     return write_section(out, ied_section(result, command))
 
 

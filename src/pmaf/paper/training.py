@@ -15,7 +15,7 @@ from pmaf.errors import ConvergenceError, DegeneracyWarning
 from pmaf.paper.data import Digits
 from pmaf.paper.heads import Head
 
-__all__ = ["Network", "TrainingSettings", "train"]
+__all__ = ["Network", "TrainingSettings", "count_right", "step", "train"]
 
 
 class TrainingSettings(NamedTuple):
@@ -44,7 +44,7 @@ class Network(nn.Module):
             nn.MaxPool2d(2),
         )
         self.pool = head.build()
-        self.classify = nn.Linear(head.width * second, 10)
+        self.classify = nn.Linear(head.size(second), 10)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 28, 28) → (B, 10)."""
@@ -99,7 +99,7 @@ def _train(
         shuffled = torch.randperm(len(digits.train_labels), generator=order)
         for start in range(0, len(shuffled), settings.batch):
             index, steps = shuffled[start : start + settings.batch], steps + 1
-            loss = _step(network, optimizer, digits.train_images[index], digits.train_labels[index])
+            loss = step(network, optimizer, digits.train_images[index], digits.train_labels[index])
             if loss is None:
                 lost += 1
             else:
@@ -122,8 +122,18 @@ def _train(
     }
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float | None:
-    """One step; ``None`` if it had to be skipped."""
+def step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float | None:
+    """One step of training, skipped if a gradient is not finite or the forward pass fails to converge.
+
+    Args:
+        network: what to train.
+        optimizer: takes the step.
+        images: what the network is given.
+        labels: what it should answer.
+
+    Returns:
+        The loss, or ``None`` if the step had to be skipped.
+    """
     optimizer.zero_grad()
     try:
         loss = nn.functional.cross_entropy(network(images), labels)
@@ -143,11 +153,11 @@ def _accuracy(network: Network, digits: Digits) -> float:
     with torch.no_grad():
         for start in range(0, len(digits.test_labels), 250):
             images, labels = digits.test_images[start : start + 250], digits.test_labels[start : start + 250]
-            right += _right(network, images, labels)
+            right += count_right(network, images, labels)
     return right / max(1, len(digits.test_labels))
 
 
-def _right(network: Network, images: Tensor, labels: Tensor) -> int:
+def count_right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
     """How many labels are found; none if the forward pass fails."""
     try:
         return int((network(images).argmax(-1) == labels).sum())
