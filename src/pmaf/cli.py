@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -175,6 +176,7 @@ def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> N
 
 def main() -> None:
     """Run the command line; a refusal is one sentence and exit status 2, never a traceback."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch.profiler writes into the progress bar
     try:
         app()
     except KeyboardInterrupt:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,14 @@ with needs("cli", "the command line"):
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.table import Table
+    from rich.text import Text
 
 if TYPE_CHECKING:
     from pmaf.batches import Summary
@@ -35,26 +40,76 @@ class Report(Protocol):
         """So many of so many are done; the note says what is being worked on."""
 
 
+class _Pace:
+    """How long the rest will take, judged by the work done in this run: what an earlier run left takes no time."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.monotonic()
+        self.done = self.kept = self.total = 0
+
+    def update(self, done: int, total: int) -> None:
+        """So many of so many are done now."""
+        now = time.monotonic()
+        if now - self.last < _KEPT * max(0, done - self.done) / max(1, total):
+            self.kept += done - self.done
+        self.done, self.total, self.last = done, total, now
+
+    def left(self) -> float | None:
+        """Seconds left, counting down between two updates; none before anything is done."""
+        fresh = self.done - self.kept
+        if fresh <= 0:
+            return None
+        each = (self.last - self.start) / fresh
+        return max(0.0, each * (self.total - self.done) - (time.monotonic() - self.last))
+
+
+_KEPT = 1.0  # seconds: work that would be done in less, all of it, was read from disk
+_SILENCE = 30.0  # seconds between two lines where there is no terminal to draw a bar on
+
+
 @contextmanager
-def items_bar(what: str) -> Iterator[Report]:
+def items_bar(what: str, *, share: bool = False) -> Iterator[Report]:
     """A progress bar with the time left, on standard error, gone when the block ends.
+
+    Where standard error is not a terminal, such as a log file, a line every half minute says the same.
 
     Args:
         what: what is being done, as shown before the bar.
+        share: show the share that is done, where the items are of unlike size and counted by their cost.
 
     Yields:
         A function to call with the items done and the items in all.
     """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = (TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *left, console=console, transient=True, disable=not console.is_terminal) as progress:
+    pace = _Pace()
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("left " + _clock(pace.left()), style="progress.remaining")
+
+    counted = TaskProgressColumn() if share else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeElapsedColumn(), Left())
+    spoken = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
 
         def report(done: int, total: int, note: str = "", /) -> None:
-            progress.update(task, completed=done, total=total, description=f"{what} {note}".rstrip())
+            nonlocal spoken
+            pace.update(done, total)
+            doing = f"{what} {note}".rstrip()
+            progress.update(task, completed=done, total=total, description=doing)
+            if not console.is_terminal and time.monotonic() - spoken > _SILENCE:
+                spoken = time.monotonic()
+                print(f"{doing}: {100 * done / max(1, total):.0f} %, {_clock(pace.left())} left", file=sys.stderr)
 
         yield report
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def print_summary(summary: Summary, output: Path) -> None:

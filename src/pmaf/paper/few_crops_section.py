@@ -66,7 +66,7 @@ def _seeds(count: int) -> str:
 def few_crops_header(result: FewCropsResult) -> list[str]:
     """Names of the columns."""
     s = result.settings
-    columns = [f"{len(PICTURES[p])} {p}, {count} crops" for p in s.pictures for count in s.counts]
+    columns = [f"{p}, {count} crops" for p in s.pictures for count in s.counts]
     return ["head", *columns, "lost steps", "of", "ms / step", "pooled numbers"]
 
 

@@ -54,7 +54,7 @@ def _less(
         settings = settings._replace(sizes=parse_sizes(sizes, problems))
     if methods:
         settings = settings._replace(methods=tuple(methods))
-    with items_bar("less") as report:
+    with items_bar("less", share=True) as report:
         result = run_less(out, settings, report)
     for m, n, count in settings.sizes:
         print_table(f"{m}×{n}, {count} problems", HEADER, _texts(table_rows(result, m, n)))
@@ -66,7 +66,7 @@ def _ied(out: Path, quick: bool, command: str) -> Path:
     from pmaf.paper.ied_section import HEADER, ied_section, table_rows
     from pmaf.paper.report import write_section
 
-    with items_bar("ied") as report:
+    with items_bar("ied", share=True) as report:
         result = run_ied(out, IEDSettings.quick() if quick else IEDSettings(), report)
     for device in sorted({row.device for row in result.timing}):
         rows = table_rows([row for row in result.timing if row.device == device])
