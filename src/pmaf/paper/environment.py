@@ -28,6 +28,7 @@ def environment() -> list[tuple[str, str]]:
         ("system", f"{platform.system()} {platform.machine()}"),
         ("processor", _processor()),
         ("cores", f"{os.cpu_count()}, of which torch uses {torch.get_num_threads()}"),
+        ("load", f"{os.getloadavg()[0]:.1f} over the last minute" if hasattr(os, "getloadavg") else "not known"),
         ("GPU", cuda),
     ]
     return rows + [(package, _version(package)) for package in _PACKAGES]

@@ -35,6 +35,7 @@ HEADER = (
     "forward MB",
     "backward MB",
 )
+_BESIDE = ("quoted GPU forward ms", "quoted GPU backward ms")
 _AHEAD = (
     "m",
     "pmaf ms",
@@ -130,15 +131,23 @@ def _table(rows: Sequence[Timing], device: str, runs: int) -> Block:
     return table(
         f"timing-{device}",
         f"Time, memory and gradient error on the {device.upper()}",
-        HEADER,
-        table_rows(rows),
+        (*HEADER, *_BESIDE),
+        [[*cells, *_published(str(cells[0]["sort"]), int(cells[1]["sort"]))] for cells in table_rows(rows)],
         f"Five Gaussian matrices of order m, loss ⟨c, u⟩ with a random c; medians of {runs} runs after one that is "
         "dropped, each with matrices of its own, all methods in turn on the same ones, in one process, on one thread. "
         "× pmaf: both times, over those of pmaf. Gradient error: Frobenius norm of the difference from the float64 "
         f"sum over all eigenvectors, relative; worst: of all runs. Memory: the most that {memory}, the input not "
-        "counted. Best of each order marked.",
+        f"counted. Best of each order marked. In italics, quoted and not computed here: {PAPER}, GeForce RTX 3090.",
         ours=speed.OURS,
     )
+
+
+def _published(method: str, m: int) -> list[Cell]:
+    """What the paper reports for the same method and order on its GPU."""
+    if method not in SECONDS_GPU or m not in SIZES_GPU:
+        return [cell(None, quoted=True)] * 2
+    at = SIZES_GPU.index(m)
+    return [cell(1e3 * way[at], ".4g", quoted=True) for way in SECONDS_GPU[method]]
 
 
 class _Duel(NamedTuple):
@@ -211,16 +220,16 @@ def _finding(rows: Sequence[Timing], device: str) -> str:
     for duel in duels:
         if since is not None and duel.m >= since:
             break
+        better = []
         if not duel.faster:
-            text += (
-                f" At m = {duel.m}, {duel.fastest.method} is faster, {1e3 * duel.fastest.total:.2g} against "
-                f"{1e3 * duel.ours.total:.2g} ms."
-            )
+            ms = 1e3 * duel.fastest.total, 1e3 * duel.ours.total
+            better.append(f"{duel.fastest.method} is faster ({ms[0]:.2g} against {ms[1]:.2g} ms)")
         if not duel.more_exact:
-            text += (
-                f" At m = {duel.m}, {duel.exactest.method} is more exact, {duel.exactest.error:.1e} against "
-                f"{duel.ours.error:.1e}."
+            better.append(
+                f"{duel.exactest.method} is more exact ({duel.exactest.error:.1e} against {duel.ours.error:.1e})"
             )
+        if better:
+            text += f" At m = {duel.m}, {' and '.join(better)}."
     last = duels[-1]
     auto = [row for row in rows if row.m == last.m and row.method == "AutoDiff-unroll"]
     if auto:
@@ -329,14 +338,17 @@ def _precision(result: IEDResult) -> list[Block]:
 
 
 def _quoted_times() -> Block:
-    header = ["method", *(f"m={m} {way} ms" for m in SIZES_GPU for way in ("fwd", "bwd")), "CPU m=256 fwd ms", "bwd ms"]
+    header = ["ms", *(f"{m} {way}" for m in SIZES_GPU for way in ("fwd", "bwd")), "CPU 256 fwd", "bwd"]
     rows = []
     for name, (forward, backward) in SECONDS_GPU.items():
         pairs = [seconds for pair in zip(forward, backward, strict=True) for seconds in pair]
         on_cpu = SECONDS_CPU.get(name)
         row = [cell(1e3 * v, ".4g", quoted=True) for v in (*pairs, *(on_cpu or ()))]
         rows.append([cell(name), *row, *([] if on_cpu else [cell(None, quoted=True)] * 2)])
-    source = f"Not computed here. Quoted from {PAPER}: GeForce RTX 3090, batch 5; its CPU is not named."
+    source = (
+        f"Milliseconds forward and backward by order m. Not computed here. Quoted from {PAPER}: GeForce RTX 3090, "
+        "batch 5; its CPU is not named."
+    )
     return table("quoted-times", "Published times, GPU and CPU", header, rows, source, quoted=True)
 
 

@@ -122,32 +122,37 @@ def _cited(values: tuple[int, int, int, float] | None) -> list[Cell]:
 
 
 def _findings(result: OptimalityResult) -> list[str]:
-    """A sentence for each size: who ends above the certified optimum, how often, and by how much."""
+    """For each size: who ends above the certified optimum, how often, and by how much."""
     sentences = []
     for m, n in sorted(result.sizes, key=lambda size: size[0] * size[1]):
         found, count = result.sizes[m, n], result.problems[m, n]
-        passed = [r.method for r in found.rows if not (r.failed_inside + r.failed_outside) and r.method in _PAPERS]
+        failed = {row.method: row.failed_inside + row.failed_outside for row in found.rows}
+        paper = {name: found.missed[name] for name in _PAPERS if name in failed}
+        if not paper:
+            continue
+        steady = paper.pop("PGD+RM+TWD", None)
         parts = []
-        if "PGD+RM+TWD" in found.missed:
-            parts.append(_above("PGD+RM+TWD", found.missed["PGD+RM+TWD"], count, "PGD+RM+TWD" in passed))
-        others = {name: found.missed[name] for name in _PAPERS if name in found.missed and name != "PGD+RM+TWD"}
-        if others:
-            name = min(others, key=lambda k: (others[k].problems, others[k].mean_percent))
-            parts.append(f"the best of the paper's others, {_above(name, others[name], count, name in passed)}")
-        parts += [_above(name, found.missed[name], count) for name in ("SciPy", "Secular") if name in found.missed]
-        if parts:
-            sentences.append(f"{m}×{n}, problems that end above the certified optimum: {'; '.join(parts)}.")
+        if steady is not None:
+            never = ", which by the paper's count never fails," if not failed["PGD+RM+TWD"] else ""
+            parts.append(f"PGD+RM+TWD{never} ends above the certified optimum in {_share(steady, count)}")
+        if paper:
+            name = min(paper, key=lambda k: (paper[k].problems, paper[k].mean_percent))
+            best = f"{'the best of the others, ' if steady is not None else ''}{name},"
+            parts.append(f"{best} in {_share(paper[name], count)}")
+        if "Secular" in failed:
+            parts.append(f"pmaf's default, Secular, in {_share(found.missed['Secular'], count)}")
+        sentences.append(f"{m}×{n}: {'; '.join(parts)}.")
     return sentences
 
 
-def _above(name: str, missed: Missed, count: int, passed: bool = False) -> str:
-    text = f"{name}{', which never fails by the paper’s count,' if passed else ''} in {missed.problems} of {count}"
-    if missed.problems:
-        text += (
-            f", there by {missed.mean_missed_percent:.2g} % on average and {missed.worst_percent:.2g} % at worst, over "
-            f"all problems by {missed.mean_percent:.2g} %"
-        )
-    return text
+def _share(missed: Missed, count: int) -> str:
+    if not missed.problems:
+        return f"none of {count}"
+    of_those, worst, of_all = (
+        f"{percent:.0f} %" if percent >= 100 else f"{percent:.2g} %"
+        for percent in (missed.mean_missed_percent, missed.worst_percent, missed.mean_percent)
+    )
+    return f"{missed.problems} of {count} problems (mean of these {of_those}, worst {worst}, mean of all {of_all})"
 
 
 def _cases(seeds: Sequence[int]) -> list[Block]:

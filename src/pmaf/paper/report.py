@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -37,6 +39,8 @@ SECTIONS: Mapping[str, Planned] = {
 def write_section(out: Path, section: Section) -> Path:
     """Put a section into the report, in place of an older one, and write the page anew.
 
+    Its drawings are written beside the page, and so is ``KEY_environment.csv``: the command, versions and machine.
+
     Args:
         out: folder of the report.
         section: the section.
@@ -45,6 +49,11 @@ def write_section(out: Path, section: Section) -> Path:
         Where the page is.
     """
     write_whole(out / "sections" / f"{section['key']}.json", json.dumps({"layout": _layout(), **section}))
+    made = io.StringIO()
+    csv.writer(made, lineterminator="\n").writerows(
+        [("what", "value"), ("command", section["command"]), *section["environment"]]
+    )
+    write_whole(out / f"{section['key']}_environment.csv", made.getvalue())
     for block in section["blocks"]:
         if block["kind"] == "figure":
             for number, panel in enumerate(block["panels"], 1):
