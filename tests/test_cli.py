@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +289,26 @@ class TestOutputIsWholeOrNotThere:
     def test_no_temporary_files_stay(self, folder: Path, inside: Inside) -> None:
         assert inside("solve", "ied", "X.npy", "-o", "out.npz", cwd=folder).returncode == 0
         assert left_behind(folder) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent differently")
+def test_an_interrupted_experiment_says_that_it_can_go_on_and_does(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    command = [sys.executable, "-m", "pmaf.cli", "reproduce", "less", "--size", "64x32", "--problems", "400"]
+    command += ["--methods", "Secular", "--out", str(tmp_path)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    parts = tmp_path / "parts"
+    deadline = time.monotonic() + 100
+    while not (parts.exists() and list(parts.glob("*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=100)
+    assert running.returncode == 130
+    assert said == f"pmaf: interrupted; what is finished is kept in {tmp_path}, the same command goes on from there\n"
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.json")}
+    assert 0 < len(kept) < 4
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(parts.glob("*.json"))) == 4

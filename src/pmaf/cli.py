@@ -171,7 +171,14 @@ def bench(
 def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:
     from pmaf.paper.reproduce import reproduce as run
 
-    typer.echo(f"report: {run(names, quick=quick, out=out, **options)}")
+    try:
+        page = run(names, quick=quick, out=out, **options)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"pmaf: interrupted; what is finished is kept in {out}, the same command goes on from there", err=True
+        )
+        raise typer.Exit(130) from None
+    typer.echo(f"report: {page}")
 
 
 def main() -> None:
