@@ -180,3 +180,13 @@ class TestBench:
         write_bench(tmp_path / "bench.json", rows)
         assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == len(rows)
         assert all(isinstance(text, str) for row in text_rows(rows) for text in row)
+
+
+def test_versions_and_the_command_stand_beside_the_tables(tmp_path: Path) -> None:
+    write_section(tmp_path, section("ied", "Eigen", [], "pmaf reproduce ied", [("torch", "2.13, with a comma")]))
+    with (tmp_path / "ied_environment.csv").open() as file:
+        assert list(csv.reader(file)) == [
+            ["what", "value"],
+            ["command", "pmaf reproduce ied"],
+            ["torch", "2.13, with a comma"],
+        ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 import warnings
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from pmaf.errors import DegeneracyWarning
 from pmaf.paper.heads import HEADS, TEXTURE_HEADS, Head
-from pmaf.paper.parts import part, write_whole
+from pmaf.paper.parts import part, write_csv
 from pmaf.paper.surfaces import PICTURES, Crops, crops
 from pmaf.paper.training import count_right, step
 from pmaf.progress import Report
@@ -141,11 +139,7 @@ def run_few_crops(
                 tested[pictures] = runs[0]["tested"]
     if report is not None:
         report(total, total)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(FewCropsRow._fields)
-    writer.writerows(rows)
-    write_whole(out / "learning_textures.csv", stream.getvalue())
+    write_csv(out / "learning_textures.csv", FewCropsRow._fields, rows)
     return FewCropsResult(settings, rows, tested)
 
 

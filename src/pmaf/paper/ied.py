@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ import torch
 
 from pmaf.errors import MissingExtraError
 from pmaf.paper.matrices import DISTRIBUTIONS
-from pmaf.paper.parts import part, write_whole
+from pmaf.paper.parts import part, write_csv, write_whole
 from pmaf.paper.precision import Precision, precision
 from pmaf.paper.timing import DENSE, METHODS, Timing, timing
 from pmaf.progress import Report
@@ -115,11 +113,7 @@ def _write(out: Path, result: IEDResult) -> None:
         ("precision", Precision._fields, result.precision),
         ("timing", Timing._fields, result.timing),
     ):
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(fields)
-        writer.writerows(rows)
-        write_whole(out / f"ied_{name}.csv", stream.getvalue())
+        write_csv(out / f"ied_{name}.csv", fields, rows)
     kept = {
         "settings": result.settings._asdict(),
         "precision": [row._asdict() for row in result.precision],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pmaf.paper.data import Digits, mnist5k
 from pmaf.paper.heads import DIGIT_HEADS, HEADS
-from pmaf.paper.parts import part, write_whole
+from pmaf.paper.parts import part, write_csv, write_whole
 from pmaf.paper.stress import Stress, stress
 from pmaf.paper.training import TrainingSettings, train
 
@@ -145,11 +143,8 @@ def run_learning(
 
 
 def _write(out: Path, result: LearningResult) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_records(result.rows))
-    write_whole(out / "learning.csv", stream.getvalue())
+    write_csv(out / "learning.csv", COLUMNS, _records(result.rows))
+    write_csv(out / "learning_stress.csv", Stress._fields, result.stress)
     kept: dict[str, Any] = {
         "settings": {"seeds": result.settings.seeds, **result.settings.training._asdict()},
         "table": [dict(zip(COLUMNS, record, strict=True)) for record in _records(result.rows)],

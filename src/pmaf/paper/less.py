@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pmaf
 from pmaf.paper.optimality import METHODS, Missed, Optimality, Row, optimality
-from pmaf.paper.parts import part, write_whole
+from pmaf.paper.parts import part, write_csv, write_whole
 from pmaf.progress import Report
 
 __all__ = ["LESSSettings", "OptimalityResult", "parse_sizes", "run_less"]
@@ -64,7 +62,7 @@ def parse_sizes(sizes: Sequence[str], problems: int) -> tuple[tuple[int, int, in
 
 
 def run_less(out: Path, settings: LESSSettings, report: Report | None = None) -> OptimalityResult:
-    """Run the methods on all sizes, keep finished parts, and write ``less.csv`` and ``less.json``.
+    """Run the methods on all sizes, keep finished parts, and write ``less.csv``, ``less_optimum.csv`` and ``less.json``.
 
     Results of other sizes that the folder already holds, from this version of pmaf, are kept in both files.
 
@@ -154,12 +152,14 @@ def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
 
 
 def _write(out: Path, result: OptimalityResult) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(Row._fields)
-    for found in result.sizes.values():
-        writer.writerows(found.rows)
-    write_whole(out / "less.csv", stream.getvalue())
+    rows = [row for found in result.sizes.values() for row in found.rows]
+    write_csv(out / "less.csv", Row._fields, rows)
+    against = [
+        (*size, result.problems[size], found.certified, name, *missed)
+        for size, found in result.sizes.items()
+        for name, missed in found.missed.items()
+    ]
+    write_csv(out / "less_optimum.csv", ("m", "n", "of", "certified", "method", *Missed._fields), against)
     sizes = [
         {"m": m, "n": n, "problems": result.problems[m, n], **_to_json(found)} for (m, n), found in result.sizes.items()
     ]

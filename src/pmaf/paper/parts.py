@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 
 import pmaf
 
-__all__ = ["part", "write_whole"]
+__all__ = ["part", "write_csv", "write_whole"]
 
 # What only shows results: they stay valid when it changes.
 _SHOWN = {
@@ -69,6 +71,21 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, "utf-8")
     os.replace(temporary, path)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: the file.
+        header: names of the columns.
+        rows: the cells; ``None`` becomes an empty one.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_whole(path, stream.getvalue())
 
 
 @functools.cache

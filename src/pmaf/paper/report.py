@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -16,7 +14,7 @@ from pmaf.extras import needs
 from pmaf.paper.blocks import Section
 from pmaf.paper.environment import environment
 from pmaf.paper.figures import standalone
-from pmaf.paper.parts import write_whole
+from pmaf.paper.parts import write_csv, write_whole
 
 __all__ = ["SECTIONS", "Planned", "write_section"]
 
@@ -49,11 +47,8 @@ def write_section(out: Path, section: Section) -> Path:
         Where the page is.
     """
     write_whole(out / "sections" / f"{section['key']}.json", json.dumps({"layout": _layout(), **section}))
-    made = io.StringIO()
-    csv.writer(made, lineterminator="\n").writerows(
-        [("what", "value"), ("command", section["command"]), *section["environment"]]
-    )
-    write_whole(out / f"{section['key']}_environment.csv", made.getvalue())
+    made = [("command", section["command"]), *section["environment"]]
+    write_csv(out / f"{section['key']}_environment.csv", ("what", "value"), made)
     for block in section["blocks"]:
         if block["kind"] == "figure":
             for number, panel in enumerate(block["panels"], 1):
