@@ -62,7 +62,7 @@ def parse_sizes(sizes: Sequence[str], problems: int) -> tuple[tuple[int, int, in
 
 
 def run_less(out: Path, settings: LESSSettings, report: Report | None = None) -> OptimalityResult:
-    """Run the methods on all sizes, keep finished parts, and write ``less.csv``, ``less_optimum.csv`` and ``less.json``.
+    """Run the methods on all sizes, keep finished parts, and write ``less.csv``, ``less_optimum.csv``, ``less.json``.
 
     Results of other sizes that the folder already holds, from this version of pmaf, are kept in both files.
 
