@@ -133,11 +133,12 @@ def _table(rows: Sequence[Timing], device: str, runs: int) -> Block:
         f"Time, memory and gradient error on the {device.upper()}",
         (*HEADER, *_BESIDE),
         [[*cells, *_published(str(cells[0]["sort"]), int(cells[1]["sort"]))] for cells in table_rows(rows)],
-        f"Five Gaussian matrices of order m, loss ⟨c, u⟩ with a random c; fastest times of {runs} runs after one that is "
+        f"Five Gaussian matrices of order m, loss ⟨c, u⟩ with a random c; fastest of {runs} runs after one that is "
         "dropped, each with matrices of its own, all methods in turn on the same ones, in one process, on one thread. "
         "× pmaf: both times, over those of pmaf. Gradient error: Frobenius norm of the difference from the float64 "
-        f"sum over all eigenvectors, relative, median over the runs; worst: of all runs. Memory: the most that {memory}, the input not "
-        f"counted. Best of each order marked. In italics, quoted and not computed here: {PAPER}, GeForce RTX 3090.",
+        "sum over all eigenvectors, relative, median over the runs; worst: of all runs. Memory: the most that "
+        f"{memory}, the input not counted. Best of each order marked. In italics, quoted and not computed here: "
+        f"{PAPER}, GeForce RTX 3090.",
         ours=speed.OURS,
     )
 
