@@ -133,18 +133,19 @@ def test_pairs_of_any_spectrum(
     loss = found.eigenvalues.sum() + (found.eigenvectors.abs() ** 2 * randn(n, 1, seed=seed).abs().to(values)).sum()
     (gradient,) = torch.autograd.grad(loss, X)
     assert bool(gradient.isfinite().all())
-    assert float((gradient - gradient.mH).abs().max()) <= 10 * eps(dtype) * float(gradient.abs().max())
+    skew = float((gradient - gradient.mH).abs().max())  # complex products are not symmetric to the last digit
+    assert skew <= (4 * eps(dtype) * float(gradient.abs().max()) if dtype.is_complex else 0)
 
 
 @pytest.mark.parametrize("n", [5, 64, 256])
 @pytest.mark.parametrize("solver", [None, "eigh", "block_lanczos", "simultaneous_iteration"])
 def test_single_precision_gradients(solver: str | None, n: int) -> None:
-    """As good as those of torch's own float32 decomposition, on a spectrum where it has some, against double precision.
+    """Within ten times what rounding the exact gradient costs, where a residual in double precision corrects it.
 
-    Rounding the exact gradient to float32 costs half an eps; a decomposition in float32 costs ten.
+    Solvers that know X by its products are as good as torch's own float32 decomposition.
     """
-    spectrum = torch.cat((torch.tensor([9.0, 7.0, 5.0], dtype=torch.float64), spread(3, -5, n - 3)))
-    ours, theirs = [], []
+    spectrum = torch.cat((torch.tensor([9.0, 6.0, 3.0], dtype=torch.float64), spread(0, -1, n - 3)))
+    ours, theirs, rounded = [], [], []
     for seed in range(5):
         X = made_of(spectrum, torch.float64, seed).float()
         weight = randn(n, 3, seed=seed)
@@ -154,7 +155,9 @@ def test_single_precision_gradients(solver: str | None, n: int) -> None:
             return torch.autograd.grad((pairs(X) * weight.to(X)).sum(), X)[0]
 
         truth = gradient(X.double(), lambda X: eigh_pairs(X, 3)[1])
+        rounded.append(relative_error(truth.float().double(), truth))
         theirs.append(relative_error(gradient(X, lambda X: eigh_pairs(X, 3)[1]), truth))
         ours.append(relative_error(gradient(X, lambda X: pmaf.ied(X, 3, solver=solver).eigenvectors), truth))
-    assert sorted(ours)[2] <= 3 * sorted(theirs)[2]
+    allowed = 10 * sorted(rounded)[2] if solver in (None, "eigh") else 3 * sorted(theirs)[2]
+    assert sorted(ours)[2] <= allowed
     assert max(ours) <= 40 * eps(torch.float32)

@@ -194,7 +194,7 @@ def check_start(function: str, start: Tensor | None, n: int, dimension: int) -> 
         check_sizes(function, start=("the number of unknowns", n, start.shape[dimension]))
 
 
-def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> None:
+def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> bool:
     """X is square and, as far as rounding goes, Hermitian.
 
     Args:
@@ -202,15 +202,18 @@ def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> None:
         X: a matrix, ``(*, n, n)``.
         wait: whether the host may wait for a device to find out.
 
+    Returns:
+        Whether X was found to be Hermitian to the last digit.
+
     Raises:
         ValueError: if it is not.
     """
     if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
         raise ValueError(f"pmaf.{function}: X must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
     if not (wait and readable(X)) or X.numel() == 0:
-        return
+        return False
     if exactly_hermitian(X.detach()):
-        return
+        return True
     with torch.no_grad():
         wrong = skew_items(X)
     if bool(wrong.any()):
@@ -218,13 +221,14 @@ def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> None:
             f"pmaf.{function}: X must be symmetric (Hermitian), but item {first_index(wrong)} of {describe(X)} is not; "
             "pass (X + X.mH) / 2 if that is meant, or symmetric=False for a general matrix"
         )
+    return False
 
 
 def exactly_hermitian(X: Tensor) -> bool:
     """Whether X equals its adjoint to the last digit, as X + Xᴴ does; not looked for where that takes long."""
     n = X.shape[-1]
     if n > SMALL:
-        return n <= 64 and not bool((X - X.mH).any())
+        return n <= 128 and not bool((X - X.mH).any())
     pairs = [(i, j) for i in range(n) for j in range(i + X.is_complex())]
     return not any(bool((X[..., i, j] != X[..., j, i].conj()).any()) for i, j in pairs)
 

@@ -227,13 +227,14 @@ def _prepare(
     check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
     if not isinstance(X, (Tensor, Operator)):
         raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
+    exact = False
     if isinstance(X, Tensor):
         check_tensor(function, "X", X, 2, "(*, n, n)")
         if X.layout == torch.strided and check_values:
-            check_symmetric(function, X)
+            exact = check_symmetric(function, X)
         elif X.shape[-1] != X.shape[-2]:
             raise ValueError(f"pmaf.{function}: X must be square, (*, n, n), got {describe(X)}")
-    operator = as_operator(X)
+    operator = Dense(X, exact=True) if exact and isinstance(X, Tensor) else as_operator(X)
     check_counts(function, k, operator.n)
     if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
@@ -290,7 +291,8 @@ def _solve(
     known = mode if isinstance(mode, Implicit) else Implicit(rtol=None if symmetric else general_rtol(operator))
     given = isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))
     if symmetric and not given:
-        operator = Dense(operator.dense())  # its Hermitian part, so that the gradient is Hermitian in every mode
+        stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
+        operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
     structure = operator.hollow()
     forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, subspace=False)
     equations = EigenpairEquations(structure, largest, known.rtol, known.atol)

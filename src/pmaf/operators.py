@@ -82,13 +82,20 @@ class Operator(ABC):
 
 
 class Dense(Operator):
-    """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian."""
+    """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian.
+
+    Args:
+        X: ``(*, n, n)``.
+        exact: X is known to equal its Hermitian part to the last digit, which then need not be formed.
+    """
 
     core_dims = (2,)
+    exact = False
 
-    def __init__(self, X: Tensor) -> None:
+    def __init__(self, X: Tensor, *, exact: bool = False) -> None:
         self.tensors = (X,)
         self.n = X.shape[-1]
+        self.exact = exact
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -97,7 +104,7 @@ class Dense(Operator):
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Dense:
         """The same with another X."""
-        return Dense(tensors[0])
+        return Dense(tensors[0], exact=self.exact)
 
     def matmat(self, V: Tensor) -> Tensor:
         """X V, entry by entry for the smallest matrices, else as a product of rows: both batch faster than X @ V."""
@@ -120,13 +127,13 @@ class Dense(Operator):
     def dense(self) -> Tensor:
         """The Hermitian part of X."""
         X = self.tensors[0]
-        return (X + X.mH) / 2
+        return X if self.exact else (X + X.mH) / 2
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """sym(W Uᴴ)."""
         W = W / 2
         if U.shape[-1] == 1:
-            return (torch.addcmul(W * U.mH, U, W.mH),)
+            return (W * U.mH + U * W.mH,)  # symmetric to the last digit, which a fused multiplication would not be
         half = W @ U.mH
         return (half + half.mH,)
 

@@ -12,6 +12,8 @@ the eigenvalues of ±(λᵢI − X), which keeps the condition number that of th
 import torch
 from torch import Tensor
 
+from pmaf.implicit.refinement import is_single, residual_in_double
+
 __all__ = ["solve_deflated"]
 
 
@@ -36,7 +38,10 @@ def solve_deflated(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *, largest: 
         M = (U * tau[..., None]) @ U.mH - sign * X
         M.diagonal(dim1=-2, dim2=-1).add_(signed)
         L, info = torch.linalg.cholesky_ex(M)
-        W = torch.cholesky_solve(H - U * (U.conj() * H).sum(-2, keepdim=True), L) * sign
+        H = H - U * (U.conj() * H).sum(-2, keepdim=True)
+        W = torch.cholesky_solve(H, L) * sign
+        if is_single(W.dtype):
+            W = W + torch.cholesky_solve(residual_in_double(X, U, H, W), L) * sign
         return W - U * (U.conj() * W).sum(-2, keepdim=True), info[..., None] == 0
     moved = tau[..., :, None] - signed[..., :, None] + signed[..., None, :]  # (*, i, j)
     M = (U[..., None, :, :] * moved[..., None, :]) @ U.mH[..., None, :, :] - (sign * X)[..., None, :, :]
@@ -44,4 +49,7 @@ def solve_deflated(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *, largest: 
     L, info = torch.linalg.cholesky_ex(M)
     outside = H - U @ (U.mH @ H)
     W = torch.cholesky_solve(outside.mT[..., None], L)[..., 0].mT * sign
+    if is_single(W.dtype):
+        R = residual_in_double(X, U, outside, W)
+        W = W + torch.cholesky_solve(R.mT[..., None], L)[..., 0].mT * sign
     return W - U @ (U.mH @ W), info == 0

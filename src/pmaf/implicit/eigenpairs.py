@@ -28,8 +28,9 @@ from torch import Tensor
 
 from pmaf.bordered import safe_inverse
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
+from pmaf.implicit.refinement import is_single, residual_in_double
 from pmaf.implicit.without_basis import solve_without_basis
-from pmaf.operators import Gram, Operator
+from pmaf.operators import Dense, Gram, Operator
 
 __all__ = ["EigenAux", "EigenpairEquations", "SubspaceEquations"]
 
@@ -48,7 +49,7 @@ class EigenAux(NamedTuple):
 
 
 def solve_in_basis(
-    X: Operator, aux: EigenAux, H: Tensor, *, block: slice | None, rtol: float | None, atol: float
+    X: Operator, aux: EigenAux, U: Tensor, H: Tensor, *, block: slice | None, rtol: float | None, atol: float
 ) -> Tensor:
     """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
 
@@ -60,6 +61,7 @@ def solve_in_basis(
     Args:
         X: the operator.
         aux: eigenvalues and eigenbasis.
+        U: the selected eigenvectors, ``(*, n, k)``.
         H: right-hand sides, ``(*, n, k)``.
         block: eigenvectors to leave out altogether, as a slice of the spectrum.
         rtol: relative tolerance of what coincides, or ``None`` for the default.
@@ -77,7 +79,12 @@ def solve_in_basis(
         index = torch.arange(V.shape[-1], device=V.device)
         keep = keep & ~((index >= block.start) & (index < block.stop))[:, None]
     if V.shape[-1] == X.n:
-        return V @ (safe_inverse(difference, keep) * (V.mH @ H))
+        inverse = safe_inverse(difference, keep)
+        W = V @ (inverse * (V.mH @ H))
+        if isinstance(X, Dense) and is_single(W.dtype):
+            W = W + V @ (inverse * (V.mH @ residual_in_double(X.dense(), U, H, W)))
+            W = W - U * (U.conj() * W).sum(-2, keepdim=True)  # V is not orthogonal to the last digit
+        return W
     (F,) = X.tensors
     inverse = safe_inverse(values, values > separation_tolerance(X, values, torch.zeros_like(values), norm, rtol, atol))
     left_out = -safe_inverse(spectrum, spectrum > 0)
@@ -128,7 +135,7 @@ class OperatorEquations:
                 atol=self.atol,
             )
         block = slice(size - k, size) if self.largest else slice(0, k)
-        return solve_in_basis(X, aux, H, block=block if whole_block else None, rtol=self.rtol, atol=self.atol)
+        return solve_in_basis(X, aux, U, H, block=block if whole_block else None, rtol=self.rtol, atol=self.atol)
 
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""

@@ -91,7 +91,7 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
     """The vector that belongs to an end of the spectrum.
 
     Args:
-        A: Hermitian matrices, ``(*, n, n)``; overwritten.
+        A: Hermitian matrices, ``(*, n, n)``.
         s: their eigenvalues, ascending, ``(*, n)``.
         norm: the largest of them in magnitude, ``(*, 1)``.
         largest: which end.
@@ -102,8 +102,9 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
     n, eps = A.shape[-1], torch.finfo(A.dtype).eps
     delta = (OFFSET * n**0.5 * eps) * norm
     shift = s[..., -1:] + delta if largest else s[..., :1] - delta
-    A.diagonal(dim1=-2, dim2=-1).sub_(shift)
-    LU, pivots, _ = torch.linalg.lu_factor_ex(A)
+    shifted = A.clone()
+    shifted.diagonal(dim1=-2, dim2=-1).sub_(shift)
+    LU, pivots, _ = torch.linalg.lu_factor_ex(shifted)
     v = torch.arange(1, n + 1, dtype=s.dtype, device=A.device).mul_(GOLDEN).frac_().sub_(0.4).to(A.dtype)
     v = v[:, None].expand(*A.shape[:-1], 1)
     for solve in range(1, MOST_SOLVES + 1):
