@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pmaf.paper.quoted import LESS_CODE
+from pmaf.paper.timing import OURS, PAPER
 
 RECORDED = Path(__file__).parent.parent / "benchmarks" / "results" / "paper"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
@@ -41,6 +42,16 @@ def test_every_optimum_is_certified_and_secular_finds_it() -> None:
     }
     assert all(row["certified"] == row["of"] for row in rows)
     assert all(row["problems"] == "0" for row in rows if row["method"] == "Secular")
+
+
+def test_pmaf_is_ahead_of_every_method_of_the_paper_from_order_128_on() -> None:
+    rows = [row for row in read("ied_timing.csv") if int(row["m"]) >= 128]
+    assert {int(row["m"]) for row in rows} == {128, 256, 512, 1024}
+    for row in rows:
+        if row["method"] in PAPER:
+            (ours,) = (other for other in rows if (other["m"], other["method"]) == (row["m"], OURS))
+            for column in ("total", "error"):
+                assert float(ours[column]) < float(row[column]), (row["method"], row["m"], column)
 
 
 def test_pmaf_loses_no_step_and_torch_does() -> None:

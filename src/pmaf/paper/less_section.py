@@ -53,7 +53,7 @@ def less_section(result: OptimalityResult, command: str, seeds: Sequence[int] = 
             "The protocol is the paper's: random A and b from seeds 0, 1, 2, …, float32, at most 100 steps, stop "
             "when the objective changes by less than 1e-7. Failed: still moving after the last step, with ‖A⁺b‖ < 1 "
             "(in) or > 1 (out). Better: objective smaller than that of SciPy's SLSQP, or equal to six digits. Mean "
-            "diff: mean of (f − f_SciPy)/f_SciPy. Steps and ms: means per problem, in batches of 100 on one thread, "
+            "diff: mean of (f − f_SciPy)/f_SciPy. Steps and ms: means per problem, in batches of up to 100 on one thread, "
             "SLSQP one by one. Secular and SciPy are compared in float64. "
             "Above optimum: problems that end more than 0.1 % above the certified optimum, in float64; excess: by how "
             "much, as a mean over all problems and as one over those alone. Columns in italics are quoted: what "
