@@ -265,6 +265,19 @@ class TestTheAudit:
             pmaf.less(*LAYERS["less"][1](torch.float64))
 
 
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("gram", [False, True], ids=["dense", "gram"])
+def test_a_start_near_the_answer_saves_factorisations(gram):
+    X = pmaf.Gram(factor(torch.float64, 3, m=3, n=5)) if gram else separated(torch.float64, 3)
+    cold = pmaf.ied_ex(X, 2)
+    warm = pmaf.ied_ex(X, 2, start=cold.eigenvectors)
+    torch.testing.assert_close(warm.eigenvalues, cold.eigenvalues)
+    torch.testing.assert_close(warm.eigenvectors, cold.eigenvectors)
+    useless = pmaf.ied_ex(X, 2, start=torch.full((X.n if gram else 4, 1), torch.nan, dtype=torch.float64))
+    torch.testing.assert_close(useless.eigenvalues, cold.eigenvalues)
+    assert (warm.steps < cold.steps).all()
+
+
 def test_selection():
     X = pmaf.operators.Dense(separated(torch.float64))
     assert isinstance(solvers.select("less", wait=False), solvers.MoreSorensen)

@@ -268,7 +268,7 @@ def _solve(
     Raises:
         ValueError: if the backward mode does not apply.
     """
-    wait = may_wait(X, plain)
+    wait = may_wait(X, plain or check_gauge)
     operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=symmetric and wait)
     check_start(function, start, operator.n, -1 if start is not None and start.dim() < 2 else -2)
     if symmetric:
