@@ -1,8 +1,9 @@
 """The functions that end in ``_ex`` never make the host wait for a device, and fit into a CUDA graph.
 
-Without a GPU, every operator that the default path runs is looked at instead: tensors are treated as if they were not
-on the host, and whatever would read a value, or is known to wait for the device on CUDA, raises. (What cannot be seen
-this way is a copy to the host, which on the host is none.)
+Without a GPU, every operator that the default path runs is looked at instead, in two ways. Tensors are treated as if
+they were not on the host, and whatever would read a value, or is known to wait for the device on CUDA, raises. And
+the same path runs on the device "meta", where tensors have no values that could be read, and no tensor may be on
+another device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import pmaf
 from cases import WORKING, factor, randn, right_side, separated, sym, with_spectrum
@@ -58,9 +60,10 @@ WAITS = {
 class NoWaiting(TorchDispatchMode):
     """Raises at the first operator that would make the host wait for a device."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         super().__init__()
         self.seen: set[str] = set()
+        self.device = device  # where every tensor has to be
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -73,7 +76,10 @@ class NoWaiting(TorchDispatchMode):
             assert not masks, f"{func} with a mask makes the host wait"
         if kwargs.get("check_errors"):
             raise AssertionError(f"{func} with check_errors makes the host wait")
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        for x in tree_leaves((args, kwargs, result)) if self.device else ():
+            assert not isinstance(x, Tensor) or x.device.type == self.device, f"{func} leaves the device"
+        return result
 
 
 @pytest.fixture
@@ -179,6 +185,17 @@ def test_forward_and_backward_read_no_value(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", WORKING, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_forward_and_backward_run_on_a_device_that_has_no_values(name, dtype):
+    call, make = LAYERS[name]
+    inputs = tuple(x.to("meta") for x in make(dtype))
+    with NoWaiting("meta") as mode:
+        found = run(call, inputs)
+    assert [x.shape for x in found[1:]] == [x.shape for x in inputs]
+    assert "linalg_cholesky_ex" in mode.seen
+
+
+@pytest.mark.parametrize("dtype", WORKING, ids=str)
 @pytest.mark.parametrize("name", UNIQUE)
 def test_the_answers_are_those_of_the_host(name, dtype, monkeypatch):
     call, make = LAYERS[name]
@@ -254,6 +271,10 @@ class TestTheAudit:
     def test_it_notices(self, wait):
         with NoWaiting(), pytest.raises(AssertionError, match="makes the host wait"):
             wait(torch.eye(3) + 1)
+
+    def test_it_notices_another_device(self):
+        with NoWaiting("meta"), pytest.raises(AssertionError, match="leaves the device"):
+            torch.ones(3, device="meta") + torch.ones(())
 
     def test_it_notices_the_default_of_the_host(self):
         with NoWaiting(), pytest.raises(AssertionError, match="makes the host wait"):

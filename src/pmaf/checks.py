@@ -304,4 +304,5 @@ def common_dtype(function: str, **tensors: Tensor | None) -> torch.dtype:
 def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which autocast does not lower the precision."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    needed = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if needed else nullcontext()
