@@ -131,9 +131,9 @@ def differentiate(problem: str, X: Tensor, largest: bool, solver: Any) -> tuple[
     return row, gradient.coalesce().values(), solution.eigenvalues.detach()
 
 
-def central_difference(X: Tensor, largest: bool, solver: Any, step: float) -> tuple[Tensor, float]:
-    """A symmetric direction on the pattern, and the slope of the loss along it."""
-    direction = torch.cos(X.indices().sum(0).double())
+def central_difference(X: Tensor, gradient: Tensor, largest: bool, solver: Any, step: float) -> tuple[Tensor, float]:
+    """A symmetric direction on the pattern along which the loss does change, and its slope there."""
+    direction = gradient / gradient.abs().max() * (1 + torch.cos(X.indices().sum(0).double()) / 2)
     with torch.no_grad():
         ends = [
             loss(pmaf.ied_ex(with_values(X, X.values() + sign * step * direction), 4, largest=largest, solver=solver))
@@ -147,7 +147,8 @@ def compare(problem: str, X: Tensor, largest: bool, solver: Any, eigsh: dict[str
     row, truth, exact = differentiate(problem, X, largest, solver)
     row |= {"value_error": None, "gradient_error": None}
     if X.shape[0] <= DIFFERENCED:
-        direction, slope = central_difference(X, largest, solver, step=1e-4 * row["gap"] * float(exact.abs().max()))
+        step = 1e-3 * row["gap"] * float(exact.abs().max())
+        direction, slope = central_difference(X, truth, largest, solver, step)
         row["gradient_error"] = abs(float(truth @ direction) - slope) / abs(slope)
     rows = [row]
     for block_size in (None, 1) if largest else ():
