@@ -147,7 +147,7 @@ def compare(problem: str, X: Tensor, largest: bool, solver: Any, eigsh: dict[str
     row, truth, exact = differentiate(problem, X, largest, solver)
     row |= {"value_error": None, "gradient_error": None}
     if X.shape[0] <= DIFFERENCED:
-        step = 1e-3 * row["gap"] * float(exact.abs().max())
+        step = 1e-4 * row["gap"] * float(exact.abs().max())
         direction, slope = central_difference(X, truth, largest, solver, step)
         row["gradient_error"] = abs(float(truth @ direction) - slope) / abs(slope)
     rows = [row]
