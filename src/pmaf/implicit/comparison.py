@@ -18,6 +18,7 @@ from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import align, refuse_nested_forward_mode
 from pmaf.implicit.modes import Implicit, Unrolled
+from pmaf.implicit.rule import expand_as
 
 __all__ = ["Backward", "compare"]
 
@@ -85,11 +86,6 @@ class PlainForward(Plain):
         param = param.movedim(in_dims[4], 0)
         outputs = PlainForward.apply(mode, layer, degenerate, solver, param)  # type: ignore[no-untyped-call]
         return outputs, tuple(0 for _ in outputs)
-
-
-def expand_as(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask of the batch, with trailing dimensions added so that it broadcasts against x."""
-    return mask.reshape(mask.shape + (1,) * (x.dim() - mask.dim()))
 
 
 def compare(

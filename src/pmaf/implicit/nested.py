@@ -61,7 +61,7 @@ def with_plain_derivatives(
     """A solution with derivatives of up to ``levels`` orders in plain operations.
 
     Args:
-        rule: the layer's rule, see :mod:`pmaf.implicit.function`.
+        rule: the layer's rule, see :mod:`pmaf.implicit.rule`.
         params: the parameters, in the graph of the active transforms.
         outputs: what the solver returned for their values: solution, aux, reports.
         levels: how many derivatives are taken.
