@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import pmaf
+from cases import randn
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.power_iteration import PowerIteration
@@ -223,3 +224,20 @@ class TestWhereAModeDoesNotApply:
         solver = pytest.importorskip("pmaf.solvers.slsqp").SLSQP()
         with pytest.raises(ValueError, match="cannot"):
             pmaf.less_ex(self.A.requires_grad_(), self.b, solver=solver, backward=UNROLLED)
+
+
+@pytest.mark.parametrize("solver", [None, "values_first", "lanczos_eigh"])
+@pytest.mark.parametrize("apart", [False, True], ids=["crowded", "apart"])
+def test_unrolled_through_what_is_chosen_for_dense_matrices(solver: str | None, apart: bool) -> None:
+    """At an order where the plain forward pass takes steps that autograd could not follow."""
+    G = randn(2, 130, 130, seed=5)
+    G = G.abs() if apart else G
+    X, weight = (G + G.mT).requires_grad_(), randn(2, 130, 1, seed=6)
+
+    def gradient(**options: Any) -> Tensor:
+        found = pmaf.ied(X, 1, **options)
+        return torch.autograd.grad((found.eigenvectors * weight).sum() + found.eigenvalues.sum(), X)[0]
+
+    truth = gradient(solver="eigh")
+    error = torch.linalg.vector_norm(gradient(solver=solver, backward=UNROLLED) - truth)
+    assert float(error) <= 1e-8 * float(torch.linalg.vector_norm(truth))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from pmaf.autodiff import untracked
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.solvers.eigh import Eigh, nearest
 from pmaf.solvers.problem import EigenAnswer
@@ -38,7 +39,8 @@ class ValuesFirst:
     so do factors, which should not be squared.
 
     Cost: O(n³) for each item, about two thirds of :class:`Eigh`. Leaves no eigenbasis: gradients take one Cholesky
-    factorisation. Same dtype and device as X; synchronises the device.
+    factorisation. Same dtype and device as X; synchronises the device. Unrolled, it is :class:`Eigh`: autograd would
+    divide rounding errors by σ − λ.
 
     References:
         Wilkinson, The Algebraic Eigenvalue Problem, section 5.54; Ipsen, Computing an eigenvector with inverse
@@ -71,7 +73,7 @@ class ValuesFirst:
             raise ValueError("pmaf: start= needs an iterative solver; ValuesFirst() is direct")
         if k != 1:
             raise ValueError(f"pmaf: ValuesFirst() finds one eigenpair, got k = {k}; use Eigh() or BlockLanczos()")
-        if isinstance(X, Gram):
+        if isinstance(X, Gram) or not untracked(*X.tensors):
             return Eigh().solve(X, k, largest)
         A = X.dense()
         if A.numel() == 0 or not math.isfinite(torch.linalg.vector_norm(A)):
