@@ -297,7 +297,13 @@ def test_an_interrupted_experiment_says_that_it_can_go_on_and_does(tmp_path: Pat
     pytest.importorskip("jinja2")
     command = [sys.executable, "-m", "pmaf.cli", "reproduce", "less", "--size", "64x32", "--problems", "400"]
     command += ["--methods", "Secular", "--out", str(tmp_path)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
+    )
     parts = tmp_path / "parts"
     deadline = time.monotonic() + 100
     while not (parts.exists() and list(parts.glob("*.json"))) and time.monotonic() < deadline:
