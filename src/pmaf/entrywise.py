@@ -4,34 +4,57 @@ Arithmetic between vectors of thousands of numbers runs at the speed of the proc
 called once for each 3×3 matrix spends its time on being called. The batch is worked through in slices that fit there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Matrix", "Vector", "chunked", "complement_solve", "dot", "entries", "normalised", "product"]
+__all__ = [
+    "Matrix",
+    "Vector",
+    "chunked",
+    "combined",
+    "complement_solve",
+    "dot",
+    "entries",
+    "normalised",
+    "product",
+    "symmetric_outer",
+]
 
-Vector = list[Tensor]  # n tensors (b,)
-Matrix = list[list[Tensor]]  # n rows of n tensors (b,); entry [i][j] is the same tensor as [j][i]
+Vector = Sequence[Tensor]  # n tensors (b,)
+Matrix = Sequence[Sequence[Tensor]]  # n rows of n tensors (b,); entry [i][j] is the same tensor as [j][i]
 
 CHUNK = 32768
 
 
 def chunked(work: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
-    """``work`` on slices of tensors with a common first dimension; its outputs are joined again."""
-    if tensors[0].shape[0] <= CHUNK or tensors[0].is_cuda:
-        return work(*tensors)
-    parts = [work(*slices) for slices in zip(*(t.split(CHUNK) for t in tensors), strict=True)]
-    return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    """Outputs ``(B, …)`` of ``work``, which maps slices ``(b, …)`` of the tensors to outputs ``(…, b)``.
+
+    Each output is put in its place as soon as it is there: large intermediate tensors would cost more than the work,
+    because the memory for them is new every time.
+    """
+    size = tensors[0].shape[0]
+    parts = 1 if tensors[0].is_cuda else max(1, -(-size // CHUNK))
+    length = max(1, -(-size // parts))
+    outputs: tuple[Tensor, ...] = ()
+    for first in range(0, max(size, 1), length):
+        pieces = work(*(t[first : first + length] for t in tensors))
+        if not outputs:
+            outputs = tuple(piece.new_empty(size, *piece.shape[:-1]) for piece in pieces)
+        for output, piece in zip(outputs, pieces, strict=True):
+            output[None, first : first + length] = piece.movedim(-1, 0)
+    return outputs
 
 
-def entries(X: Tensor) -> Matrix:
-    """The entries of the symmetric part of X, ``(b, n, n)``."""
+def entries(X: Tensor, exact: bool = False) -> list[list[Tensor]]:
+    """The entries of the symmetric part of X, ``(b, n, n)``, which is all of X if that is exactly symmetric."""
     n = X.shape[-1]
-    A: Matrix = [[X[:, i, i].contiguous()] * n for i in range(n)]
+    A: list[list[Tensor]] = [[X[:, i, i].contiguous()] * n for i in range(n)]
     for i in range(n):
         for j in range(i):
-            A[i][j] = A[j][i] = torch.lerp(X[:, i, j], X[:, j, i], 0.5)
+            lower = X[:, i, j]
+            A[i][j] = A[j][i] = lower.contiguous() if exact else torch.lerp(lower, X[:, j, i], 0.5)
     return A
 
 
@@ -39,27 +62,34 @@ def dot(x: Vector, y: Vector) -> Tensor:
     """⟨x, y⟩."""
     total = x[0] * y[0]
     for a, b in zip(x[1:], y[1:], strict=True):
-        total = torch.addcmul(total, a, b)
+        total.addcmul_(a, b)
     return total
 
 
-def product(A: Matrix, x: Vector) -> Vector:
+def product(A: Matrix, x: Vector) -> list[Tensor]:
     """A x."""
     return [dot(row, x) for row in A]
 
 
-def combined(x: Vector, factor: Tensor, y: Vector, sign: int = 1) -> Vector:
+def combined(x: Vector, factor: Tensor, y: Vector, sign: int = 1) -> list[Tensor]:
     """The vector x ± factor·y."""
     return [torch.addcmul(a, factor, b, value=sign) for a, b in zip(x, y, strict=True)]
 
 
-def normalised(u: Vector) -> Vector:
+def normalised(u: Vector) -> list[Tensor]:
     """The unit vector u / ‖u‖; zero where u is."""
     factor = dot(u, u).clamp_min(torch.finfo(u[0].dtype).tiny).rsqrt()
     return [a * factor for a in u]
 
 
-def complement_solve(A: Matrix, value: Tensor, c: Tensor, u: Vector, h: Vector) -> tuple[Vector, Tensor]:
+def symmetric_outer(w: Vector, u: Vector) -> Tensor:
+    """The matrix w uᵀ + u wᵀ, ``(n, n, b)``."""
+    n = len(u)
+    lower = {(i, j): torch.addcmul(w[i] * u[j], w[j], u[i]) for i in range(n) for j in range(i + 1)}
+    return torch.stack([lower[max(i, j), min(i, j)] for i in range(n) for j in range(n)]).view(n, n, -1)
+
+
+def complement_solve(A: Matrix, value: Tensor, c: Tensor, u: Vector, h: Vector) -> tuple[list[Tensor], Tensor]:
     r"""Solve w = (λI − A)⁺ h for the largest or smallest eigenpair (λ, u) of A and h ⟂ u.
 
     With c = tr(λI − A) the matrix M = λI − A + c uuᵀ is definite and M w = h. Elimination without pivoting is backward
@@ -70,33 +100,30 @@ def complement_solve(A: Matrix, value: Tensor, c: Tensor, u: Vector, h: Vector) 
         value: λ.
         c: tr(λI − A).
         u: unit eigenvector.
-        h: right-hand side, orthogonal to u.
+        h: right-hand side, orthogonal to u; overwritten.
 
     Returns:
-        w, and Π (λ − λⱼ)/c over the other eigenvalues, the product of the pivots. It is zero unless λ is the extreme
-        eigenvalue (Sylvester's law of inertia), and a lower bound of every single factor; where it is tiny, λ is not
-        simple to working precision and w is finite but arbitrary.
+        w, and Π (λ − λⱼ)/c over the other eigenvalues, the product of the pivots. It is a few ε at most unless λ is the
+        extreme eigenvalue (Sylvester's law of inertia), and a lower bound of every single factor to a power of two;
+        where it is tiny, λ is not simple to working precision and w is finite but arbitrary.
     """
     n, eps = len(u), torch.finfo(value.dtype).eps
     over_c = c.reciprocal()
     cu = [c * a for a in u]
     # −M, lower triangle: its sign saves an operation for every entry
     N = [[torch.addcmul(A[i][j], cu[i], u[j], value=-1) for j in range(i + 1)] for i in range(n)]
-    for i in range(n):
-        N[i][i] = N[i][i] - value
-    inverse, w = [], list(h)
-    separation = torch.ones_like(c)
+    w, inverse, separation = list(h), [], torch.ones_like(c)
     for j in range(n):
-        ratio = (N[j][j] * over_c).clamp_max(0)  # minus the pivot relative to c
-        separation = separation * ratio
-        inverse.append(over_c / ratio.clamp_max(-eps))
+        ratio = N[j][j].sub_(value).mul_(over_c).clamp_max_(-eps)  # minus the pivot relative to c
+        separation.mul_(ratio)
+        inverse.append(over_c / ratio)
         for i in range(j + 1, n):
             factor = N[i][j] * inverse[j]
             for k in range(j + 1, i + 1):
-                N[i][k] = torch.addcmul(N[i][k], factor, N[k][j], value=-1)
-            w[i] = torch.addcmul(w[i], factor, w[j], value=-1)
+                N[i][k].addcmul_(factor, N[k][j], value=-1)
+            w[i].addcmul_(factor, w[j], value=-1)
     for j in reversed(range(n)):
         for i in range(j + 1, n):  # N w = −h, so that w changes sign at the end
-            w[j] = torch.addcmul(w[j], N[i][j], w[i], value=-1)
-        w[j] = w[j] * inverse[j]
-    return [-a for a in w], separation if n % 2 == 0 else -separation
+            w[j].addcmul_(N[i][j], w[i], value=-1)
+        w[j].mul_(inverse[j])
+    return [a.neg_() for a in w], separation if n % 2 == 0 else separation.neg_()

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["LONG", "adjoint_matvec", "combined", "double", "inner_products", "interleaved", "lengths", "matvec"]
+__all__ = [
+    "LONG",
+    "adjoint_matvec",
+    "combined",
+    "double",
+    "inner_products",
+    "interleaved",
+    "lengths",
+    "matvec",
+    "transposed",
+]
 
 LONG, PIECE = 4096, 512  # columns from this length on are summed in pieces of that length
 
@@ -33,8 +43,17 @@ def adjoint_matvec(A: Tensor, x: Tensor) -> Tensor:
 
 
 def interleaved(parts: Sequence[Tensor]) -> Tensor:
-    """``torch.stack(parts, -1)`` by one transposition, which is two to three times faster for long parts."""
-    return torch.stack(tuple(parts)).movedim(0, -1).contiguous()
+    """``torch.stack(parts, -1)`` by one transposition, which is several times faster for long parts."""
+    return transposed(torch.stack(tuple(parts)))
+
+
+def transposed(X: Tensor) -> Tensor:
+    """A copy of X with its first dimension as the last, where one of the dimensions is short.
+
+    With a third dimension torch does not go through square blocks, which is four times slower for such shapes.
+    """
+    copy: Tensor = X[None].movedim(1, -1).contiguous()[0]
+    return copy
 
 
 def inner_products(V: Tensor, W: Tensor) -> Tensor:

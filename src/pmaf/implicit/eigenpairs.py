@@ -29,6 +29,7 @@ from torch import Tensor
 from pmaf.bordered import safe_inverse
 from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.implicit.refinement import is_single, residual_in_double
+from pmaf.implicit.small import entrywise, outer_small, solve_small
 from pmaf.implicit.without_basis import solve_without_basis
 from pmaf.operators import Dense, Gram, Operator
 
@@ -140,6 +141,8 @@ class OperatorEquations:
     def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
         X = self.filled(params)
+        if not torch.is_grad_enabled() and entrywise(X, solution[0], y[0]):
+            return (outer_small(y[0][..., 0], solution[0][..., 0]),)
         gradients = X.pullback(y[0], solution[0])
         if isinstance(X, Gram):
             return tuple(None if g is None else torch.where(aux.bad[..., None, None], 0, g) for g in gradients)
@@ -170,6 +173,10 @@ class EigenpairEquations(OperatorEquations):
         """M⁻¹ rhs."""
         U = solution[0]
         H, f = rhs
+        X = self.filled(params)
+        if aux.V.shape[-1] == 0 and entrywise(X, U, H):
+            w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
+            return w[..., None], mu[..., None]
         inside = (U.conj() * H).sum(-2)
         if isinstance(self.operator, Gram):
             H = H - U * inside[..., None, :]  # elsewhere the complement does not see what lies along uᵢ

@@ -1,16 +1,24 @@
-r"""The bordered system of one eigenpair of a small real symmetric matrix, entry by entry."""
+r"""The bordered system of one eigenpair of a small real symmetric matrix, and its pullback, entry by entry."""
 
 import torch
 from torch import Tensor
 
-from pmaf.entrywise import chunked, combined, complement_solve, dot, entries
-from pmaf.products import interleaved
+from pmaf.entrywise import chunked, combined, complement_solve, dot, entries, symmetric_outer
+from pmaf.operators import SMALL, Dense, Operator
+from pmaf.products import transposed
+from pmaf.reading import cheap
 
-__all__ = ["solve_small"]
+__all__ = ["entrywise", "outer_small", "solve_small"]
 
 
-def solve_small(X: Tensor, eigenvalue: Tensor, u: Tensor, h: Tensor) -> Tensor:
-    r"""W = (λI − X)⁺ h for the largest or smallest eigenpair of a matrix of order up to 4.
+def entrywise(X: Operator, U: Tensor, H: Tensor) -> bool:
+    """Whether this file applies: one real pair of dense matrices of order up to 4 whose values may be looked at."""
+    fits = isinstance(X, Dense) and X.n <= SMALL and U.shape[-1] == 1 and not U.is_complex()
+    return fits and cheap(H) and not torch._C._functorch.is_functorch_wrapped_tensor(H)
+
+
+def solve_small(X: Tensor, eigenvalue: Tensor, u: Tensor, h: Tensor, f: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""Solve (λI − X) w + μu = h, uᵀw = f for the largest or smallest eigenpair of a matrix of order up to 4.
 
     In components hᵢ along the other eigenvectors, w has the components hᵢ/(λ − λᵢ); repeats among these do no harm.
     Where λ itself is repeated, the terms without a meaning are dropped, after an eigendecomposition of these few items.
@@ -19,33 +27,47 @@ def solve_small(X: Tensor, eigenvalue: Tensor, u: Tensor, h: Tensor) -> Tensor:
         X: ``(*, n, n)``, real, n ≤ 4; its symmetric part counts.
         eigenvalue: λ, ``(*,)``.
         u: unit eigenvector, ``(*, n)``.
-        h: right-hand side, ``(*, n)``; its part along u is ignored.
+        h: right-hand side, ``(*, n)``.
+        f: right-hand side of the constraint, ``(*,)``; zero if not given.
 
     Returns:
-        w, ``(*, n)``, orthogonal to u.
+        w, ``(*, n)``, and μ = uᵀh, ``(*,)``.
     """
     n = X.shape[-1]
     shape = torch.broadcast_shapes(X.shape[:-2], eigenvalue.shape, u.shape[:-1], h.shape[:-1])
     X, value = X.expand(*shape, n, n).reshape(-1, n, n), eigenvalue.expand(shape).reshape(-1)
     u, h = flat(u, shape), flat(h, shape)
-    W, separation = chunked(solve, X, value, u, h)
+    f = torch.zeros_like(value) if f is None else f.expand(shape).reshape(-1)
+    w, mu, separation = chunked(solve, X, value, u, h, f)
     tied = ~(separation > 100 * torch.finfo(X.dtype).eps)
     if n > 1 and bool(tied.any()):
         at = tied.nonzero()[:, 0]
-        W = W.index_copy(0, at, pseudo_solve(X[at], value[at], u[at], h[at]))
-    return W.reshape(*shape, n)
+        w = w.index_copy(0, at, pseudo_solve(X[at], value[at], u[at], h[at]) + f[at, None] * u[at])
+    return w.reshape(*shape, n), mu.reshape(shape)
 
 
-def solve(X: Tensor, value: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """w, ``(b, n)``, and how far λ is from the other eigenvalues, ``(b,)``."""
+def solve(X: Tensor, value: Tensor, u: Tensor, h: Tensor, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """w, ``(n, b)``, μ, ``(b,)``, and how far λ is from the other eigenvalues, ``(b,)``."""
     n = X.shape[-1]
+    x, b = transposed(u).unbind(0), transposed(h).unbind(0)
+    mu = dot(x, b)
     if n == 1:
-        return torch.zeros_like(h), torch.ones_like(value)
+        return torch.stack([f * x[0]]), mu, torch.ones_like(value)
     A = entries(X)
     c = n * value - sum((A[i][i] for i in range(1, n)), A[0][0])
-    x, b = list(u.T.contiguous()), list(h.T.contiguous())
-    w, separation = complement_solve(A, value, c, x, combined(b, dot(x, b), x, -1))
-    return interleaved(combined(w, dot(x, w), x, -1)), separation
+    w, separation = complement_solve(A, value, c, x, combined(b, mu, x, -1))
+    return torch.stack(combined(w, f - dot(x, w), x)), mu, separation
+
+
+def outer_small(w: Tensor, u: Tensor) -> Tensor:
+    """½(w uᵀ + u wᵀ), ``(*, n, n)``, for w and u ``(*, n)``."""
+
+    def work(w: Tensor, u: Tensor) -> tuple[Tensor]:
+        return (symmetric_outer(transposed(w).div_(2).unbind(0), transposed(u).unbind(0)),)
+
+    shape = torch.broadcast_shapes(w.shape, u.shape)
+    (outer,) = chunked(work, flat(w, shape[:-1]), flat(u, shape[:-1]))
+    return outer.reshape(*shape, shape[-1])
 
 
 def flat(v: Tensor, shape: torch.Size) -> Tensor:

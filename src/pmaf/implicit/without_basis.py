@@ -19,7 +19,7 @@ from pmaf.errors import GradientWarning
 from pmaf.implicit.by_factorisation import complement_by_factorisation
 from pmaf.implicit.conjugate_gradients import complement_cg
 from pmaf.implicit.deflated import solve_deflated
-from pmaf.implicit.small import solve_small
+from pmaf.implicit.small import entrywise, solve_small
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.reading import cheap
 
@@ -65,9 +65,9 @@ def solve_without_basis(
         traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, doubtful, gram, largest, whole_block, rtol, atol)
         return traced
     rtol = relative_tolerance(rtol, U.dtype, X.n)
+    if entrywise(X, U, H):
+        return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[0][..., None]
     look = cheap(H) and not torch._C._functorch.is_functorch_wrapped_tensor(H)  # the derivative of a direct solve
-    if look and isinstance(X, Dense) and X.n <= 4 and values.shape[-1] == 1 and not U.is_complex():
-        return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[..., None]
     if not look and (isinstance(X, (Dense, Gram)) or X.n <= DENSE_LIMIT):
         sound = values.isfinite().all(-1, keepdim=True)
         finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)

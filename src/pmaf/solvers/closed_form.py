@@ -7,7 +7,6 @@ from torch import Tensor
 
 from pmaf.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
 from pmaf.operators import Dense, Operator
-from pmaf.products import interleaved
 from pmaf.solvers.eigh import Eigh
 from pmaf.solvers.problem import EigenAnswer
 from pmaf.solvers.subspace import default_rtol
@@ -84,7 +83,8 @@ class ClosedForm:
         whole = X.tensors[0] if isinstance(X, Dense) else X.dense()
         flat = whole.reshape(-1, X.n, X.n)
         rtol = self.rtol or default_rtol(X.dtype)
-        value, u, following, done, norm, residual = chunked(lambda items: leading_pair(items, largest, rtol), flat)
+        exact = isinstance(X, Dense) and X.exact
+        value, u, following, done, norm, residual = chunked(lambda x: leading_pair(x, largest, rtol, exact), flat)
         if not bool(done.all()):
             at = (~done).nonzero()[:, 0]
             rescued = Eigh().solve(Dense(flat[at]), 1, largest)
@@ -108,14 +108,14 @@ class ClosedForm:
         )
 
 
-def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, ...]:
-    """Eigenvalue ``(b,)``, vector ``(b, n)``, second eigenvalue, mask of the proven, ‖X‖ to a factor, and residual."""
+def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Tensor, ...]:
+    """Eigenvalue ``(b,)``, vector ``(n, b)``, second eigenvalue, mask of the proven, ‖X‖ to a factor, and residual."""
     n, tiny = X.shape[-1], torch.finfo(X.dtype).tiny
-    A = entries(X)
+    A = entries(X, exact)
     if n == 1:
         value = A[0][0]
         far = torch.full_like(value, -torch.inf if largest else torch.inf)
-        return value, torch.ones_like(X[..., 0]), far, value.isfinite(), value.abs(), torch.zeros_like(value)
+        return value, torch.ones_like(X[:, 0].T), far, value.isfinite(), value.abs(), torch.zeros_like(value)
     mean = sum((A[i][i] for i in range(1, n)), A[0][0]) / n
     scale = mean.abs()
     for i in range(n):
@@ -146,7 +146,7 @@ def leading_pair(X: Tensor, largest: bool, rtol: float) -> tuple[Tensor, ...]:
     done = (residual <= rtol) & (separation > SEPARATION[X.dtype]) & scale.isfinite()
     second = theta - smallest_gap(coefficients, theta, separation)
     value, following = torch.addcmul(mean, theta, signed), torch.addcmul(mean, second, signed)
-    return value, interleaved(u), following, done, norm, residual
+    return value, torch.stack(u), following, done, norm, residual
 
 
 def characteristic_polynomial(K: Matrix) -> tuple[list[Tensor], Matrix]:
@@ -170,9 +170,9 @@ def inner(A: Matrix, B: Matrix) -> Tensor:
     n = len(A)
     total = A[0][0] * B[0][0]
     for i in range(1, n):
-        total = torch.addcmul(total, A[i][i], B[i][i])
+        total.addcmul_(A[i][i], B[i][i])
         for j in range(i):
-            total = torch.addcmul(total, A[i][j], B[i][j], value=2)
+            total.addcmul_(A[i][j], B[i][j], value=2)
     return total
 
 
@@ -187,16 +187,17 @@ def largest_root(coefficients: list[Tensor]) -> Tensor:
         square = x * x
         if n == 3:
             value = torch.addcmul(coefficients[0], square + second, x)
-            slope = 3 * square + second
+            slope = torch.add(second, square, alpha=3)
             half = 3 * x
         else:
-            value = torch.addcmul(torch.addcmul(coefficients[0], coefficients[1], x), square + second, square)
-            slope = torch.addcmul(coefficients[1], 4 * square + 2 * second, x)
-            half = 6 * square + second
+            inner = square + second
+            value = torch.addcmul(coefficients[0], coefficients[1], x).addcmul_(inner, square)
+            slope = torch.addcmul(coefficients[1], inner.add_(square), x, value=2)
+            half = torch.add(second, square, alpha=6)
         # (n − 1)((n − 1)p'² − npp''), divided by (n − 1)²
-        under = torch.addcmul(slope * slope, value, half, value=-2 * n / (n - 1)).clamp_min(0)
-        denominator = torch.add(slope, under.sqrt(), alpha=n - 1).clamp_min(torch.finfo(x.dtype).tiny)
-        x = torch.addcdiv(x, value, denominator, value=-n)
+        under = (slope * slope).addcmul_(value, half, value=-2 * n / (n - 1)).clamp_min_(0)
+        denominator = slope.add_(under.sqrt_(), alpha=n - 1).clamp_min_(torch.finfo(x.dtype).tiny)
+        x.addcdiv_(value, denominator, value=-n)
     return x
 
 
@@ -218,9 +219,9 @@ def adjugate_product(K: Matrix, square: Matrix, coefficients: list[Tensor], root
 
 def weighted(row: Vector) -> Tensor:
     """⟨row, v⟩."""
-    total = row[0]
-    for a, v in zip(row[1:], GENERIC[1:], strict=False):
-        total = torch.add(total, a, alpha=v)
+    total = torch.add(row[0], row[1], alpha=GENERIC[1])
+    for a, v in zip(row[2:], GENERIC[2:], strict=False):
+        total.add_(a, alpha=v)
     return total
 
 
@@ -237,12 +238,13 @@ def smallest_gap(coefficients: list[Tensor], theta: Tensor, separation: Tensor) 
     if n == 3:
         return 2 * determinant / (total + (total * total - 4 * determinant).clamp_min(0).sqrt())
     pairs = 6 * theta * theta + coefficients[2]  # the second symmetric function of the gaps, p''(θ)/2
-    x = torch.zeros_like(theta)
+    x, limit = torch.zeros_like(theta), total / 3
     for _ in range(LAGUERRE_STEPS[x.dtype]):  # from the left: −p(x) and its derivatives change sign
-        value = determinant - x * (pairs - x * (total - x))
-        slope = pairs - x * (2 * total - 3 * x)
-        half = total - 3 * x
-        inner = (2 * (2 * slope * slope - 6 * value * half)).clamp_min(0).sqrt()
-        x = x + 3 * value.clamp_min(0) / (slope + inner).clamp_min(torch.finfo(x.dtype).tiny)
-        x = torch.minimum(x, total / 3)
+        rest = total - x
+        value = torch.addcmul(determinant, x, torch.addcmul(pairs, x, rest, value=-1), value=-1)
+        half = torch.sub(total, x, alpha=3)
+        slope = torch.addcmul(pairs, x, rest.add_(total).sub_(x, alpha=2), value=-1)
+        under = (slope * slope).sub_(half.mul_(value), alpha=3).mul_(4).clamp_min_(0)
+        denominator = slope.add_(under.sqrt_()).clamp_min_(torch.finfo(x.dtype).tiny)
+        x = torch.minimum(torch.addcdiv(x, value.clamp_min_(0), denominator, value=3), limit)
     return x
