@@ -95,13 +95,13 @@ def newton_eigenpair(X: Tensor, u: Tensor, value: Tensor, steps: int = 2) -> Ten
     return y
 
 
-def eigh_pairs(X: Tensor, k: int, largest: bool = True) -> tuple[Tensor, Tensor]:
+def eigh_pairs(X: Tensor, k: int, largest: bool = True, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Leading eigenpairs by ``torch.linalg.eigh``, with the sign convention of the library."""
     s, V = torch.linalg.eigh((X + X.mH) / 2)
     if largest:
         s, V = s.flip(-1), V.flip(-1)
     s, V = s[..., :k], V[..., :k]
-    inner = V.sum(-2, keepdim=True)
+    inner = (V if reference is None else reference.conj()[..., None] * V).sum(-2, keepdim=True)
     phase = torch.sgn(inner).conj() if V.is_complex() else torch.where(inner < 0, -1.0, 1.0).to(V.dtype)
     return s, V * phase
 

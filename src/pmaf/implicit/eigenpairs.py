@@ -84,7 +84,8 @@ def solve_in_basis(
         W = V @ (inverse * (V.mH @ H))
         if isinstance(X, Dense) and is_single(W.dtype):
             W = W + V @ (inverse * (V.mH @ residual_in_double(X.dense(), U, H, W)))
-            W = W - U * (U.conj() * W).sum(-2, keepdim=True)  # V is not orthogonal to the last digit
+            # V is not orthogonal to the last digit, and selected vectors are more exact than its columns.
+            W = W - (U * (U.conj() * W).sum(-2, keepdim=True) if block is None else U @ (U.mH @ W))
         return W
     (F,) = X.tensors
     inverse = safe_inverse(values, values > separation_tolerance(X, values, torch.zeros_like(values), norm, rtol, atol))
@@ -178,8 +179,10 @@ class EigenpairEquations(OperatorEquations):
             w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
             return w[..., None], mu[..., None]
         inside = (U.conj() * H).sum(-2)
-        if isinstance(self.operator, Gram):
-            H = H - U * inside[..., None, :]  # elsewhere the complement does not see what lies along uᵢ
+        if isinstance(self.operator, Gram) or is_single(U.dtype):
+            # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
+            # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
+            H = H - U * inside[..., None, :]
         W = self.complement(params, U, aux, H, whole_block=False)
         return W + U * f[..., None, :], inside.real
 

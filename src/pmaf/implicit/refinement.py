@@ -5,9 +5,10 @@ A solve in single precision is backward stable, which leaves an error of ε‖X�
     R = H − (W Λ − X W),   λᵢ = Rayleigh quotient of uᵢ,
 
 taken in double precision, where the products of single-precision numbers are exact, lets a second solve with the same
-factors remove that error, so that the gradient is as exact as the eigenvectors it is made of. The Rayleigh quotient is
-right to the square of what rounding did to uᵢ, which a rounded eigenvalue is not. It costs two products and no
-factorisation.
+factors remove that error, so that the gradient is as exact as the eigenvectors it is made of, however crowded the
+spectrum. The Rayleigh quotient is right to the square of what rounding did to uᵢ, which a rounded eigenvalue is not. It
+costs two products and no factorisation. H must not have a part along uᵢ, because the factors know uᵢ only to ε‖X‖/gap,
+and R would still hold all of it.
 """
 
 import torch

@@ -7,6 +7,7 @@ singular vectors are wanted, or whose leading ones are tiny, goes through the si
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from pmaf.bordered import safe_inverse
 from pmaf.checks import to_double
 from pmaf.operators import Gram, Operator
 from pmaf.reading import cheap
+from pmaf.solvers.polishing import polished
 from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["Eigh", "hermitian_eigh"]
@@ -145,7 +147,7 @@ class Eigh:
         if largest and k > 1:
             values, vectors = values.flip(-1), vectors.flip(-1)
         if A.dtype != to_double(A.dtype):
-            vectors = polished(A, s, V, vectors)
+            vectors = polished(A, vectors, partial(newton_steps, s, V))
         return EigenAnswer(
             values, vectors, done, torch.ones_like(done, dtype=torch.int64), nearest(s, k, largest), s, V
         )
@@ -177,32 +179,11 @@ class Eigh:
         )
 
 
-def polished(A: Tensor, s: Tensor, V: Tensor, U: Tensor) -> Tensor:
-    r"""Eigenvectors in single precision after one step of Newton's method with a residual in double precision.
-
-    With θ = uᴴAu and r = Au − θu the step is du = Σ_j v_j (v_jᴴr)/(θ − s_j), over the eigenvectors that are separated
-    from u. It leaves u as exact as its rounding allows, at the cost of a product for each pair.
-
-    Args:
-        A: Hermitian, ``(*, n, n)``.
-        s: its eigenvalues, ``(*, n)``.
-        V: its eigenvectors, ``(*, n, n)``.
-        U: the wanted ones, ``(*, n, k)``.
-
-    Returns:
-        Eigenvectors, ``(*, n, k)``.
-    """
-    wide = to_double(A.dtype)
-    rows = U.mH.to(wide)  # (*, k, n): products with rows are fast
-    image = rows @ A.to(wide)
-    theta = (rows.conj() * image).real.sum(-1, keepdim=True) / (rows.conj() * rows).real.sum(-1, keepdim=True)
+def newton_steps(s: Tensor, V: Tensor, residual: Tensor, theta: Tensor) -> Tensor:
+    """Σ_j v_j (v_jᴴr)/(θ − s_j) over the eigenvectors that are separated from u; rows, ``(*, k, n)``."""
     difference = theta.to(s.dtype) - s[..., None, :]  # (*, k, n)
     keep = difference.abs() > torch.finfo(s.dtype).eps ** 0.5 * s.abs().amax(-1)[..., None, None]
-    step = safe_inverse(difference, keep) * ((image - rows * theta).to(A.dtype) @ V)
-    rows = rows + step @ V.mH
-    rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    polished_vectors: Tensor = rows.mH.to(A.dtype)
-    return polished_vectors
+    return (safe_inverse(difference, keep) * (residual @ V)) @ V.mH
 
 
 def nearest(s: Tensor, k: int, largest: bool) -> Tensor:

@@ -7,19 +7,23 @@ Eigenvalues alone cost about half of a full eigendecomposition. With the wanted 
 
 shrink what v has of any other eigenvector by |σ − λ|/|σ − λⱼ|: one LU factorisation and two or three solves find the
 vector. Each step measures itself, since (X − σI)v⁺ = v/‖y‖ gives the Rayleigh quotient θ = σ + ⟨v⁺, v⟩/‖y‖, which is
-more accurate than the eigenvalue it started from, and the residual ‖Xv⁺ − θv⁺‖ = ‖v − ⟨v⁺, v⟩v⁺‖/‖y‖.
+more accurate than the eigenvalue it started from, and the residual ‖Xv⁺ − θv⁺‖ = ‖v − ⟨v⁺, v⟩v⁺‖/‖y‖. In single
+precision one more solve, with a residual in double precision, takes away what rounding did to the vector.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.autodiff import untracked
+from pmaf.checks import to_double
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.solvers.eigh import Eigh, nearest
+from pmaf.solvers.polishing import polished
 from pmaf.solvers.problem import EigenAnswer
 from pmaf.solvers.subspace import default_rtol
 
@@ -121,7 +125,15 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
         if bool((residual <= 2 * eps * norm).all()):
             break
     theta = shift + (cosine / length)[..., 0].real
+    if A.dtype != to_double(A.dtype):
+        v = polished(A, v, partial(newton_step, LU, pivots, v))
     return theta, v, (residual <= default_rtol(A.dtype) * norm)[..., 0]  # NaN counts as not settled
+
+
+def newton_step(LU: Tensor, pivots: Tensor, v: Tensor, residual: Tensor, theta: Tensor) -> Tensor:
+    """(σI − X)⁻¹r without its part along v, a row, ``(*, 1, n)``: σ stands in for θ, which is next to it."""
+    step: Tensor = -torch.linalg.lu_solve(LU, pivots, residual.mH)
+    return (step - v * (v.conj() * step).sum(-2, keepdim=True)).mH
 
 
 def settled_or_decomposed(X: Operator, largest: bool, found: EigenAnswer) -> EigenAnswer:
