@@ -48,13 +48,13 @@ def chunked(work: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[
 
 
 def entries(X: Tensor, exact: bool = False) -> list[list[Tensor]]:
-    """The entries of the symmetric part of X, ``(b, n, n)``, which is all of X if that is exactly symmetric."""
-    n = X.shape[-1]
-    A: list[list[Tensor]] = [[X[:, i, i].contiguous()] * n for i in range(n)]
+    """Copies of the entries of the symmetric part of X, ``(b, n, n)``, which is all of X if that is exactly symmetric."""
+    n, copy = X.shape[-1], torch.contiguous_format
+    A: list[list[Tensor]] = [[X[:, i, i].clone(memory_format=copy)] * n for i in range(n)]
     for i in range(n):
         for j in range(i):
             lower = X[:, i, j]
-            A[i][j] = A[j][i] = lower.contiguous() if exact else torch.lerp(lower, X[:, j, i], 0.5)
+            A[i][j] = A[j][i] = lower.clone(memory_format=copy) if exact else torch.lerp(lower, X[:, j, i], 0.5)
     return A
 
 

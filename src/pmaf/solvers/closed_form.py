@@ -88,14 +88,14 @@ class ClosedForm:
         if not bool(done.all()):
             at = (~done).nonzero()[:, 0]
             rescued = Eigh().solve(Dense(flat[at]), 1, largest)
-            value = value.index_copy(0, at, rescued.eigenvalues[:, 0])
+            value.index_copy_(0, at, rescued.eigenvalues[:, 0])
             u.index_copy_(0, at, rescued.eigenvectors[..., 0])
-            done = done.index_copy(0, at, rescued.finished)
+            done.index_copy_(0, at, rescued.finished)
             misfit = product(entries(flat[at]), list(rescued.eigenvectors[..., 0].T))
             misfit = combined(misfit, rescued.eigenvalues[:, 0], list(rescued.eigenvectors[..., 0].T), -1)
-            residual = residual.index_copy(0, at, dot(misfit, misfit).sqrt() / norm[at])
+            residual.index_copy_(0, at, dot(misfit, misfit).sqrt() / norm[at])
             if rescued.next is not None:
-                following = following.index_copy(0, at, rescued.next)
+                following.index_copy_(0, at, rescued.next)
         batch = X.batch_shape
         return EigenAnswer(
             value.reshape(*batch, 1),
@@ -120,14 +120,14 @@ def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Te
     scale = mean.abs()
     for i in range(n):
         for j in range(i + 1):
-            scale = torch.maximum(scale, A[i][j].abs())
+            torch.maximum(scale, A[i][j].abs(), out=scale)
     signed = (scale if largest else -scale) + tiny
     unit = signed.reciprocal()
-    K = A
     for i in range(n):
-        K[i][i] = (A[i][i] - mean) * unit
-        for j in range(i):
-            K[i][j] = K[j][i] = A[i][j] * unit
+        A[i][i].sub_(mean)
+        for j in range(i + 1):
+            A[i][j].mul_(unit)
+    K = A
 
     coefficients, square = characteristic_polynomial(K)
     root = largest_root(coefficients)
@@ -135,7 +135,7 @@ def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Te
     image = product(K, u)
     theta = dot(u, image)
     correction, separation = complement_solve(K, theta, n * theta, u, combined(image, theta, u, -1))
-    u = normalised([a + b for a, b in zip(u, correction, strict=True)])
+    u = normalised([a.add_(b) for a, b in zip(u, correction, strict=True)])
     image = product(K, u)
     theta = dot(u, image)
     misfit = combined(image, theta, u, -1)
