@@ -48,7 +48,7 @@ def chunked(work: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[
 
 
 def entries(X: Tensor, exact: bool = False) -> list[list[Tensor]]:
-    """Copies of the entries of the symmetric part of X, ``(b, n, n)``, which is all of X if that is exactly symmetric."""
+    """Copies of the entries of X, ``(b, n, n)``, or of its symmetric part if X is not exactly symmetric."""
     n, copy = X.shape[-1], torch.contiguous_format
     A: list[list[Tensor]] = [[X[:, i, i].clone(memory_format=copy)] * n for i in range(n)]
     for i in range(n):

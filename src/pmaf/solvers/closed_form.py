@@ -238,8 +238,12 @@ def smallest_gap(coefficients: list[Tensor], theta: Tensor, separation: Tensor) 
     if n == 3:
         return 2 * determinant / (total + (total * total - 4 * determinant).clamp_min(0).sqrt())
     pairs = 6 * theta * theta + coefficients[2]  # the second symmetric function of the gaps, p''(θ)/2
-    x, limit = torch.zeros_like(theta), total / 3
-    for _ in range(LAGUERRE_STEPS[x.dtype]):  # from the left: −p(x) and its derivatives change sign
+    # Laguerre's iteration from the left, where −p and its derivatives change sign; the first step is from zero
+    under = (pairs * pairs).sub_(total * determinant, alpha=3).clamp_min_(0)
+    denominator = torch.add(pairs, under.sqrt_(), alpha=2).clamp_min_(torch.finfo(theta.dtype).tiny)
+    limit = total / 3
+    x = torch.minimum((3 * determinant).div_(denominator), limit)
+    for _ in range(LAGUERRE_STEPS[x.dtype] - 1):
         rest = total - x
         value = torch.addcmul(determinant, x, torch.addcmul(pairs, x, rest, value=-1), value=-1)
         half = torch.sub(total, x, alpha=3)
