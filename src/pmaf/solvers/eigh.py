@@ -22,6 +22,8 @@ from pmaf.solvers.problem import EigenAnswer
 
 __all__ = ["Eigh", "hermitian_eigh"]
 
+WIDE = 24  # order up to which a decomposition in double costs less than the repair of one in single precision
+
 
 def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``torch.linalg.eigh`` that one bad item cannot spoil.
@@ -140,13 +142,18 @@ class Eigh:
         if isinstance(X, Gram):
             return self._solve_gram(X.factor, k, largest)
         A = X.dense()
-        s, V, done = hermitian_eigh(A)
-        n = s.shape[-1]
+        n, wide = A.shape[-1], to_double(A.dtype)
+        single = A.dtype != wide
+        if single and n <= WIDE:
+            s, V, done = hermitian_eigh(A.to(wide))
+            s, V = s.to(A.real.dtype), V.to(A.dtype)
+        else:
+            s, V, done = hermitian_eigh(A)
         wanted = slice(n - k, n) if largest else slice(0, k)
         values, vectors = s[..., wanted], V[..., wanted]
         if largest and k > 1:
             values, vectors = values.flip(-1), vectors.flip(-1)
-        if A.dtype != to_double(A.dtype):
+        if single and n > WIDE:
             vectors = polished(A, vectors, partial(newton_steps, s, V))
         return EigenAnswer(
             values, vectors, done, torch.ones_like(done, dtype=torch.int64), nearest(s, k, largest), s, V
