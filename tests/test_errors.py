@@ -11,6 +11,7 @@ import pmaf
 
 A, b = torch.zeros(5, 3), torch.zeros(5)
 X = torch.eye(3)
+SHIFT = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
 
 
 REFUSALS = [
@@ -59,6 +60,12 @@ REFUSALS = [
     (lambda: pmaf.ied(X, 1, reference=torch.zeros(2)), ValueError, "reference must have size 3 (the order of X), got 2"),
     (lambda: pmaf.ied(torch.zeros(2, 3, 3), 1, reference=torch.zeros(4, 3)), ValueError, "batch shapes must broadcast"),
     (lambda: pmaf.ied(X, 1, start=torch.ones(7)), ValueError, "start must have size 3 (the number of unknowns), got 7"),
+    (lambda: pmaf.ied(SHIFT.to_sparse()), ValueError, "pmaf.ied: X must be symmetric (Hermitian), but this Sparse of order 2 tells"),
+    (lambda: pmaf.ied_ex(SHIFT.to_sparse_csc().bfloat16()), ValueError, "pmaf.ied_ex: X must be symmetric"),
+    (lambda: pmaf.ied_ex(pmaf.MatVec(lambda W, V: W @ V, 2, SHIFT)), ValueError, "pmaf.ied_ex: X must be symmetric (Hermitian), but this MatVec"),
+    (lambda: pmaf.ied(pmaf.MatVec(lambda d, V: d[:, None] * V, 2, 1j * torch.ones(2))), ValueError, "pmaf.ied: X must be symmetric"),
+    (lambda: pmaf.principal_projector(SHIFT.to_sparse(), 1), ValueError, "pmaf.principal_projector: X must be symmetric"),
+    (lambda: pmaf.sphere_quadratic(SHIFT.to_sparse(), SHIFT[0]), ValueError, "pmaf.sphere_quadratic: H must be symmetric"),
     (lambda: pmaf.less(A, b, start=torch.ones(9)), ValueError, "start must have size"),
     (lambda: pmaf.ied(X, 1, solver="secular"), ValueError, "pmaf.ied: unknown solver 'secular'; known are "),
     (lambda: pmaf.ied(X, 1, solver="eigh", start=torch.ones(3)), ValueError, "start= needs an iterative solver; Eigh() is direct"),

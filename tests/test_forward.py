@@ -467,6 +467,21 @@ class TestSolvers:
             assert torch.equal(by_name, pmaf.ied(X, 1, solver=pmaf.solvers.EIGEN[name]()).eigenvectors)
 
 
+    def test_what_is_no_eigenpair_is_not_called_one(self):
+        class Blind:
+            rtol = 0.05
+
+            def __init__(self, shift: float) -> None:
+                self.shift = shift
+
+            def solve(self, X, k, largest, start=None):
+                return pmaf.solvers.Eigh().solve(X, k, largest)._replace(eigenvalues=torch.full((1,), 2 - self.shift))
+
+        X = torch.diag(torch.tensor([2.0, 0.0]))
+        assert int(pmaf.ied_ex(X, solver=Blind(0.1)).status) == CONVERGED  # a residual that the solver was granted
+        assert int(pmaf.ied_ex(X, solver=Blind(2.0)).status) == Status.MAX_STEPS
+
+
 class TestOperators:
     @pytest.mark.parametrize(("r", "n"), [(9, 4), (4, 9), (5, 5), (1, 3), (3, 1)])
     @pytest.mark.parametrize("largest", [True, False], ids=["largest", "smallest"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks import (
+    asymmetry_allowed,
     check_broadcast,
     check_choice,
     check_counts,
@@ -29,11 +30,12 @@ from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
 from pmaf.linear_maps import General
-from pmaf.operators import Dense, Gram, MatVec, Operator, as_operator, describe
+from pmaf.operators import Dense, Gram, MatVec, Operator, Sparse, as_operator, describe
 from pmaf.reading import may_wait
 from pmaf.solution import IEDSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.problem import EigenSolver
+from pmaf.symmetry import check_symmetric_operator
 from pmaf.verdict import judge
 
 __all__ = ["ied", "ied_ex", "principal_projector"]
@@ -197,7 +199,9 @@ def principal_projector(
     operator, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
     chosen = select("ied", operator, k, largest) if solver is None else named("principal_projector", solver, EIGEN)
     mode = Implicit()
-    forward = EigenForward(operator.hollow(), k, largest, chosen, None, mode.rtol, mode.atol, subspace=True)
+    forward = EigenForward(
+        operator.hollow(), k, largest, chosen, None, mode.rtol, mode.atol, True, asymmetry_allowed(dtype)
+    )
     equations = SubspaceEquations(operator.hollow(), largest, mode.rtol, mode.atol)
     with no_autocast(operator.tensors[0]):
         U, _, _, _, _, _, _, status, *_ = apply_layer(
@@ -246,6 +250,8 @@ def _prepare(
     dtype = operator.dtype
     if dtype != working_dtype(dtype):
         operator = operator.with_tensors([t.to(working_dtype(dtype)) for t in operator.tensors])
+    if check_values and isinstance(operator, (Sparse, MatVec)):
+        check_symmetric_operator(function, "X", operator, asymmetry_allowed(dtype))
     return operator, dtype
 
 
@@ -294,7 +300,8 @@ def _solve(
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
     structure = operator.hollow()
-    forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, subspace=False)
+    slack = asymmetry_allowed(dtype)
+    forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, False, slack)
     equations = EigenpairEquations(structure, largest, known.rtol, known.atol)
     with no_autocast(operator.tensors[0]):
         if isinstance(mode, Implicit):

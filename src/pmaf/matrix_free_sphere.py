@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pmaf.checks import check_start, check_tensor, no_autocast, positive_radius, working_dtype
+from pmaf.checks import asymmetry_allowed, check_start, check_tensor, no_autocast, positive_radius, working_dtype
 from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
 from pmaf.implicit.comparison import Backward
 from pmaf.implicit.function import apply_layer
@@ -15,6 +15,7 @@ from pmaf.operators import Operator, describe
 from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
 from pmaf.solvers.problem import SphereSolver
+from pmaf.symmetry import check_symmetric_operator
 
 __all__ = ["refuse_with_operator", "solve_matrix_free"]
 
@@ -64,6 +65,8 @@ def solve_matrix_free(
     r = positive_radius(function, radius, linear, wait=True)
     if r.dim():
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
+    if isinstance(matrix, Operator):
+        check_symmetric_operator(function, "H", matrix, asymmetry_allowed(matrix.dtype))
     mode = backward if isinstance(backward, Implicit) else Implicit()
     shell = matrix.hollow()
     equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)

@@ -30,6 +30,7 @@ class EigenForward:
     rtol: float | None
     atol: float
     subspace: bool
+    asymmetry: float = 1e-3  # what of X, relative to its norm, need not be Hermitian
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run, as one opaque node while a graph is traced.
@@ -60,13 +61,16 @@ class EigenForward:
         """
         X = self.operator.with_tensors(tensors)
         answer = self.solver.solve(X, self.k, self.largest, self.start)
-        return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, self.subspace)
+        most = max(10 * (getattr(self.solver, "rtol", None) or 0), self.asymmetry)
+        return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, most, self.subspace)
 
 
 register(EigenForward)
 
 
-def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace: bool) -> tuple[Tensor, ...]:
+def report(
+    X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: float, subspace: bool
+) -> tuple[Tensor, ...]:
     """What the layer returns, from what the solver found.
 
     Args:
@@ -74,6 +78,7 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace:
         answer: the solver's answer.
         rtol: relative tolerance of what counts as repeated.
         atol: absolute tolerance.
+        most: the largest residual of what is an eigenpair at all.
         subspace: only the gap at the end of the block counts, and T stands in for Λ.
 
     Returns:
@@ -105,11 +110,12 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, subspace:
     gap = step[..., -1].clone()
 
     bad = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
-    fine = answer.finished & ~(bad | doubtful)
+    finished = answer.finished & ~(residual > most)
+    fine = finished & ~(bad | doubtful)
     status = torch.zeros_like(answer.steps)  # CONVERGED
     if anywhere(~fine):
         status = torch.where(doubtful, Status.NOT_UNIQUE, status)
-        status = torch.where(answer.finished, status, Status.MAX_STEPS)
+        status = torch.where(finished, status, Status.MAX_STEPS)
         status = torch.where(bad, Status.NON_FINITE, status)
         values = torch.where(bad[..., None], torch.nan, values)
         U = torch.where(bad[..., None, None], torch.nan, U)
