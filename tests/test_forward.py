@@ -597,6 +597,28 @@ class TestModules:
         pooled = pmaf.nn.PrincipalPool2d(2, scale=True)(features).reshape(3, 2, 4)
         torch.testing.assert_close(norm(pooled), sigma[:, :2] / math.sqrt(30))
 
+    @pytest.mark.parametrize("center", [False, True])
+    @pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")
+    def test_principal_pool_of_a_flat_map_has_a_gradient(self, center):
+        features = randn(3, 4, 5, 5, dtype=torch.float32).relu()
+        features[1] = float(center)  # nothing is left of a constant map when its mean is subtracted
+        features.requires_grad_()
+        pooled = pmaf.nn.PrincipalPool2d(2, center=center, scale=True)(features)
+        pooled.square().sum().backward()
+        assert (pooled[1] == 0).all()
+        assert features.grad.isfinite().all()
+        assert (features.grad[1] == 0).all()
+        assert features.grad[0].abs().max() > 0
+
+    @pytest.mark.parametrize("dtype", HALF, ids=str)
+    def test_principal_pool_of_large_half_features(self, dtype):
+        features = (12 * torch.rand(2, 8, 28, 28)).to(dtype)
+        for center in (False, True):
+            pool = pmaf.nn.PrincipalPool2d(2, center=center, scale=True)
+            pooled = pool(features)
+            assert pooled.dtype == dtype
+            torch.testing.assert_close(pooled, pool(features.float()).to(dtype), rtol=0, atol=0)
+
     def test_principal_pool_takes_one_map_too(self):
         features = randn(4, 5, 6)
         torch.testing.assert_close(pmaf.nn.PrincipalPool2d()(features), pmaf.nn.PrincipalPool2d()(features[None])[0])

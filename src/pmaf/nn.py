@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from pmaf.checks import working_dtype
 from pmaf.eigen_decomposition import Eigenpairs, ied
 from pmaf.least_squares_on_sphere import less
 from pmaf.operators import Gram, Operator, describe
@@ -179,16 +181,16 @@ class PrincipalPool2d(nn.Module):
         """
         if features.dim() < 3:
             raise ValueError(f"pmaf.nn.PrincipalPool2d: features must be (*, C, H, W), got {describe(features)}")
-        F = features.flatten(-2).mT  # (*, H·W, C)
+        F = features.flatten(-2).mT.to(working_dtype(features.dtype))  # (*, H·W, C)
         mean = F.mean(-2)  # (*, C)
         if self.center:
             F = F - mean[..., None, :]
         values, U = ied(Gram(F), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)
         if self.scale:
-            floor = values.detach().amax(-1, keepdim=True) * 1e-12
-            root = (values / F.shape[-2]).clamp(min=floor).sqrt()
+            kept = values > 1e-12 * values.amax(-1, keepdim=True)  # √ has no slope at zero
+            root = torch.where(kept, torch.where(kept, values / F.shape[-2], 1).sqrt(), 0)
             U = U * root[..., None, :]
-        return U.mT.flatten(-2)
+        return U.mT.flatten(-2).to(features.dtype)
 
     def extra_repr(self) -> str:
         """The configuration."""
