@@ -414,6 +414,37 @@ class TestEigenpairs:
             pmaf.ied(pmaf.Gram(F * scale), 2).eigenvectors, pmaf.ied(pmaf.Gram(F), 2).eigenvectors
         )
 
+    @pytest.mark.parametrize("n", [3, 5, 40, 120])
+    @pytest.mark.parametrize("name", pmaf.solvers.EIGEN)
+    @pytest.mark.parametrize(
+        ("dtype", "exponents"),
+        [(torch.float32, (-30, -18, 26, 30)), (torch.float64, (-200, -150, 200, 300))],
+        ids=["float32", "float64"],
+    )
+    def test_squares_stay_in_range(self, n, name, dtype, exponents):
+        if name == "closed_form" and n > 4:
+            return
+        X = symmetric(n=n, seed=n).to(dtype)
+        X = X.abs() if n == 120 else X  # with an eigenvalue that stands apart
+        weight = randn(n, seed=1).to(dtype)
+
+        def at(scale):
+            X_c = (X * scale).requires_grad_()
+            solution = pmaf.ied_ex(X_c, solver=name)
+            (gradient,) = torch.autograd.grad(solution.eigenvectors[:, 0] @ weight, X_c)
+            return solution, gradient * scale
+
+        truth, slope = at(1.0)
+        for exponent in exponents:
+            solution, gradient = at(10.0**exponent)
+            assert int(solution.status) == CONVERGED
+            assert float(solution.residual) <= 300 * eps(dtype)
+            assert n < 40 or float(solution.residual) > 0
+            ratio = (solution.eigenvalues / 10.0**exponent / truth.eigenvalues).detach()
+            assert float((ratio - 1).abs()) <= 100 * eps(dtype)
+            assert (solution.eigenvectors - truth.eigenvectors).abs().max() <= 1e3 * eps(dtype)
+            assert torch.linalg.vector_norm(gradient - slope) <= 1e3 * eps(dtype) * torch.linalg.vector_norm(slope)
+
     @pytest.mark.parametrize("dtype", HALF, ids=str)
     def test_half_precision_is_computed_in_float32(self, dtype):
         X = symmetric(3, n=4).to(dtype)

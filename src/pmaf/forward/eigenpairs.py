@@ -96,8 +96,9 @@ def report(
     if answer.residual is not None:
         residual = answer.residual
     else:
-        misfit = torch.linalg.vector_norm(X.matmat(U) - U * values[..., None, :], dim=-2)  # (*, k)
-        residual = (misfit / norm.clamp_min(torch.finfo(norm.dtype).tiny)).amax(-1)
+        unit = norm.clamp_min(torch.finfo(norm.dtype).tiny)[..., None]
+        misfit = (X.matmat(U) - U * values[..., None, :]) / unit  # (*, n, k), of a size that can be squared
+        residual = torch.linalg.vector_norm(misfit, dim=-2).amax(-1)
 
     outside = torch.full_like(values[..., :1], torch.nan) if answer.next is None else answer.next[..., None]
     left, right = values, outside if values.shape[-1] == 1 else torch.cat((values[..., 1:], outside), -1)
