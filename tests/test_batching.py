@@ -102,6 +102,7 @@ class TestBadItems:
         reference, solution = pmaf.less_ex(*clean), pmaf.less_ex(*dirty)
         assert solution.status.tolist() == [0, 0, Status.NON_FINITE, 0]
         assert solution.u[2].isnan().all()
+        assert solution.gap[2].isnan()
         assert torch.equal(solution.u[good], reference.u[good])
         grads = torch.autograd.grad((weight * solution.u)[good].sum(), dirty)
         truth = torch.autograd.grad((weight * reference.u)[good].sum(), clean)
@@ -178,6 +179,7 @@ class TestBadItems:
             answer = solution.eigenvectors
         assert solution.status.tolist() == [0, Status.NON_FINITE, 0]
         assert answer[1].isnan().all()
+        assert solution.gap[1].isnan()
         assert answer[[0, 2]].isfinite().all()
 
     def test_second_derivatives(self):

@@ -120,6 +120,7 @@ def report(
         status = torch.where(bad, Status.NON_FINITE, status)
         values = torch.where(bad[..., None], torch.nan, values)
         U = torch.where(bad[..., None, None], torch.nan, U)
+        gap = torch.where(bad, torch.nan, gap)
     # No output may share memory with another: what is differentiated is a copy.
     U = U.clone(memory_format=torch.contiguous_format)
     second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)

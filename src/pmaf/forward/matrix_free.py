@@ -58,5 +58,5 @@ class MatrixFreeForward:
         status = torch.where(doubtful, int(Status.NOT_UNIQUE), int(Status.CONVERGED))
         status = torch.where(found.finished, status, int(Status.MAX_STEPS))
         status = torch.where(bad, int(Status.NON_FINITE), status)
-        u = torch.where(bad, torch.nan, u)
-        return u, torch.where(bad, torch.nan, multiplier), bad, doubtful, status, found.steps, residual, gap.clone()
+        u, multiplier, gap = (torch.where(bad, torch.nan, x) for x in (u, multiplier, gap))
+        return u, multiplier, bad, doubtful, status, found.steps, residual, gap

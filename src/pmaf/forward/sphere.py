@@ -276,4 +276,5 @@ def report(
     d = (((s - s[..., :1]) + gap[..., None]) * scale[..., None])[..., : V.shape[-1]]
     tolerance = (tolerance * scale).expand(batch)
     aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
-    return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), (gap * scale).expand(batch)
+    gap = torch.where(bad, torch.nan, gap * scale)
+    return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), gap
