@@ -169,6 +169,22 @@ def test_what_has_no_dominant_real_pair_is_reported(X: list[list[float]], dtype:
     assert int(found.status[1]) == pmaf.Status.CONVERGED
 
 
+def test_the_residual_is_relative_to_the_matrix() -> None:
+    turn = torch.tensor([[0.0, -3.0], [3.0, 0.0]])
+    found = pmaf.ied_ex(turn, 1, symmetric=False)
+    assert float(found.residual) == pytest.approx(1.0)
+    zero = pmaf.ied_ex(torch.zeros(2, 2), 1, symmetric=False)
+    assert float(zero.residual) == 0
+
+
+@pytest.mark.parametrize("value", [-2.0, 0.0, 2.0])
+def test_nothing_is_next_to_the_only_eigenvalue(value: float) -> None:
+    found = pmaf.ied_ex(torch.full((1, 1), value), 1, symmetric=False)
+    assert int(found.status) == pmaf.Status.CONVERGED
+    assert float(found.eigenvalues) == value
+    assert float(found.gap) == torch.inf
+
+
 def test_the_plain_function_raises() -> None:
     with pytest.raises(pmaf.ConvergenceError, match="MAX_STEPS"):
         pmaf.ied(torch.tensor([[0.0, -1.0], [1.0, 0.0]]), 1, symmetric=False)

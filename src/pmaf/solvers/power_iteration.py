@@ -128,12 +128,16 @@ class PowerIteration:
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)
             rest = Y[..., 1:] - u @ (u.mH @ Y[..., 1:])  # the second column's own growth
             growth = torch.linalg.vector_norm(rest, dim=-2)  # (*, 1), or (*, 0) for n = 1
-            residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1))
-            done = residual <= rtol * torch.linalg.vector_norm(Y, dim=-2).amax(-1)
-            return (V, Y, theta, growth), done | ~operator.sound
+            norm = torch.linalg.vector_norm(Y, dim=-2).amax(-1)  # ≤ ‖X‖, and far from |θ| where X turns vectors
+            residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1)) / torch.where(norm > 0, norm, 1)
+            return (V, Y, theta, growth, residual), (residual <= rtol) | ~operator.sound
 
         theta = torch.zeros_like(operator.scale)[..., None]
-        state = (V, operator(V), theta, theta[..., : X.n - 1])
-        (V, _, theta, growth), done, steps = iterate(step, state, operator.sound.shape, self.max_steps)
-        following = operator.original(growth.copysign(theta))[..., 0] if X.n > 1 else None
-        return EigenAnswer(operator.original(theta), V[..., :1], done & operator.sound, steps, following)
+        state = (V, operator(V), theta, theta[..., : X.n - 1], theta[..., 0])
+        (V, _, theta, growth, residual), done, steps = iterate(step, state, operator.sound.shape, self.max_steps)
+        if X.n == 1:
+            growth = torch.full_like(theta, torch.inf)  # no eigenvalue is left
+        following = operator.original(growth.copysign(theta))[..., 0]
+        residual = torch.where(operator.sound, residual, torch.nan)
+        finished = done & operator.sound
+        return EigenAnswer(operator.original(theta), V[..., :1], finished, steps, following, residual=residual)
