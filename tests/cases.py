@@ -259,6 +259,7 @@ def _matvec(d: Tensor, v: Tensor, **options: Any) -> Tensor:
 
 def _sparse(values: Tensor, **options: Any) -> Tensor:
     rows, columns = torch.tensor([[0, 1, 2, 3, 0, 1, 1, 2, 2, 3], [0, 1, 2, 3, 1, 0, 2, 1, 3, 2]])
+    values = (values + values[[0, 1, 2, 3, 5, 4, 7, 6, 9, 8]]) / 2  # entry (i, j) beside entry (j, i)
     X = torch.sparse_coo_tensor(torch.stack((rows, columns)), values, (4, 4), check_invariants=False)
     return pair(*pmaf.ied(X, 1, **options))
 
