@@ -63,20 +63,20 @@ class TestPolicies:
         assert X.grad[1].isfinite().all()
 
     @pytest.mark.parametrize(
-        "call",
+        ("call", "remedy"),
         [
-            lambda: pmaf.ied(with_spectrum(REPEATED)[0], 1, degenerate="raise"),
-            lambda: pmaf.principal_projector(with_spectrum(REPEATED)[0], 2, degenerate="raise"),
-            lambda: pmaf.less(*hard_case(), degenerate="raise"),
-            lambda: pmaf.sphere_quadratic(
-                torch.eye(2), torch.zeros(2), degenerate="raise"
-            ),
+            (lambda: pmaf.ied(with_spectrum(REPEATED)[0], 1, degenerate="raise"), "one of principal_projector"),
+            (lambda: pmaf.principal_projector(with_spectrum(REPEATED)[0], 2, degenerate="raise"), "choose a k"),
+            (lambda: pmaf.less(*hard_case(), degenerate="raise"), "give A more rows"),
+            (lambda: pmaf.sphere_quadratic(torch.eye(2), torch.zeros(2), degenerate="raise"), "eigenvector of H"),
         ],
         ids=["ied", "principal_projector", "less", "sphere_quadratic"],
-    )  # fmt: skip
-    def test_raise(self, call):
-        with pytest.raises(DegeneracyError, match=r"ended with NOT_UNIQUE.*principal_projector"):
+    )
+    def test_raise(self, call, remedy):
+        """The remedy is in the words of the layer."""
+        with pytest.raises(DegeneracyError, match=rf"ended with NOT_UNIQUE.*{remedy}") as caught:
             call()
+        assert ("eigenvalues" in str(caught.value)) == (remedy in ("one of principal_projector", "choose a k"))
 
     def test_the_tolerance_can_be_set(self):
         X = torch.diag(torch.tensor([1.0, 1.0 + 1e-6, 0.0], dtype=torch.float64))

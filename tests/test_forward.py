@@ -497,7 +497,6 @@ class TestSolvers:
             by_name = pmaf.ied(X, 1, solver=name).eigenvectors
             assert torch.equal(by_name, pmaf.ied(X, 1, solver=pmaf.solvers.EIGEN[name]()).eigenvectors)
 
-
     def test_what_is_no_eigenpair_is_not_called_one(self):
         class Blind:
             rtol = 0.05

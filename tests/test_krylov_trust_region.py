@@ -187,5 +187,5 @@ def test_a_good_start_saves_steps_and_a_bad_one_costs_no_more() -> None:
 
 @pytest.mark.parametrize("setting", [{"rtol": 0.0}, {"rtol": float("nan")}, {"max_steps": 0}])
 def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"KrylovTrustRegion needs rtol > 0 and max_steps >= 1, or None, got Krylov"):
+    with pytest.raises(ValueError, match=r"pmaf\.solvers\.KrylovTrustRegion: (rtol|max_steps) must be "):
         KrylovTrustRegion(**setting)

@@ -70,6 +70,42 @@ def test_a_sparse_matrix_keeps_its_layout_in_the_gradient(layout):
     torch.testing.assert_close(A.grad.to_dense(), torch.where(dense != 0, D.grad, 0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    dense = torch.where(randn(60, 20, seed=6) > 0.8, randn(60, 20, seed=7), 0).to(dtype)
+    b = randn(60, seed=8).to(dtype)
+    d = torch.linspace(1, 2, 60).to(dtype)
+    for A, same in (
+        (dense.to_sparse_coo(), dense),
+        (dense.to_sparse_csr(), dense),
+        (pmaf.MatVec(lambda d, V: d[:, None] * V, 60, d), d.diag()),
+    ):
+        solution = pmaf.less_ex(A, b)
+        assert {solution.u.dtype, solution.multiplier.dtype, solution.gap.dtype} == {dtype}
+        torch.testing.assert_close(solution.u, pmaf.less(same, b))
+
+
+def test_indices_among_the_parameters_are_passed_on():
+    """A graph's Laplacian from its edges and their weights: the edges are integers and carry no gradient."""
+    edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    weights = torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=torch.float64, requires_grad=True)
+
+    def laplacian(edges, weights, V):
+        difference = weights[:, None] * (V[edges[0]] - V[edges[1]])
+        return torch.zeros_like(V).index_add(0, edges[0], difference).index_add(0, edges[1], -difference)
+
+    X = pmaf.MatVec(laplacian, 4, (edges, weights))
+    assert X.dtype == torch.float64
+    (values, _) = pmaf.ied(X, 1)
+    (gradient,) = torch.autograd.grad(values.sum(), weights)
+    dense = laplacian(edges, weights, torch.eye(4, dtype=torch.float64))
+    (expected,) = torch.autograd.grad(torch.linalg.eigvalsh(dense)[-1], weights)
+    torch.testing.assert_close(gradient, expected)
+    shifted = pmaf.MatVec(lambda edges, weights, V: V + laplacian(edges, weights, V), 4, (edges, weights))
+    u = pmaf.less(shifted, torch.arange(4).double())
+    assert torch.autograd.grad(u[0], weights)[0].isfinite().all()
+
+
 def test_a_million_rows_are_never_multiplied_out():
     """AᵀA of this problem would hold 10¹⁰ entries."""
     n = 100_000
@@ -90,7 +126,7 @@ def test_what_does_not_go_with_an_operator_is_refused():
         pmaf.less(A, randn(M), solver="secular")
     with pytest.raises(ValueError, match="no batch dimensions"):
         pmaf.less(A, randn(2, M))
-    with pytest.raises(TypeError, match="must share"):
+    with pytest.raises(TypeError, match="must share one dtype"):
         pmaf.less(A, randn(M).float())
 
 

@@ -17,6 +17,8 @@ with needs("cli", "pmaf.batches"):
 import torch
 
 import pmaf
+from pmaf.checks import skew_items
+from pmaf.devices import check_device
 from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
 from pmaf.files import Array, FileError, Output, check_output, floating, open_array
 from pmaf.solution import Status
@@ -33,6 +35,7 @@ class Summary(NamedTuple):
     """What became of a batch.
 
     Attributes:
+        layer: what was solved, ``"less"`` or ``"ied"``.
         items: how many problems the file held.
         counts: how many ended with each status.
         first_failed: index of the first item without an answer, and its status.
@@ -42,6 +45,7 @@ class Summary(NamedTuple):
         shapes: the arrays written, with their shapes.
     """
 
+    layer: str
     items: int
     counts: dict[Status, int]
     first_failed: tuple[tuple[int, ...], Status] | None
@@ -85,10 +89,11 @@ def solve_less_files(
         What became of the batch.
 
     Raises:
-        FileError: if a file is refused or the shapes do not fit together.
+        FileError: if a file is refused, the shapes do not fit together, or the output is one of the inputs.
     """
     members = ["u"] if output.suffix == ".npy" else ["u", "multiplier", "status", "residual", "gap"]
-    check_output(output, len(members))
+    check_device(device)
+    check_output(output, len(members), (A_path, b_path))
     A, b = open_array(A_path, ("A",)), open_array(b_path, ("b",))
     if A.ndim < 2 or b.ndim < 1 or A.shape[-2] != b.shape[-1]:
         raise FileError(
@@ -106,7 +111,8 @@ def solve_less_files(
 
     shapes = {"u": (A.shape[-1],), "multiplier": (), "status": (), "residual": (), "gap": ()}
     item_bytes = dtype.itemsize * (A.shape[-2] * A.shape[-1] + A.shape[-2])
-    return _work(solve, batch, {name: shapes[name] for name in members}, dtype, output, item_bytes, chunk_bytes, report)
+    shapes = {name: shapes[name] for name in members}
+    return _work("less", solve, batch, shapes, dtype, output, item_bytes, chunk_bytes, report)
 
 
 def solve_ied_file(
@@ -136,10 +142,12 @@ def solve_ied_file(
         What became of the batch.
 
     Raises:
-        FileError: if the file is refused, its matrices are not square, or have fewer than k rows.
+        FileError: if the file is refused or is the output, or its matrices are not square, not symmetric, or have
+            fewer than k rows.
     """
     members = ("eigenvalues", "eigenvectors", "status", "residual", "gap")
-    check_output(output, len(members))
+    check_device(device)
+    check_output(output, len(members), (X_path,))
     X = open_array(X_path, ("X",))
     if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
         raise FileError(f"X must hold square matrices, (*, n, n), but {X_path} is {X.shape}")
@@ -151,13 +159,20 @@ def solve_ied_file(
     X = X.reshape((batch or (1,)) + X.shape[-2:])
 
     def solve(chunk: tuple[Array, ...]) -> Mapping[str, torch.Tensor]:
-        return pmaf.ied_ex(_tensor(X[chunk], dtype, device), k, largest=largest, solver=solver)._asdict()
+        of_X = _tensor(X[chunk], dtype, device)
+        skew = skew_items(of_X)
+        if bool(skew.any()):
+            index = _index(chunk, int(skew.nonzero()[0]), batch)
+            which = f"item {', '.join(map(str, index))} of {X_path}" if index else str(X_path)
+            raise FileError(f"the matrices must be symmetric (Hermitian), but {which} is not")
+        return pmaf.ied_ex(of_X, k, largest=largest, solver=solver)._asdict()
 
     shapes = dict(zip(members, ((k,), (n, k), (), (), ()), strict=True))
-    return _work(solve, batch, shapes, dtype, output, dtype.itemsize * n * n, chunk_bytes, report)
+    return _work("ied", solve, batch, shapes, dtype, output, dtype.itemsize * n * n, chunk_bytes, report)
 
 
 def _work(
+    layer: str,
     solve: Callable[[tuple[Array, ...]], Mapping[str, torch.Tensor]],
     batch: tuple[int, ...],
     shapes: Mapping[str, tuple[int, ...]],
@@ -190,8 +205,7 @@ def _work(
             failed = np.isin(status, [int(code) for code in _FAILED])
             if first_failed is None and failed.any():
                 at = int(failed.argmax())
-                index = tuple(int(i[at]) for i in chunk) if batch else ()
-                first_failed = (index, Status(int(status[at])))
+                first_failed = (_index(chunk, at, batch), Status(int(status[at])))
             if not failed.all():
                 worst = max(worst, float(answer["residual"][~failed].max()))
                 smallest = min(smallest, float(answer["gap"][~failed].min()))
@@ -200,7 +214,7 @@ def _work(
         whole = {name: (*batch, *shape) for name, shape in shapes.items()}
         out.commit(whole)
     known = {Status(code): count for code, count in sorted(counts.items())}
-    return Summary(items, known, first_failed, worst, smallest, time.perf_counter() - began, whole)
+    return Summary(layer, items, known, first_failed, worst, smallest, time.perf_counter() - began, whole)
 
 
 def _broadcast(A_path: Path, of_A: tuple[int, ...], b_path: Path, of_b: tuple[int, ...]) -> tuple[int, ...]:
@@ -210,6 +224,11 @@ def _broadcast(A_path: Path, of_A: tuple[int, ...], b_path: Path, of_b: tuple[in
         raise FileError(
             f"the batch dimensions of {A_path}, {of_A}, and of {b_path}, {of_b}, do not broadcast against each other"
         ) from None
+
+
+def _index(chunk: tuple[Array, ...], at: int, batch: tuple[int, ...]) -> tuple[int, ...]:
+    """Where an item of a chunk stands in the file."""
+    return tuple(int(i[at]) for i in chunk) if batch else ()
 
 
 def _tensor(array: Array, dtype: np.dtype[Any], device: str) -> torch.Tensor:

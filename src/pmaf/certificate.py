@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.arguments import CONSTRAINTS, check_choice, check_tensor, describe
 from pmaf.bordered import safe_inverse
-from pmaf.checks import check_broadcast, check_choice, check_nonnegative, check_sizes, check_tensor, no_autocast
-from pmaf.operators import describe
+from pmaf.checks import check_broadcast, check_nonnegative, check_sizes, no_autocast, positive_radius
 from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.secular import magnitude, solve_secular
 
@@ -104,7 +104,7 @@ def certify(
         >>> refuted.is_global, refuted.residual < 1e-6, refuted.suboptimality.round(decimals=4)
         (tensor(False), tensor(True), tensor(10., dtype=torch.float64))
     """
-    check_choice("certify", "constraint", constraint, ("sphere", "ball"))
+    check_choice("certify", "constraint", constraint, CONSTRAINTS)
     check_tensor("certify", "A", A, 2, "(*, m, n)")
     check_tensor("certify", "b", b, 1, "(*, m)")
     check_tensor("certify", "u", u, 1, "(*, n)")
@@ -118,14 +118,7 @@ def certify(
         check_sizes("certify", weights=("the rows of A", m, weights.shape[-1]))
         check_nonnegative("certify", "weights", weights, strictly=False)
         shapes["weights"] = weights.shape[:-1]
-    if isinstance(radius, bool) or not isinstance(radius, (int, float, Tensor)):
-        raise TypeError(f"pmaf.certify: radius must be a number or a real tensor, got {describe(radius)}")
-    r = (
-        radius.to(A.device)
-        if isinstance(radius, Tensor)
-        else torch.tensor(radius, dtype=torch.float64, device=A.device)
-    )
-    check_nonnegative("certify", "radius", r, strictly=True)
+    r = positive_radius("certify", radius, A.new_empty((), dtype=torch.float64), wait=True)
     check_broadcast("certify", **shapes, radius=r.shape)
 
     wide = torch.complex128 if A.is_complex() or b.is_complex() or u.is_complex() else torch.float64

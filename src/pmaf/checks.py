@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.operators import SMALL, describe
-from pmaf.reading import readable
+from pmaf.arguments import HALF, check_integer, check_real, check_tensor, describe
+from pmaf.operators import SMALL
+from pmaf.reading import cheap, readable
 
 __all__ = [
     "check_counts",
     "check_nonnegative",
     "check_start",
-    "check_tensor",
     "first_index",
     "no_autocast",
     "positive_radius",
@@ -23,38 +23,10 @@ __all__ = [
     "working_dtype",
 ]
 
-HALF = (torch.float16, torch.bfloat16)
-WORKING = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-
 
 def first_index(mask: Tensor) -> tuple[int, ...]:
     """The batch index of the first item that is marked."""
     return tuple(int(i) for i in mask.nonzero()[0])
-
-
-def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str) -> None:
-    """X is a floating or complex tensor with enough dimensions, none of the last ones empty but m.
-
-    Args:
-        function: the public function, for the message.
-        name: the argument, for the message.
-        x: the value.
-        least_dims: the fewest dimensions.
-        shape: the shape in words.
-
-    Raises:
-        TypeError: if x is not a tensor of a supported type.
-        ValueError: if it has too few dimensions.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"pmaf.{function}: {name} must be a torch.Tensor of shape {shape}, got {describe(x)}")
-    if x.dtype not in WORKING + HALF:
-        raise TypeError(
-            f"pmaf.{function}: {name} must be float16, bfloat16, float32, float64, complex64 or complex128, "
-            f"got {describe(x)}; convert it with .to(torch.float32)"
-        )
-    if x.dim() < least_dims:
-        raise ValueError(f"pmaf.{function}: {name} must have shape {shape}, got {describe(x)}")
 
 
 def check_sizes(function: str, **sizes: tuple[str, int, int]) -> None:
@@ -89,7 +61,7 @@ def check_broadcast(function: str, **shapes: torch.Size) -> None:
         raise ValueError(f"pmaf.{function}: batch shapes must broadcast against each other, got {listed}") from None
 
 
-def check_counts(function: str, k: Any, n: int) -> None:
+def check_counts(function: str, k: Any, n: int) -> int:
     """1 ≤ k ≤ n.
 
     Args:
@@ -97,14 +69,16 @@ def check_counts(function: str, k: Any, n: int) -> None:
         k: how many are wanted.
         n: how many there are.
 
+    Returns:
+        k as Python's own integer.
+
     Raises:
-        TypeError: if k is not an integer.
         ValueError: if it is out of range.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
-        raise TypeError(f"pmaf.{function}: k must be an integer, got {describe(k)}")
-    if not 1 <= k <= n:
+    own = check_integer(function, "k", k, least=None)
+    if not 1 <= own <= n:
         raise ValueError(f"pmaf.{function}: k must lie between 1 and n = {n}, got {k}")
+    return own
 
 
 def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool, wait: bool = True) -> None:
@@ -155,52 +129,68 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
         value = radius.to(like.device, like.real.dtype)
         check_nonnegative(function, "radius", value, strictly=True, wait=wait)
         return value if wait else torch.where(value > 0, value, torch.nan)
-    if not isinstance(radius, (int, float)) or isinstance(radius, bool):
-        raise TypeError(f"pmaf.{function}: radius must be a number or a real tensor, got {describe(radius)}")
-    if radius <= 0:
-        raise ValueError(f"pmaf.{function}: radius must be positive, got {float(radius):g}")
-    return torch.full((), float(radius), dtype=like.real.dtype, device=like.device)
+    own = check_real(function, "radius", radius, "positive", nan=True)
+    return torch.full((), float(own), dtype=like.real.dtype, device=like.device)
 
 
-def check_choice(function: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """The value is one of the choices.
+def check_start(
+    function: str, start: Any, n: int, batch: tuple[torch.Size, ...], like: Tensor, *, block: bool = False
+) -> Tensor | None:
+    """A first guess, if there is one, fits the problem: in shape, in kind, and in what its entries are.
 
-    Args:
-        function: the public function, for the message.
-        name: the argument, for the message.
-        value: what was given.
-        choices: what is allowed.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if value not in choices:
-        raise ValueError(
-            f"pmaf.{function}: {name} must be one of {', '.join(map(repr, choices))}, got {describe(value)}"
-        )
-
-
-def check_start(function: str, start: Tensor | None, n: int, dimension: int) -> None:
-    """A first guess, if there is one, has n entries along a dimension.
+    Its precision does not matter. Entries are looked at where that costs no waiting; solvers do with any.
 
     Args:
         function: the public function, for the message.
         start: the guess.
         n: the number of unknowns.
-        dimension: where they stand, counted from the end.
+        batch: the batch shapes that make up that of the problem.
+        like: a tensor of the data.
+        block: whether several columns may be given, ``(*, n, p)``, beside a single vector ``(n,)``.
+
+    Returns:
+        The guess; a column of it where blocks are taken.
+
+    Raises:
+        TypeError: if it is complex and the data are not.
+        ValueError: if it has the wrong shape, is elsewhere, or not finite.
     """
-    if start is not None:
-        check_tensor(function, "start", start, -dimension, "(*, n)" if dimension == -1 else "(*, n, p)")
-        check_sizes(function, start=("the number of unknowns", n, start.shape[dimension]))
+    if start is None:
+        return None
+    shape = "(*, n, p)" if block else "(*, n)"
+    check_tensor(function, "start", start, 1, shape)
+    entries: Tensor = start[:, None] if block and start.dim() == 1 else start
+    check_sizes(function, start=("the number of unknowns", n, entries.shape[-2 if block else -1]))
+    if block and entries.shape[-1] == 0:
+        raise ValueError(f"pmaf.{function}: start must have at least one column, got {describe(start)}")
+    given = entries.shape[: -2 if block else -1]
+    whole = torch.broadcast_shapes(*batch)
+    check_broadcast(function, X=whole, start=given)
+    if torch.broadcast_shapes(whole, given) != whole:
+        raise ValueError(
+            f"pmaf.{function}: start has the batch shape {tuple(given)}, more than that of the problem, {tuple(whole)}"
+        )
+    if start.device != like.device:
+        raise ValueError(f"pmaf.{function}: start is on {start.device} but the data on {like.device}; move it with .to")
+    if start.is_complex() and not like.is_complex():
+        raise TypeError(f"pmaf.{function}: start must be real, as the data are, got {describe(start)}")
+    if cheap(start) and not bool((finite := torch.isfinite(start)).all()):
+        raise ValueError(
+            f"pmaf.{function}: start must be finite, but is not at index {first_index(~finite)}; start.nan_to_num() "
+            "is, and starts such an item anew"
+        )
+    return entries
 
 
-def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> bool:
+def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, instead: str = "") -> bool:
     """X is square and, as far as rounding goes, Hermitian.
 
     Args:
         function: the public function, for the message.
+        name: the argument, for the message.
         X: a matrix, ``(*, n, n)``.
         wait: whether the host may wait for a device to find out.
+        instead: what else can be done about a matrix that is not Hermitian.
 
     Returns:
         Whether X was found to be Hermitian to the last digit.
@@ -208,8 +198,7 @@ def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> bool:
     Raises:
         ValueError: if it is not.
     """
-    if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
-        raise ValueError(f"pmaf.{function}: X must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
+    check_square(function, name, X)
     if not (wait and readable(X)) or X.numel() == 0:
         return False
     if exactly_hermitian(X.detach()):
@@ -217,11 +206,27 @@ def check_symmetric(function: str, X: Tensor, *, wait: bool = True) -> bool:
     with torch.no_grad():
         wrong = skew_items(X)
     if bool(wrong.any()):
+        which = f"item {first_index(wrong)} of {describe(X)}" if wrong.dim() else describe(X)
         raise ValueError(
-            f"pmaf.{function}: X must be symmetric (Hermitian), but item {first_index(wrong)} of {describe(X)} is not; "
-            "pass (X + X.mH) / 2 if that is meant, or symmetric=False for a general matrix"
+            f"pmaf.{function}: {name} must be symmetric (Hermitian), but {which} is not; "
+            f"pass ({name} + {name}.mH) / 2 if that is meant{instead}"
         )
     return False
+
+
+def check_square(function: str, name: str, X: Tensor) -> None:
+    """X is square and not empty.
+
+    Args:
+        function: the public function, for the message.
+        name: the argument, for the message.
+        X: a matrix, ``(*, n, n)``.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
+        raise ValueError(f"pmaf.{function}: {name} must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
 
 
 def exactly_hermitian(X: Tensor) -> bool:
@@ -268,11 +273,12 @@ def to_double(dtype: torch.dtype) -> torch.dtype:
     return torch.complex128 if dtype.is_complex else torch.float64
 
 
-def common_dtype(function: str, **tensors: Tensor | None) -> torch.dtype:
-    """The one dtype, up to realness, that all tensors share; under autocast the widest.
+def common_dtype(function: str, *, weights: Tensor | None = None, **tensors: Tensor | None) -> torch.dtype:
+    """The one dtype that all tensors share, up to the realness of weights; under autocast the widest.
 
     Args:
         function: the public function, for the message.
+        weights: real tensor beside data that may be complex, or ``None``.
         tensors: by argument name; ``None`` is passed over.
 
     Returns:
@@ -284,20 +290,23 @@ def common_dtype(function: str, **tensors: Tensor | None) -> torch.dtype:
     """
     present = {name: t for name, t in tensors.items() if t is not None}
     (first_name, first), *others = present.items()
+    if weights is not None:
+        others.append(("weights", weights))
     for name, t in others:
         if t.device != first.device:
             raise ValueError(
                 f"pmaf.{function}: {name} is on {t.device} but {first_name} on {first.device}; move one with .to"
             )
     dtypes = {t.dtype for t in present.values()}
-    if len(dtypes) == 1:
+    fitting = weights is None or weights.dtype == (first.dtype.to_real() if first.is_complex() else first.dtype)
+    if len(dtypes) == 1 and fitting:
         return first.dtype
     if torch.is_autocast_enabled(first.device.type):
         widest = first.dtype
-        for dtype in dtypes:
-            widest = torch.promote_types(widest, dtype)
+        for _, t in others:
+            widest = torch.promote_types(widest, t.dtype)
         return widest
-    listed = ", ".join(f"{name} {t.dtype}" for name, t in present.items())
+    listed = ", ".join(f"{name} {t.dtype}" for name, t in [(first_name, first), *others])
     raise TypeError(f"pmaf.{function}: arguments must share one dtype, got {listed}; convert with .to(dtype)")
 
 

@@ -3,12 +3,13 @@
 import math
 from typing import Any
 
+from pmaf.arguments import describe
 from pmaf.degeneracy import relative_tolerance
 from pmaf.implicit.comparison import Backward
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.modes import Unrolled
 from pmaf.linear_maps import General, SparseMap, as_linear_map
-from pmaf.operators import Dense, MatVec, Operator, Sparse, describe
+from pmaf.operators import Dense, MatVec, Operator, Sparse
 from pmaf.solvers.power_iteration import PowerIteration
 
 __all__ = ["general_choices", "general_operator", "general_rtol"]

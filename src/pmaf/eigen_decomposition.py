@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.arguments import POLICIES, check_choice, check_flags, check_tensor, describe
 from pmaf.checks import (
     asymmetry_allowed,
     check_broadcast,
-    check_choice,
     check_counts,
     check_sizes,
+    check_square,
     check_start,
     check_symmetric,
-    check_tensor,
     no_autocast,
     working_dtype,
 )
@@ -30,7 +30,7 @@ from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
 from pmaf.linear_maps import General
-from pmaf.operators import Dense, Gram, MatVec, Operator, Sparse, as_operator, describe
+from pmaf.operators import Dense, Gram, MatVec, Operator, Sparse, as_operator
 from pmaf.reading import may_wait
 from pmaf.solution import IEDSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
@@ -80,7 +80,7 @@ def ied(
         largest: the algebraically largest in descending order, else the smallest in ascending order.
         reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. The all-ones vector if
             not given. No gradient reaches it.
-        start: ``(*, n, p)`` or ``(*, n)``, where an iterative solver begins.
+        start: ``(*, n, p)`` or ``(n,)``, where an iterative solver begins; finite, and real if X is.
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
         degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
@@ -196,7 +196,8 @@ def principal_projector(
                 [0., 1., 0.],
                 [0., 0., 0.]])
     """
-    operator, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
+    check_flags("principal_projector", largest=largest)
+    operator, k, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
     chosen = select("ied", operator, k, largest) if solver is None else named("principal_projector", solver, EIGEN)
     mode = Implicit()
     forward = EigenForward(
@@ -221,25 +222,28 @@ class Eigenpairs(NamedTuple):
 
 def _prepare(
     function: str, X: Tensor | Operator, k: int, reference: Tensor | None, degenerate: str, *, check_values: bool
-) -> tuple[Operator, torch.dtype]:
-    """Check the arguments and bring X into the type that is computed in.
+) -> tuple[Operator, int, torch.dtype]:
+    """Check the arguments and bring X into the type that is computed in, and k into Python's.
 
     Raises:
-        TypeError: if X is neither a tensor nor an operator.
-        ValueError: if X is not square.
+        TypeError: if X is neither a tensor nor an operator, or the reference is complex and X is not.
+        ValueError: if X is a Gram matrix of no rows.
     """
-    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
+    check_choice(function, "degenerate", degenerate, POLICIES)
     if not isinstance(X, (Tensor, Operator)):
         raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
     exact = False
     if isinstance(X, Tensor):
-        check_tensor(function, "X", X, 2, "(*, n, n)")
+        check_tensor(function, "X", X, 2, "(*, n, n)", sparse=True)
         if X.layout == torch.strided and check_values:
-            exact = check_symmetric(function, X)
-        elif X.shape[-1] != X.shape[-2]:
-            raise ValueError(f"pmaf.{function}: X must be square, (*, n, n), got {describe(X)}")
+            general = "" if function == "principal_projector" else ", or symmetric=False for a general matrix"
+            exact = check_symmetric(function, "X", X, instead=general)
+        else:
+            check_square(function, "X", X)
     operator = Dense(X, exact=True) if exact and isinstance(X, Tensor) else as_operator(X)
-    check_counts(function, k, operator.n)
+    if isinstance(operator, Gram) and operator.factor.shape[-2] == 0:
+        raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {describe(operator.factor)}")
+    k = check_counts(function, k, operator.n)
     if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
         operator = Dense(operator.matmat(eye))  # a graph can hold a matrix, made in the graph, but no function
@@ -247,12 +251,14 @@ def _prepare(
         check_tensor(function, "reference", reference, 1, "(*, n)")
         check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
         check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+        if reference.is_complex() and not operator.dtype.is_complex:
+            raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
     dtype = operator.dtype
     if dtype != working_dtype(dtype):
         operator = operator.with_tensors([t.to(working_dtype(dtype)) for t in operator.tensors])
     if check_values and isinstance(operator, (Sparse, MatVec)):
         check_symmetric_operator(function, "X", operator, asymmetry_allowed(dtype))
-    return operator, dtype
+    return operator, k, dtype
 
 
 def _solve(
@@ -275,8 +281,9 @@ def _solve(
         ValueError: if the backward mode does not apply.
     """
     wait = may_wait(X, plain or check_gauge)
-    operator, dtype = _prepare(function, X, k, reference, degenerate, check_values=symmetric and wait)
-    check_start(function, start, operator.n, -1 if start is not None and start.dim() < 2 else -2)
+    check_flags(function, largest=largest, symmetric=symmetric, check_gauge=check_gauge)
+    operator, k, dtype = _prepare(function, X, k, reference, degenerate, check_values=symmetric and wait)
+    start = check_start(function, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
     if symmetric:
         if solver is not None:
             chosen = named(function, solver, EIGEN)
@@ -288,8 +295,6 @@ def _solve(
     else:
         operator = general_operator(function, operator, k, largest)
         chosen, mode = general_choices(function, operator, solver, backward)
-    if start is not None and start.dim() < 2:
-        start = start[..., None]
     if isinstance(mode, FixedPoint) and k != 1:
         raise ValueError(
             f"pmaf.{function}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"

@@ -220,15 +220,16 @@ class Output:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def check_output(path: Path, members: int = 1) -> None:
-    """Refuse a target that could not be written, before anything is computed.
+def check_output(path: Path, members: int = 1, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a target that could not, or should not, be written, before anything is computed.
 
     Args:
         path: where the output shall go.
         members: how many arrays it shall hold.
+        inputs: files that must not be overwritten.
 
     Raises:
-        FileError: if the ending does not fit, or the folder does not exist.
+        FileError: if the ending does not fit, the folder does not exist, or the file is one of the inputs.
     """
     endings = _READ if members == 1 else (".npz", ".pt")
     if path.suffix not in endings:
@@ -237,3 +238,6 @@ def check_output(path: Path, members: int = 1) -> None:
         raise FileError(f"{path} cannot be written: the folder {path.parent} does not exist")
     if path.is_dir():
         raise FileError(f"{path} cannot be written: it is a folder")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise FileError(f"{path} is the input {source}, which would be lost: give the output another name")

@@ -7,14 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from pmaf.arguments import CONSTRAINTS, POLICIES, check_choice, check_tensor, describe
 from pmaf.checks import (
     check_broadcast,
-    check_choice,
     check_nonnegative,
     check_sizes,
+    check_square,
     check_start,
     check_symmetric,
-    check_tensor,
     common_dtype,
     no_autocast,
     positive_radius,
@@ -28,9 +28,9 @@ from pmaf.implicit.modes import Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
 from pmaf.linear_maps import as_linear_map
 from pmaf.matrix_free_sphere import refuse_with_operator, solve_matrix_free
-from pmaf.operators import Operator, as_operator, describe
+from pmaf.operators import Operator, as_operator
 from pmaf.reading import may_wait
-from pmaf.solution import FreeLESSSolution, LESSSolution
+from pmaf.solution import FreeLESSSolution, LESSSolution, less_solution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.problem import SphereSolver
 from pmaf.verdict import judge
@@ -68,12 +68,12 @@ def less(
     Args:
         A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank; or, without batch dimensions, a sparse tensor or an operator
             such as :class:`pmaf.MatVec` (there ``fn`` need not be symmetric), which are only multiplied by.
-        b: ``(*, m)``.
+        b: ``(*, m)``; A, b, weights and free share one precision.
         radius: r > 0, a number or ``(*,)``.
         weights: non-negative, real, ``(*, m)``; all one if not given.
         free: C, ``(*, m, p)``, the columns of unknowns that the constraint does not see.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
-        start: ``(*, n)``, where an iterative solver begins.
+        start: ``(*, n)``, where an iterative solver begins; finite, and real if A is.
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
         degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
@@ -264,9 +264,11 @@ def _less(
     Raises:
         ValueError: if A has no columns.
     """
-    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
-    check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    check_choice(function, "degenerate", degenerate, POLICIES)
+    check_choice(function, "constraint", constraint, CONSTRAINTS)
     if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
+        if isinstance(A, Tensor):
+            check_tensor(function, "A", A, 2, "(m, n)", sparse=True)
         refuse_with_operator(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
         return solve_matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
     check_tensor(function, "A", A, 2, "(*, m, n)")
@@ -276,7 +278,6 @@ def _less(
     if n == 0:
         raise ValueError(f"pmaf.{function}: A must have at least one column, got {describe(A)}")
     check_sizes(function, b=("the rows of A", m, b.shape[-1]))
-    check_start(function, start, n, -1)
     shapes = {"A": A.shape[:-2], "b": b.shape[:-1]}
     if weights is not None:
         check_tensor(function, "weights", weights, 1, "(*, m)")
@@ -287,11 +288,15 @@ def _less(
         check_tensor(function, "free", free, 2, "(*, m, p)")
         check_sizes(function, free=("the rows of A", m, free.shape[-2]))
         shapes["free"] = free.shape[:-2]
-    dtype = common_dtype(function, A=A, b=b, free=free)
+    dtype = common_dtype(function, A=A, b=b, free=free, weights=weights)
     work = working_dtype(dtype)
     r = positive_radius(function, radius, A.to(work), wait)
     shapes["radius"] = r.shape
     check_broadcast(function, **shapes)
+    check_start(function, start, n, tuple(shapes.values()), A)
+    empty = None
+    if free is not None and free.shape[-1] == 0:  # a block without columns is none, and z is empty
+        free, empty = None, A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
     real = r.dtype
     params = (
         A.to(work),
@@ -312,7 +317,9 @@ def _less(
             outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
         else:
             outputs = compare(function, mode, "least_squares", degenerate, forward, params, core_dims, size)
-    return _solution(outputs, dtype, free is not None)
+    solution = less_solution(outputs, dtype)
+    z = empty if free is None else outputs[2].to(dtype)
+    return solution if z is None else FreeLESSSolution(*solution, z)
 
 
 def _sphere_quadratic(
@@ -327,22 +334,25 @@ def _sphere_quadratic(
     degenerate: str,
 ) -> LESSSolution:
     """The path that both doors of quadratics share."""
-    check_choice(function, "degenerate", degenerate, ("drop", "nan", "raise"))
-    check_choice(function, "constraint", constraint, ("sphere", "ball"))
+    check_choice(function, "degenerate", degenerate, POLICIES)
+    check_choice(function, "constraint", constraint, CONSTRAINTS)
     if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
+        if isinstance(H, Tensor):
+            check_tensor(function, "H", H, 2, "(n, n)", sparse=True)
+            check_square(function, "H", H)
         refuse_with_operator(function, "H", backward=backward, ball=constraint == "ball")
         return solve_matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
     check_tensor(function, "H", H, 2, "(*, n, n)")
     check_tensor(function, "g", g, 1, "(*, n)")
     wait = may_wait(H, not function.endswith("_ex"))
-    check_symmetric(function, H, wait=wait)
+    check_symmetric(function, "H", H, wait=wait)
     n = H.shape[-1]
     check_sizes(function, g=("the order of H", n, g.shape[-1]))
-    check_start(function, start, n, -1)
     dtype = common_dtype(function, H=H, g=g)
     work = working_dtype(dtype)
     r = positive_radius(function, radius, H.to(work), wait)
     check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
+    check_start(function, start, n, (H.shape[:-2], g.shape[:-1], r.shape), H)
     mode = Implicit() if backward is None else backward
     rtol, atol = _tolerances(function, mode, constraint)
     forward = QuadraticForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
@@ -352,15 +362,4 @@ def _sphere_quadratic(
             outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 12)
         else:
             outputs = compare(function, mode, "quadratic", degenerate, forward, params, equations.core_dims())
-    solution = _solution(outputs, dtype, False)
-    assert isinstance(solution, LESSSolution)
-    return solution
-
-
-def _solution(outputs: tuple[Tensor, ...], dtype: torch.dtype, free: bool) -> LESSSolution | FreeLESSSolution:
-    """The named result, in the type of the input."""
-    u, multiplier = outputs[:2]
-    status, steps, residual, gap = outputs[-4:]
-    real = dtype.to_real() if dtype.is_complex else dtype
-    fields = (u.to(dtype), multiplier.to(real), status, steps, residual.to(real), gap.to(real))
-    return FreeLESSSolution(*fields, outputs[2].to(dtype)) if free else LESSSolution(*fields)
+    return less_solution(outputs, dtype)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pmaf.autodiff import pushforward
-from pmaf.operators import MatVec, Operator
+from pmaf.operators import MatVec, Operator, multiplied
 from pmaf.sparse import Pattern, pattern_and_values
 
 __all__ = ["FunctionMap", "General", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]
@@ -26,6 +26,11 @@ class LinearMap(ABC):
 
     tensors: tuple[Tensor, ...]
     n: int
+
+    @property
+    def rows(self) -> int | None:
+        """m; not known of a function before it is called."""
+        return self.n
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,6 +75,11 @@ class SparseMap(LinearMap):
         self.pattern, self.n = pattern, pattern.shape[1]
         self.tensors = (values,)
 
+    @property
+    def rows(self) -> int:
+        """Those of the pattern."""
+        return self.pattern.shape[0]
+
     def with_tensors(self, tensors: Sequence[Tensor]) -> SparseMap:
         """The same pattern with other values."""
         return SparseMap(self.pattern, tensors[0])
@@ -103,18 +113,31 @@ class FunctionMap(LinearMap):
     def __init__(self, fn: Callable[..., Tensor], n: int, params: Sequence[Tensor]) -> None:
         self.fn, self.n, self.tensors = fn, n, tuple(params)
 
+    @property
+    def rows(self) -> None:
+        """Not known."""
+
     def with_tensors(self, tensors: Sequence[Tensor]) -> FunctionMap:
         """The same function of other parameters."""
         return FunctionMap(self.fn, self.n, tensors)
 
     def matmat(self, V: Tensor) -> Tensor:
         """The function's value."""
-        return self.fn(*self.tensors, V)
+        return multiplied(self.fn, self.tensors, V, None)
 
     def adjoint(self, Y: Tensor) -> Tensor:
-        """One vector–Jacobian product of ``fn`` with respect to its block of vectors."""
-        origin = Y.new_zeros(self.n, Y.shape[-1])
-        product: Tensor = torch.func.vjp(lambda V: self.fn(*self.tensors, V), origin)[1](Y)[0]
+        """One vector–Jacobian product of ``fn`` with respect to its block of vectors.
+
+        Raises:
+            ValueError: if Y has not as many rows as the products.
+        """
+        value, vjp = torch.func.vjp(self.matmat, Y.new_zeros(self.n, Y.shape[-1]))[:2]
+        if value.shape != Y.shape:
+            raise ValueError(
+                f"pmaf.MatVec: fn(*params, V) returns {value.shape[0]} rows, so b must have size {value.shape[0]}, got "
+                f"{Y.shape[0]}"
+            )
+        product: Tensor = vjp(Y)[0]
         return product
 
     def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:

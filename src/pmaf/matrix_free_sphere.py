@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pmaf.checks import asymmetry_allowed, check_start, check_tensor, no_autocast, positive_radius, working_dtype
+from pmaf.arguments import check_tensor, describe
+from pmaf.checks import (
+    asymmetry_allowed,
+    check_sizes,
+    check_start,
+    common_dtype,
+    no_autocast,
+    positive_radius,
+    working_dtype,
+)
 from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
 from pmaf.implicit.comparison import Backward
 from pmaf.implicit.function import apply_layer
 from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
 from pmaf.linear_maps import LinearMap
-from pmaf.operators import Operator, describe
-from pmaf.solution import LESSSolution
+from pmaf.operators import Operator
+from pmaf.solution import LESSSolution, less_solution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
 from pmaf.solvers.problem import SphereSolver
 from pmaf.symmetry import check_symmetric_operator
@@ -46,19 +55,23 @@ def solve_matrix_free(
     """Least squares or a quadratic whose matrix is known by its products only.
 
     Raises:
-        TypeError: if the right-hand side and the operator differ in type.
         ValueError: if an argument has a shape or kind that does not go with an operator.
     """
     name = "b" if isinstance(matrix, LinearMap) else "g"
     check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
     if linear.dim() != 1:
         raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
-    if linear.dtype != matrix.dtype or linear.dtype != working_dtype(linear.dtype):
-        raise TypeError(
-            f"pmaf.{function}: {name} and the operator must share float32, float64, complex64 or complex128, got "
-            f"{linear.dtype} and {matrix.dtype}"
-        )
-    check_start(function, start, matrix.n, -1)
+    rows = matrix.rows if isinstance(matrix, LinearMap) else matrix.n
+    if rows is not None:
+        of = "the rows of A" if name == "b" else "the order of H"
+        check_sizes(function, **{name: (of, rows, linear.shape[0])})
+    if matrix.n == 0:
+        raise ValueError(f"pmaf.{function}: the matrix must have at least one column")
+    dtype = common_dtype(function, operator=matrix.tensors[0], **{name: linear})
+    work = working_dtype(dtype)
+    if work != dtype:
+        matrix, linear = matrix.with_tensors([t.to(work) for t in matrix.tensors]), linear.to(work)
+    check_start(function, start, matrix.n, (), linear)
     chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
     if not isinstance(chosen, KrylovTrustRegion):
         raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
@@ -66,13 +79,12 @@ def solve_matrix_free(
     if r.dim():
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
     if isinstance(matrix, Operator):
-        check_symmetric_operator(function, "H", matrix, asymmetry_allowed(matrix.dtype))
+        check_symmetric_operator(function, "H", matrix, asymmetry_allowed(dtype))
     mode = backward if isinstance(backward, Implicit) else Implicit()
     shell = matrix.hollow()
     equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
     forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
     with no_autocast(linear):
-        u, multiplier, _, _, status, steps, residual, gap = apply_layer(
-            equations, MatrixFreeAux, degenerate, forward, (*matrix.tensors, linear, r), OUTPUTS
-        )
-    return LESSSolution(u, multiplier, status, steps, residual, gap)
+        params = (*matrix.tensors, linear, r)
+        outputs = apply_layer(equations, MatrixFreeAux, degenerate, forward, params, OUTPUTS)
+    return less_solution(outputs, dtype)

@@ -7,10 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pmaf.arguments import (
+    CONSTRAINTS,
+    POLICIES,
+    check_choice,
+    check_flags,
+    check_integer,
+    check_real,
+    describe,
+)
 from pmaf.checks import working_dtype
 from pmaf.eigen_decomposition import Eigenpairs, ied
+from pmaf.implicit.comparison import Backward
 from pmaf.least_squares_on_sphere import less
-from pmaf.operators import Gram, Operator, describe
+from pmaf.operators import Gram, Operator
+from pmaf.solvers import EIGEN, SPHERE, named
 
 __all__ = ["IED", "LESS", "PrincipalPool2d"]
 
@@ -20,11 +31,35 @@ def non_default(**settings: tuple[Any, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, (value, default) in settings.items() if value != default)
 
 
+def check_configuration(
+    name: str, solver: Any, table: dict[str, type], degenerate: Any, backward: Any = None, **flags: Any
+) -> None:
+    """What can be said of a configuration before there are data; the rest is said when there are.
+
+    Args:
+        name: of the module, for the message.
+        solver: an object or a short name, or ``None``.
+        table: the short names.
+        degenerate: a policy.
+        backward: how to differentiate, or ``None``.
+        flags: what must be True or False.
+
+    Raises:
+        TypeError: if a mode of differentiation is none.
+    """
+    if solver is not None:
+        named(name, solver, table)
+    check_choice(name, "degenerate", degenerate, POLICIES)
+    check_flags(name, **flags)
+    if backward is not None and not isinstance(backward, Backward):
+        raise TypeError(f"pmaf.{name}: backward must be a mode such as pmaf.Implicit(), got {describe(backward)}")
+
+
 class LESS(nn.Module):
     r"""Least squares on the sphere as a module; see :func:`pmaf.less`.
 
     Args:
-        radius: r > 0.
+        radius: r > 0, a number or a tensor, such as a parameter to be learned.
         constraint: ``"sphere"`` or ``"ball"``.
         solver: an object or a short name; chosen if not given.
         backward: how to differentiate.
@@ -41,7 +76,7 @@ class LESS(nn.Module):
 
     def __init__(
         self,
-        radius: float = 1.0,
+        radius: float | Tensor = 1.0,
         *,
         constraint: str = "sphere",
         solver: Any = None,
@@ -49,6 +84,10 @@ class LESS(nn.Module):
         degenerate: str = "drop",
     ) -> None:
         super().__init__()
+        if not isinstance(radius, Tensor):
+            radius = check_real("nn.LESS", "radius", radius, "positive")
+        check_choice("nn.LESS", "constraint", constraint, CONSTRAINTS)
+        check_configuration("nn.LESS", solver, SPHERE, degenerate, backward)
         self.radius, self.constraint = radius, constraint
         self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
 
@@ -100,7 +139,8 @@ class IED(nn.Module):
         self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
     ) -> None:
         super().__init__()
-        self.k, self.largest = k, largest
+        check_configuration("nn.IED", solver, EIGEN, degenerate, backward, largest=largest)
+        self.k, self.largest = check_integer("nn.IED", "k", k), largest
         self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
 
     def forward(self, X: Tensor | Operator, reference: Tensor | None = None) -> Eigenpairs:
@@ -146,9 +186,6 @@ class PrincipalPool2d(nn.Module):
         solver: for :func:`pmaf.ied`; chosen if not given.
         degenerate: as in :func:`pmaf.ied`.
 
-    Raises:
-        ValueError: if k is less than one.
-
     Example:
         >>> import torch, pmaf
         >>> pool = pmaf.nn.PrincipalPool2d(2, center=True)
@@ -162,9 +199,8 @@ class PrincipalPool2d(nn.Module):
         self, k: int = 1, *, center: bool = False, scale: bool = False, solver: Any = None, degenerate: str = "drop"
     ) -> None:
         super().__init__()
-        if k < 1:
-            raise ValueError(f"pmaf.nn.PrincipalPool2d: k must be at least 1, got {k}")
-        self.k, self.center, self.scale = k, center, scale
+        check_configuration("nn.PrincipalPool2d", solver, EIGEN, degenerate, center=center, scale=scale)
+        self.k, self.center, self.scale = check_integer("nn.PrincipalPool2d", "k", k), center, scale
         self.solver, self.degenerate = solver, degenerate
 
     def forward(self, features: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pmaf.arguments import check_integer, check_tensor, describe
 from pmaf.autodiff import pushforward
 from pmaf.products import interleaved
 from pmaf.sparse import Pattern, pattern_and_values
@@ -163,8 +163,7 @@ class Gram(Operator):
     core_dims = (2,)
 
     def __init__(self, F: Tensor) -> None:
-        if not isinstance(F, Tensor) or F.dim() < 2:
-            raise ValueError(f"pmaf.Gram: F must be a tensor of shape (*, r, n), got {describe(F)}")
+        check_tensor("Gram", "F", F, 2, "(*, r, n)")
         self.tensors = (F,)
         self.n = F.shape[-1]
 
@@ -250,7 +249,8 @@ class MatVec(Operator):
         fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
             symmetric, and written in differentiable torch operations.
         n: the order of the matrix.
-        params: a tensor, or a tuple of tensors, that gradients are wanted for.
+        params: a tensor, or a tuple of tensors, that gradients are wanted for. The first of them with floating-point
+            or complex entries gives the type of the blocks; integers, such as indices, are passed on as they are.
 
     Example:
         >>> import torch, pmaf
@@ -263,10 +263,18 @@ class MatVec(Operator):
     """
 
     def __init__(self, fn: Callable[..., Tensor], n: int, params: Tensor | Sequence[Tensor]) -> None:
-        self.tensors = (params,) if isinstance(params, Tensor) else tuple(params)
+        given = (params,) if isinstance(params, Tensor) else tuple(params)
+        for param in given:
+            if not isinstance(param, Tensor):
+                raise TypeError(f"pmaf.MatVec: params must be tensors, got {describe(param)}; wrap it in torch.tensor")
+        self.tensors = tuple(param for param in given if differentiable(param))
         if not callable(fn) or not self.tensors:
-            raise ValueError("pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor")
-        self.fn, self.n = fn, int(n)
+            raise ValueError(
+                "pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor that is floating-point "
+                "or complex"
+            )
+        self.fn = fn if len(self.tensors) == len(given) else with_constants(fn, given)
+        self.n = check_integer("MatVec", "n", n)
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> MatVec:
         """The same function of other parameters."""
@@ -274,7 +282,7 @@ class MatVec(Operator):
 
     def matmat(self, V: Tensor) -> Tensor:
         """The function's value."""
-        return self.fn(*self.tensors, V)
+        return multiplied(self.fn, self.tensors, V, self.n)
 
     def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""
@@ -296,8 +304,55 @@ def as_operator(X: Tensor | Operator) -> Operator:
     return Dense(X) if X.layout == torch.strided else Sparse.from_tensor(X)
 
 
-def describe(value: Any) -> str:
-    """A value as an error message shows it: shape and dtype of a tensor, else its type and text."""
-    if isinstance(value, Tensor):
-        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
-    return f"{value!r} ({type(value).__name__})"
+def differentiable(x: Tensor) -> bool:
+    """Whether the entries of x are numbers that a gradient can belong to."""
+    return x.is_floating_point() or x.is_complex()
+
+
+def with_constants(fn: Callable[..., Tensor], given: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """``fn`` as a function of the differentiable ones of its parameters; the others keep the values given."""
+
+    def reduced(*arguments: Tensor) -> Tensor:
+        *params, V = arguments
+        moving = iter(params)
+        return fn(*(next(moving) if differentiable(param) else param for param in given), V)
+
+    return reduced
+
+
+def multiplied(fn: Callable[..., Tensor], params: Sequence[Tensor], V: Tensor, rows: int | None) -> Tensor:
+    """A block times the matrix that a function stands for, once the function's value is known to be one.
+
+    Args:
+        fn: ``fn(*params, V)``.
+        params: the parameters.
+        V: the block, ``(n, p)``.
+        rows: of the product, where known.
+
+    Returns:
+        The product, ``(rows, p)``.
+
+    Raises:
+        TypeError: if the value is no tensor, or of another type.
+        ValueError: if it has another shape, or ``fn`` cannot take the block.
+        RuntimeError: as ``fn`` raises it, if it is of a narrower kind, such as being out of memory.
+    """
+    if torch.compiler.is_compiling():
+        return fn(*params, V)
+    try:
+        Y = fn(*params, V)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        raise ValueError(
+            f"pmaf.MatVec: fn(*params, V) fails for V of shape {tuple(V.shape)}, that is (n, p): {error}"
+        ) from error
+    shape = f"({'m' if rows is None else rows}, {V.shape[-1]})"
+    if not isinstance(Y, Tensor) or Y.dtype != V.dtype:
+        raise TypeError(f"pmaf.MatVec: fn(*params, V) must return a {V.dtype} tensor like V, got {describe(Y)}")
+    if Y.dim() != 2 or Y.shape[1] != V.shape[1] or rows not in (None, Y.shape[0]):
+        raise ValueError(
+            f"pmaf.MatVec: fn(*params, V) must return X V of shape {shape} for V of shape {tuple(V.shape)}, got "
+            f"{describe(Y)}"
+        )
+    return Y

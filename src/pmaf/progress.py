@@ -119,7 +119,7 @@ def print_summary(summary: Summary, output: Path) -> None:
         summary: what became of the batch.
         output: where the answers are.
     """
-    rows = [(status.name, str(count), status.remedy) for status, count in summary.counts.items()]
+    rows = [(status.name, str(count), status.remedy_for(summary.layer)) for status, count in summary.counts.items()]
     print_table(f"{summary.items} items", ("status", "items", "meaning"), rows)
     shapes = ", ".join(f"{name} {shape}" for name, shape in summary.shapes.items())
     print(f"wrote {output}: {shapes} in {summary.seconds:.2f} s")
@@ -131,7 +131,7 @@ def print_summary(summary: Summary, output: Path) -> None:
         verb = "item has" if summary.failed == 1 else "items have"
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"pmaf: {summary.failed} of {summary.items} {verb} no answer, first {where} with {status.name}: "
-            f"{status.remedy}"
+            f"{status.remedy_for(summary.layer)}"
         )
 
 

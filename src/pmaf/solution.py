@@ -8,11 +8,24 @@ import torch
 __all__ = ["IEDSolution", "LESSSolution", "Status"]
 
 
+SEVERAL = "Several answers are equally good, so this is one of them: "
+SEPARATE = {
+    "less": "give A more rows, or b a part along its smallest singular vector; drop columns of free that depend on "
+    "others; or use a loss that does not depend on the choice.",
+    "sphere_quadratic": "give g a part along the smallest eigenvector of H, or use a loss that does not depend on the "
+    "choice.",
+    "ied": "separate the wanted eigenvalues from the others and from each other, or use a loss that does not depend on "
+    "the choice, such as one of principal_projector.",
+    "principal_projector": "choose a k at which the eigenvalues have a gap between the k-th and the next.",
+}
+
+
 class Status(IntEnum):
     """How the solve of one batch item ended.
 
     Statuses are kept in an ``int64`` tensor of the batch's shape; compare with the members,
-    ``solution.status == pmaf.Status.CONVERGED``. ``Status(code).remedy`` says what to try.
+    ``solution.status == pmaf.Status.CONVERGED``. ``Status(code).remedy`` says what to try, ``remedy_for`` what to try
+    with a particular layer.
     """
 
     remedy: str
@@ -20,11 +33,7 @@ class Status(IntEnum):
     CONVERGED = 0, "Nothing to do: the solver's tolerance was met and the residual was measured."
     MAX_STEPS = 1, "The step limit came first: raise max_steps, loosen the tolerance, or use the default solver."
     NON_FINITE = 2, "The input, or the answer, is NaN or infinite: look for overflow or a division by zero upstream."
-    NOT_UNIQUE = (
-        3,
-        "Several answers are equally good, so this is one of them: separate the wanted eigenvalue from the others, "
-        "or use a loss that does not depend on the choice, such as one of principal_projector.",
-    )
+    NOT_UNIQUE = 3, SEVERAL + "change the data so that the gap is positive, or use a loss that all of them share."
     NOT_GLOBAL = 4, "A local solver stopped where the objective is not globally minimal: use the default solver."
 
     def __new__(cls, code: int, remedy: str = "") -> "Status":
@@ -33,6 +42,17 @@ class Status(IntEnum):
         member._value_ = code
         member.remedy = remedy
         return member
+
+    def remedy_for(self, layer: str) -> str:
+        """What to try, in the words of a layer.
+
+        Args:
+            layer: such as ``"less"`` or ``"ied"``.
+
+        Returns:
+            A sentence.
+        """
+        return SEVERAL + SEPARATE[layer] if self is Status.NOT_UNIQUE and layer in SEPARATE else self.remedy
 
 
 class LESSSolution(NamedTuple):
@@ -53,6 +73,21 @@ class LESSSolution(NamedTuple):
     steps: torch.Tensor
     residual: torch.Tensor
     gap: torch.Tensor
+
+
+def less_solution(outputs: tuple[torch.Tensor, ...], dtype: torch.dtype) -> LESSSolution:
+    """The named result, in the type of the input.
+
+    Args:
+        outputs: of a layer: u and λ first; status, steps, residual and gap last.
+        dtype: that of the input.
+
+    Returns:
+        The solution.
+    """
+    u, multiplier, *_, status, steps, residual, gap = outputs
+    real = dtype.to_real() if dtype.is_complex else dtype
+    return LESSSolution(u.to(dtype), multiplier.to(real), status, steps, residual.to(real), gap.to(real))
 
 
 class FreeLESSSolution(NamedTuple):

@@ -45,4 +45,4 @@ def message(function: str, status: Tensor, kind: Status) -> str:
     mask = status == kind
     where = f"item {first_index(mask)}" if status.dim() else "the problem"
     count = f" ({int(mask.sum())} of {mask.numel()} items)" if status.dim() else ""
-    return f"pmaf.{function}: {where} ended with {kind.name}{count}. {kind.remedy}"
+    return f"pmaf.{function}: {where} ended with {kind.name}{count}. {kind.remedy_for(function)}"

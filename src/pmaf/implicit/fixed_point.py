@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_flags
+
 __all__ = ["FixedPoint"]
 
 Tensors = tuple[Tensor, ...]
@@ -46,6 +48,9 @@ class FixedPoint:
     """
 
     dense: bool = False
+
+    def __post_init__(self) -> None:
+        set_flags(self, "dense")
 
     def eigenpairs(self, params: Tensors, solution: Tensors, cotangents: Tensors) -> Tensors:
         """The gradient of X, ``(*, n, n)``, from those of U, ``(*, n, 1)``, and λ, ``(*, 1)``."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pmaf.arguments import set_reals
+
 __all__ = ["Implicit", "Unrolled"]
 
 
@@ -24,8 +26,7 @@ class Implicit:
     atol: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.rtol is not None and not self.rtol >= 0) or not self.atol >= 0:
-            raise ValueError(f"pmaf: Implicit needs non-negative tolerances, got {self}")
+        set_reals(self, "non-negative", "rtol", "atol")
 
 
 @dataclass(frozen=True)

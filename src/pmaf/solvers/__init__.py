@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from pmaf.operators import Dense, MatVec, Operator, Sparse, describe
+from pmaf.arguments import describe
+from pmaf.operators import Dense, MatVec, Operator, Sparse
 from pmaf.solvers.block_lanczos import BlockLanczos
 from pmaf.solvers.closed_form import ClosedForm
 from pmaf.solvers.eigh import Eigh
@@ -82,12 +83,18 @@ def named(function: str, solver: Any, table: dict[str, type]) -> Any:
 
     Raises:
         ValueError: if the name is unknown.
-        TypeError: if the object cannot solve.
+        TypeError: if the object cannot solve, or solves other problems.
     """
     if isinstance(solver, str):
         if solver not in table:
             raise ValueError(f"pmaf.{function}: unknown solver {solver!r}; known are {', '.join(sorted(table))}")
         return table[solver]()
+    others = EIGEN if table is SPHERE else SPHERE
+    if isinstance(solver, tuple(others.values())):
+        what = "finds eigenpairs" if others is EIGEN else "minimises on the sphere"
+        raise TypeError(
+            f"pmaf.{function}: solver {solver!r} {what}, which is another problem; known are {', '.join(sorted(table))}"
+        )
     if isinstance(solver, type) or not callable(getattr(solver, "solve", None)):
         raise TypeError(
             f"pmaf.{function}: solver must be a short name ({', '.join(sorted(table))}) or an object with a method "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.autodiff import untracked
 from pmaf.operators import Operator
 from pmaf.products import combined, inner_products
@@ -80,10 +81,8 @@ class BlockLanczos:
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "max_basis", "rtol", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"BlockLanczos: {name} must be positive, got {value}")
+        set_integers(self, "block_size", "max_basis", "max_steps")
+        set_reals(self, "positive", "rtol")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k leading pairs of every item.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_reals
 from pmaf.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
 from pmaf.operators import Dense, Operator
 from pmaf.solvers.eigh import Eigh
@@ -57,8 +58,7 @@ class ClosedForm:
     rtol: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rtol is not None and not self.rtol > 0:
-            raise ValueError(f"ClosedForm: rtol must be positive, got {self.rtol}")
+        set_reals(self, "positive", "rtol")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the leading pair of every item.
@@ -77,8 +77,8 @@ class ClosedForm:
         """
         if k != 1 or X.n > 4 or X.dtype.is_complex or start is not None:
             raise ValueError(
-                "ClosedForm: finds one eigenpair of real symmetric matrices of order up to 4, without a start, "
-                f"got k={k}, n={X.n}, {X.dtype}; use Eigh() instead"
+                "pmaf.solvers.ClosedForm: finds one eigenpair of real symmetric matrices of order up to 4, without a "
+                f"start, got k={k}, n={X.n}, {X.dtype}; use Eigh() instead"
             )
         whole = X.tensors[0] if isinstance(X, Dense) else X.dense()
         flat = whole.reshape(-1, X.n, X.n)

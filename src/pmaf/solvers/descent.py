@@ -26,22 +26,7 @@ from pmaf.solvers.sphere import (
 )
 from pmaf.solvers.steps import Ray, Step, half_square
 
-__all__ = ["check_stopping", "descend", "direction_weight"]
-
-
-def check_stopping(solver: object, tol: float, max_steps: int) -> None:
-    """Refuse a tolerance or a limit that no iteration can meet.
-
-    Args:
-        solver: the solver, for the message.
-        tol: the change of the objective at which an item stops.
-        max_steps: the most steps.
-
-    Raises:
-        ValueError: if ``tol`` is negative or ``max_steps`` less than one.
-    """
-    if not (tol >= 0 and isinstance(max_steps, int) and max_steps >= 1):
-        raise ValueError(f"pmaf: {type(solver).__name__} needs tol >= 0 and an integer max_steps >= 1, got {solver}")
+__all__ = ["descend", "direction_weight"]
 
 
 def direction_weight(x: Tensor, gradient: Tensor, outside: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class Eigh:
             ValueError: if ``start`` is given.
         """
         if start is not None:
-            raise ValueError("pmaf: start= needs an iterative solver; Eigh() is direct")
+            raise ValueError("pmaf.solvers.Eigh: is direct and needs no start, which is for iterative solvers")
         if isinstance(X, Gram):
             return self._solve_gram(X.factor, k, largest)
         A = X.dense()

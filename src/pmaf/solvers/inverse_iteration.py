@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers
 from pmaf.checks import to_double
 from pmaf.definite import factorise, substitute
 from pmaf.operators import Gram, Operator
@@ -144,8 +145,7 @@ class InverseIteration:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"pmaf: InverseIteration needs max_steps >= 1, got {self.max_steps}")
+        set_integers(self, "max_steps")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k largest (smallest) eigenpairs of every item.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.products import adjoint_matvec
 from pmaf.solvers.krylov_sphere import solve_krylov
@@ -50,8 +51,8 @@ class KrylovTrustRegion:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if not (self.rtol is None or self.rtol > 0) or not (self.max_steps is None or self.max_steps >= 1):
-            raise ValueError(f"pmaf: KrylovTrustRegion needs rtol > 0 and max_steps >= 1, or None, got {self}")
+        set_integers(self, "max_steps")
+        set_reals(self, "positive", "rtol")
 
     def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
         """Solve every item of the batch.

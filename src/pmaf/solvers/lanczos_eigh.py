@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.autodiff import untracked
 from pmaf.operators import Dense, Operator
 from pmaf.solvers.eigh import Eigh
@@ -61,8 +62,8 @@ class LanczosEigh:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.rtol is not None and not self.rtol > 0) or (self.max_steps is not None and self.max_steps < 1):
-            raise ValueError(f"LanczosEigh: rtol and max_steps must be positive, got {self.rtol}, {self.max_steps}")
+        set_integers(self, "max_steps")
+        set_reals(self, "positive", "rtol")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k leading pairs of every item.

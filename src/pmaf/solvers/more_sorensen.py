@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers
 from pmaf.checks import to_double
 from pmaf.definite import factorise, solve_bordered_definite
 from pmaf.products import adjoint_matvec, matvec
@@ -63,8 +64,7 @@ class MoreSorensen:
     max_steps: int = 16
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise ValueError(f"pmaf: MoreSorensen needs max_steps >= 1, got {self}")
+        set_integers(self, "max_steps")
 
     def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
         """Solve every item of the batch.
@@ -80,7 +80,7 @@ class MoreSorensen:
             ValueError: if ``start`` is given.
         """
         if start is not None:
-            raise ValueError("pmaf: start= needs an iterative solver; MoreSorensen() is global and needs none")
+            raise ValueError("pmaf.solvers.MoreSorensen: is global and needs no start, which is for iterative solvers")
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)

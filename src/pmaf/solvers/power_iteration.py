@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_flags, set_integers, set_reals
 from pmaf.operators import Operator
 from pmaf.products import lengths
 from pmaf.solvers.iteration import State, iterate
@@ -63,8 +64,9 @@ class PowerIteration:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        if (self.rtol is not None and not self.rtol > 0) or self.max_steps < 1:
-            raise ValueError(f"PowerIteration: rtol and max_steps must be positive, got {self.rtol}, {self.max_steps}")
+        set_integers(self, "max_steps")
+        set_reals(self, "positive", "rtol")
+        set_flags(self, "symmetric")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the leading pair of every item.
@@ -83,12 +85,15 @@ class PowerIteration:
         """
         if k != 1:
             raise ValueError(
-                f"PowerIteration: finds one eigenpair, got k={k}; use SimultaneousIteration or BlockLanczos"
+                f"pmaf.solvers.PowerIteration: finds one eigenpair, got k={k}; use SimultaneousIteration() or "
+                "BlockLanczos()"
             )
         if self.symmetric:
             return self.leading(X, largest, start)
         if not largest:
-            raise ValueError("PowerIteration: symmetric=False finds the dominant pair only, got largest=False")
+            raise ValueError(
+                "pmaf.solvers.PowerIteration: symmetric=False finds the dominant pair only, got largest=False"
+            )
         return self.dominant(X, start)
 
     def leading(self, X: Operator, largest: bool, start: Tensor | None) -> EigenAnswer:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pmaf.solvers.descent import check_stopping, descend
+from pmaf.arguments import set_flags, set_integers, set_reals
+from pmaf.solvers.descent import descend
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.steps import ExactStep
 
@@ -49,7 +50,9 @@ class ProjectedGradient:
     max_steps: int = 100
 
     def __post_init__(self) -> None:
-        check_stopping(self, self.tol, self.max_steps)
+        set_integers(self, "max_steps")
+        set_reals(self, "non-negative", "tol")
+        set_flags(self, "direction_weight")
 
     def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
         """Improve every item of the batch until it stops.

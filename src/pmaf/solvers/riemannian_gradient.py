@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pmaf.solvers.descent import check_stopping, descend
+from pmaf.arguments import set_flags, set_integers, set_reals
+from pmaf.solvers.descent import descend
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.steps import ExactStep, Step
 
@@ -55,10 +56,12 @@ class RiemannianGradient:
     max_steps: int = 100
 
     def __post_init__(self) -> None:
-        check_stopping(self, self.tol, self.max_steps)
+        set_integers(self, "max_steps")
+        set_reals(self, "non-negative", "tol")
+        set_flags(self, "direction_weight")
         if isinstance(self.step, type) or not hasattr(self.step, "choose"):
-            raise ValueError(
-                "pmaf: RiemannianGradient needs step to be a step rule such as ExactStep(), Backtracking() or "
+            raise TypeError(
+                "pmaf.solvers.RiemannianGradient: step must be a rule such as ExactStep(), Backtracking() or "
                 f"TangentDecay(), got {self.step!r}"
             )
 

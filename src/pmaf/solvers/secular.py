@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.bordered import safe_inverse, solve_bordered
 from pmaf.checks import to_double
 from pmaf.products import adjoint_matvec, matvec
@@ -155,8 +156,8 @@ class Secular:
     gram_limit: float = 1e4
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1 or not self.gram_limit >= 0:
-            raise ValueError(f"pmaf: Secular needs max_steps >= 1 and gram_limit >= 0, got {self}")
+        set_integers(self, "max_steps")
+        set_reals(self, "non-negative", "gram_limit")
 
     def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
         """Solve every item of the batch.
@@ -172,7 +173,7 @@ class Secular:
             ValueError: if ``start`` is given.
         """
         if start is not None:
-            raise ValueError("pmaf: start= needs an iterative solver; Secular() is global and needs none")
+            raise ValueError("pmaf.solvers.Secular: is global and needs no start, which is for iterative solvers")
         if isinstance(problem, LeastSquares):
             return self._least_squares(problem)
         return self._quadratic(problem)

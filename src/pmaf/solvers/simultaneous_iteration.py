@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.operators import Operator
 from pmaf.products import combined, inner_products
 from pmaf.solvers.iteration import State, iterate
@@ -61,11 +62,9 @@ class SimultaneousIteration:
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        if self.guard < 0 or (self.rtol is not None and not self.rtol > 0) or self.max_steps < 1:
-            raise ValueError(
-                "SimultaneousIteration: guard must not be negative, rtol and max_steps must be positive, "
-                f"got {self.guard}, {self.rtol}, {self.max_steps}"
-            )
+        set_integers(self, "guard", least=0)
+        set_integers(self, "max_steps")
+        set_reals(self, "positive", "rtol")
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k leading pairs of every item.

@@ -6,6 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from pmaf.arguments import set_integers, set_reals
 from pmaf.extras import needs
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.sphere import length, on_unit_sphere, starting_point, unconstrained
@@ -43,8 +44,8 @@ class SLSQP:
     max_steps: int = 100
 
     def __post_init__(self) -> None:
-        if not (self.tol > 0 and isinstance(self.max_steps, int) and self.max_steps >= 1):
-            raise ValueError(f"pmaf: SLSQP needs tol > 0 and an integer max_steps >= 1, got {self}")
+        set_integers(self, "max_steps")
+        set_reals(self, "positive", "tol")
 
     def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
         """Solve the items one after the other.
@@ -123,7 +124,7 @@ def check_not_unrolled(problem: LeastSquares) -> None:
         ValueError: if a gradient is asked for.
     """
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in problem):
-        raise ValueError("pmaf: SLSQP() cannot be unrolled, use backward=Implicit() or another solver")
+        raise ValueError("pmaf.solvers.SLSQP: cannot be unrolled, use backward=Implicit() or another solver")
 
 
 def gather(points: list[Tensor], problem: LeastSquares | SphereQuadratic) -> Tensor:

@@ -59,7 +59,7 @@ def on_unit_sphere(problem: object, solver: str) -> tuple[LeastSquares, Tensor]:
     """
     if not isinstance(problem, LeastSquares):
         raise ValueError(
-            f"pmaf: {solver} solves least squares on the sphere, got a {type(problem).__name__}; "
+            f"pmaf.solvers.{solver}: solves least squares on the sphere, got a {type(problem).__name__}; "
             "use Secular() or KrylovTrustRegion() for it"
         )
     A, b, radius = problem

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from pmaf.arguments import check_choice, set_reals
 from pmaf.products import adjoint_matvec, matvec
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import LeastSquares
@@ -115,10 +116,11 @@ class Backtracking:
     beta: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.initial != "exact" and not (isinstance(self.initial, (int, float)) and 0 < self.initial < float("inf")):
-            raise ValueError(f'pmaf: Backtracking needs initial="exact" or a positive number, got {self.initial!r}')
-        if not (0 < self.alpha < 1 and 0 < self.beta < 1):
-            raise ValueError(f"pmaf: Backtracking needs 0 < alpha < 1 and 0 < beta < 1, got {self}")
+        if isinstance(self.initial, str):
+            check_choice("solvers.Backtracking", "initial, unless a number,", self.initial, ("exact",))
+        else:
+            set_reals(self, "positive and finite", "initial")
+        set_reals(self, "between 0 and 1", "alpha", "beta")
 
     def choose(self, ray: Ray) -> tuple[Tensor, Tensor]:
         """The first step that meets the Armijo condition; no item is told to stop.
@@ -163,8 +165,7 @@ class TangentDecay:
     beta: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta < 1:
-            raise ValueError(f"pmaf: TangentDecay needs 0 < beta < 1, got {self}")
+        set_reals(self, "between 0 and 1", "beta")
 
     def choose(self, ray: Ray) -> tuple[Tensor, Tensor]:
         """The first step that does not pass a minimum on the sphere.

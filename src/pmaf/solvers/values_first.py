@@ -74,9 +74,9 @@ class ValuesFirst:
             ValueError: if ``start`` is given, or for k > 1.
         """
         if start is not None:
-            raise ValueError("pmaf: start= needs an iterative solver; ValuesFirst() is direct")
+            raise ValueError("pmaf.solvers.ValuesFirst: is direct and needs no start, which is for iterative solvers")
         if k != 1:
-            raise ValueError(f"pmaf: ValuesFirst() finds one eigenpair, got k = {k}; use Eigh() or BlockLanczos()")
+            raise ValueError(f"pmaf.solvers.ValuesFirst: finds one eigenpair, got k={k}; use Eigh() or BlockLanczos()")
         if isinstance(X, Gram) or not untracked(*X.tensors):
             return Eigh().solve(X, k, largest)
         A = X.dense()
