@@ -71,7 +71,11 @@ def folder(tmp_path: Path) -> Path:
     X = rng.normal(size=(5, 8, 4, 4))
     np.save(tmp_path / "A.npy", A)
     np.save(tmp_path / "b.npy", b)
-    np.save(tmp_path / "X.npy", X + X.swapaxes(-1, -2))
+    X = X + X.swapaxes(-1, -2)
+    np.save(tmp_path / "X.npy", X)
+    X[3, 2, 0, 1] += 1
+    np.save(tmp_path / "skew.npy", X)
+    np.save(tmp_path / "one_skew.npy", X[3, 2])
     return tmp_path
 
 
@@ -199,6 +203,8 @@ def _write(folder: Path) -> None:
     np.savez(folder / "two.npz", P=np.eye(2), Q=np.eye(2))
     (folder / "a.csv").write_text("1,2")
     (folder / "folder.npy").mkdir()
+    np.savez(folder / "in.npz", X=np.eye(2))
+    (folder / "link.npy").symlink_to("b.npy")
 
 
 REFUSALS = [
@@ -222,10 +228,20 @@ REFUSALS = [
     (("ied", "X.npy", "-o", "o.npy"), "needs one of .npz, .pt"),
     (("ied", "X.npy", "-o", "no/o.npz"), "the folder no does not exist"),
     (("ied", "X.npy", "-o", "o.npz", "--solver", "magic"), "magic"),
-    (("ied", "X.npy", "-o", "o.npz", "--device", "abacus"), "abacus"),
+    (("ied", "X.npy", "-o", "o.npz", "--device", "abacus"), "pmaf: cannot compute on the device 'abacus': "),
+    (("ied", "X.npy", "-o", "o.npz", "--device", "meta"), "pmaf: cannot compute on the device 'meta': "),
+    (("less", "A.npy", "b.npy", "-o", "o.npz", "--device", "meta"), "pmaf: cannot compute on the device 'meta': "),
+    (("ied", "skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but item 3, 2 of skew.npy is not"),
+    (("ied", "one_skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but one_skew.npy is not"),
+    (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "values_first"), "use --solver eigh or --solver block_"),
+    (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "power_iteration"), "pmaf: --solver power_iteration finds"),
+    (("ied", "in.npz", "-o", "in.npz"), "in.npz is the input in.npz, which would be lost"),
+    (("ied", "in.npz", "-o", "./folder.npy/../in.npz"), "which would be lost"),
+    (("less", "A.npy", "b.npy", "-o", "A.npy"), "A.npy is the input A.npy, which would be lost"),
+    (("less", "A.npy", "b.npy", "-o", "link.npy"), "link.npy is the input b.npy, which would be lost"),
     (("less", "A.npy", "X.npy", "-o", "u.npy"), "A must have the shape (*, m, n) and b the shape (*, m)"),
     (("less", "A.npy", "short_b.npy", "-o", "u.npy"), "do not broadcast"),
-    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "-1"), "radius"),
+    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "-1"), "pmaf: radius must be positive, got -1"),
     (("less", "A.npy", "b.npy", "-o", "u.npy", "--solver", "magic"), "secular"),
 ]
 
@@ -235,12 +251,36 @@ def test_refused_in_one_sentence(folder: Path, inside: Inside, arguments: tuple[
     _write(folder)
     np.save(folder / "short_b.npy", np.load(folder / "b.npy")[:3])
     before = sorted(path.name for path in folder.iterdir())
-    assert sentence in refused(inside("solve", *arguments, cwd=folder))
+    said = refused(inside("solve", *arguments, cwd=folder))
+    assert sentence in said
+    assert "_ex" not in said
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
     assert "none.npy does not exist" in refused(pmaf("solve", "ied", "none.npy", "-o", "o.npz", cwd=folder))
+
+
+def test_the_item_is_that_of_the_file_not_of_the_chunk(folder: Path) -> None:
+    from pmaf.batches import solve_ied_file
+    from pmaf.files import FileError
+
+    with pytest.raises(FileError, match=r"item 3, 2 of .*skew\.npy is not"):
+        solve_ied_file(folder / "skew.npy", 1, folder / "o.npz", chunk_bytes=512)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+@pytest.mark.parametrize("command", [("solve", "ied", "X.npy", "-o", "o.npz"), ("bench",)], ids=lambda words: words[0])
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(folder: Path, command: tuple[str, ...]) -> None:
+    assert "cannot compute on the device 'cuda': " in refused(pmaf(*command, "--device", "cuda", cwd=folder))
+
+
+@pytest.mark.parametrize("command", [("reproduce", "less", "--problems"), ("bench", "--rounds")], ids=" ".join)
+def test_counts_start_at_one(folder: Path, inside: Inside, command: tuple[str, ...]) -> None:
+    done = inside(*command, "0", cwd=folder)
+    assert done.returncode == 2
+    assert command[-1] in done.stderr
+    assert not (folder / "report").exists()
 
 
 class TestOutputIsWholeOrNotThere:

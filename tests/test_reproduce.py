@@ -77,6 +77,17 @@ class TestLESS:
             parse_sizes([size], 5)
 
 
+def test_the_number_of_problems_holds_for_the_usual_sizes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = ((2, 2, 1000), (3, 2, 500))
+    monkeypatch.setattr(LESSSettings, "quick", classmethod(lambda cls: cls(sizes=usual)))
+    page = reproduce(["less"], out=tmp_path, quick=True, problems=3, methods=["Secular"])
+    held = json.loads((tmp_path / "less.json").read_text("utf-8"))["sizes"]
+    assert [(size["m"], size["n"], size["problems"]) for size in held] == [(2, 2, 3), (3, 2, 3)]
+    assert "pmaf reproduce less --quick --problems 3 --methods Secular" in page.read_text("utf-8")
+    with pytest.raises(ValueError, match="the number of problems must be at least 1, not 0"):
+        reproduce(["less"], out=tmp_path, quick=True, problems=0)
+
+
 def test_an_experiment_that_cannot_run_leaves_a_note_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from enum import Enum
 from pathlib import Path
@@ -128,7 +129,9 @@ def reproduce_less(
     size: Annotated[
         list[str] | None, typer.Option(help="Rows and columns, such as 64x32; may be given several times.")
     ] = None,
-    problems: Annotated[int, typer.Option(help="Problems of each size given.")] = 1000,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="Problems of each size; if left out, as many as are usual.")
+    ] = None,
     methods: Annotated[str | None, typer.Option(help="Methods to run, separated by commas; all if left out.")] = None,
 ) -> None:
     """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
@@ -189,8 +192,26 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("pmaf: interrupted")
     except (MissingExtraError, ValueError, TypeError, OSError, RuntimeError) as error:
-        typer.echo(f"pmaf: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"pmaf: {in_words_of_the_command(' '.join(str(error).split()))}", err=True)
         sys.exit(2)
+
+
+def in_words_of_the_command(message: str) -> str:
+    """A message of the library without the name of the function, and with options where Python has objects.
+
+    Args:
+        message: one sentence.
+
+    Returns:
+        The sentence.
+    """
+    if "pmaf.solvers." in message or "()" in message:
+        from pmaf.solvers import EIGEN, SPHERE
+
+        for name, solver in {**SPHERE, **EIGEN}.items():
+            message = message.replace(f"pmaf.solvers.{solver.__name__}:", f"--solver {name}")
+            message = message.replace(f"{solver.__name__}()", f"--solver {name}")
+    return re.sub(r"^pmaf(\.\w+)*: ", "", message)
 
 
 if __name__ == "__main__":

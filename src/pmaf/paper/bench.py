@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import pmaf
+from pmaf.devices import check_device
 from pmaf.paper.environment import environment
 from pmaf.paper.parts import write_whole
 from pmaf.progress import Report
@@ -62,6 +63,7 @@ def bench(
     Returns:
         A row for each task and method.
     """
+    check_device(device)
     shapes = tasks or ((1000, 9, 1), (64, 64, 3), (1, 512, 3))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -43,15 +43,21 @@ def _texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
 
 
 def _less(
-    out: Path, quick: bool, command: str, sizes: Sequence[str] = (), problems: int = 1000, methods: Sequence[str] = ()
+    out: Path,
+    quick: bool,
+    command: str,
+    sizes: Sequence[str] = (),
+    problems: int | None = None,
+    methods: Sequence[str] = (),
 ) -> Path:
     from pmaf.paper.less import LESSSettings, parse_sizes, run_less
     from pmaf.paper.less_section import HEADER, less_section, table_rows
     from pmaf.paper.report import write_section
 
     settings = LESSSettings.quick() if quick else LESSSettings()
-    if sizes:
-        settings = settings._replace(sizes=parse_sizes(sizes, problems))
+    if sizes or problems is not None:
+        asked = sizes or [f"{m}x{n}" for m, n, _ in settings.sizes]
+        settings = settings._replace(sizes=parse_sizes(asked, 1000 if problems is None else problems))
     if methods:
         settings = settings._replace(methods=tuple(methods))
     with items_bar("less", share=True) as report:
@@ -123,7 +129,7 @@ def _write_missing(out: Path, name: str, command: str, why: str) -> Path:
 def _as_options(options: Mapping[str, Any]) -> str:
     """The options as they were typed."""
     text = "".join(f" --size {size}" for size in options.get("sizes") or ())
-    if text and "problems" in options:
+    if options.get("problems") is not None:
         text += f" --problems {options['problems']}"
     if options.get("methods"):
         text += f" --methods {','.join(options['methods'])}"
