@@ -31,6 +31,22 @@ def test_examples_run(page, capsys):
         assert capsys.readouterr().out == expected
 
 
+def test_the_reference_lists_every_public_name():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r":: pmaf\.([\w.]+)", page))
+    modules = {"nn", "solvers"}
+    assert set(pmaf.__all__) - modules <= listed
+    assert {f"nn.{name}" for name in pmaf.nn.__all__} <= listed
+
+
+def test_the_examples_that_are_named_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"\[Examples\]\(examples\): (.*)", text)
+    files = " ".join(path.stem for path in (ROOT / "examples").glob("plot_*.py"))
+    for name in named.split(", "):
+        assert name.lower().replace(" ", "_").removesuffix("ies").removesuffix("s") in files, name
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
