@@ -102,7 +102,7 @@ REFUSALS = [
     (lambda: pmaf.ied(X, 1, start=torch.full((3,), float("nan"))), ValueError, "pmaf.ied: start must be finite, but is not at index (0,)"),
     (lambda: pmaf.ied(X, 1, start=torch.ones(3, dtype=torch.complex64)), TypeError, "pmaf.ied: start must be real, as the data are"),
     (lambda: pmaf.ied(X, 1, start=torch.ones(3, 0)), ValueError, "pmaf.ied: start must have at least one column"),
-    (lambda: pmaf.ied(torch.eye(5).expand(2, 5, 5), 1, start=torch.ones(3, 5, 1)), ValueError, "batch shapes must broadcast against each other, got X (2,), start (3,)"),
+    (lambda: pmaf.ied(torch.eye(5).expand(2, 5, 5), 1, start=torch.ones(3, 5, 1)), ValueError, "batch shapes must broadcast against each other, got data (2,), start (3,)"),
     (lambda: pmaf.ied(torch.eye(5), 1, start=torch.ones(3, 5, 1)), ValueError, "start has the batch shape (3,), more than that of the problem, ()"),
     (lambda: pmaf.less(A, b, start=torch.ones(2, 3)), ValueError, "start has the batch shape (2,), more than that of the problem, ()"),
     (lambda: pmaf.less(A, b, start=torch.tensor([1.0, float("inf"), 0.0]), solver="riemannian_gradient"), ValueError, "pmaf.less: start must be finite, but is not at index (1,)"),

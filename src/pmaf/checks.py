@@ -165,7 +165,7 @@ def check_start(
         raise ValueError(f"pmaf.{function}: start must have at least one column, got {describe(start)}")
     given = entries.shape[: -2 if block else -1]
     whole = torch.broadcast_shapes(*batch)
-    check_broadcast(function, X=whole, start=given)
+    check_broadcast(function, data=whole, start=given)
     if torch.broadcast_shapes(whole, given) != whole:
         raise ValueError(
             f"pmaf.{function}: start has the batch shape {tuple(given)}, more than that of the problem, {tuple(whole)}"

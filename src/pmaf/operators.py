@@ -178,8 +178,10 @@ class Gram(Operator):
         return self.factor.shape[:-2]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Gram:
-        """The same with another F."""
-        return Gram(tensors[0])
+        """The same with another F, which need not be looked at again."""
+        same = object.__new__(Gram)
+        same.tensors, same.n = (tensors[0],), tensors[0].shape[-1]
+        return same
 
     def matmat(self, V: Tensor) -> Tensor:
         """Fᴴ(F V)."""
