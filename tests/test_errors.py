@@ -117,9 +117,9 @@ REFUSALS = [
     (lambda: pmaf.MatVec(lambda a, V: V, 2.5, X), TypeError, "pmaf.MatVec: n must be an integer, got 2.5 (float)"),
     (lambda: pmaf.MatVec(lambda a, V: V, 0, X), ValueError, "pmaf.MatVec: n must be at least 1, got 0"),
     (lambda: pmaf.MatVec(lambda a, V: V, 3, torch.arange(3)), ValueError, "at least one parameter tensor that is floating-point or complex"),
-    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: (a @ V)[:2], 3, X)), ValueError, "fn(*params, V) must return X V of shape (3, 3) for V of shape (3, 3), got a torch.float32 tensor of shape (2, 3)"),
-    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: (a @ V).sum(-1), 3, X)), ValueError, "fn(*params, V) must return X V of shape (3, 3)"),
-    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: a @ V, 4, X)), ValueError, "fn(*params, V) fails for V of shape (4, 4), that is (n, p): "),
+    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: (a @ V)[:2], 3, X)), ValueError, "pmaf.MatVec: fn(*params, V) must return X V of shape (3, "),
+    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: (a @ V).sum(-1), 3, X)), ValueError, "fn(*params, V) must return X V of shape (3, 2) for V of shape (3, 2), got a torch.float32 tensor of shape (3,)"),
+    (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: a @ V, 4, X)), ValueError, "pmaf.MatVec: fn(*params, V) fails for V of shape (4, "),
     (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: (a @ V).double(), 3, X)), TypeError, "must return a torch.float32 tensor like V, got a torch.float64"),
     (lambda: pmaf.ied(pmaf.MatVec(lambda a, V: None, 3, X)), TypeError, "must return a torch.float32 tensor like V, got None"),
     (lambda: pmaf.less(pmaf.MatVec(lambda a, V: a @ V, 3, A), torch.ones(4)), ValueError, "fn(*params, V) returns 5 rows, so b must have size 5, got 4"),
@@ -137,9 +137,9 @@ REFUSALS = [
     (lambda: pmaf.nn.IED(degenerate="x"), ValueError, "pmaf.nn.IED: degenerate must be one of"),
     (lambda: pmaf.nn.PrincipalPool2d(1.5), TypeError, "pmaf.nn.PrincipalPool2d: k must be an integer, got 1.5 (float)"),
     (lambda: pmaf.nn.PrincipalPool2d(center=2), TypeError, "pmaf.nn.PrincipalPool2d: center must be True or False"),
-    (lambda: pmaf.nn.PrincipalPool2d()(torch.ones(2, 3, 0, 4)), ValueError, "must have at least one row"),
+    (lambda: pmaf.nn.PrincipalPool2d()(torch.ones(2, 3, 0, 4)), ValueError, "features must have channels and pixels, got a torch.float32 tensor of shape (2, 3, 0, 4)"),
     (lambda: pmaf.nn.PrincipalPool2d(0), ValueError, "pmaf.nn.PrincipalPool2d: k must be at least 1, got 0"),
-    (lambda: pmaf.nn.PrincipalPool2d()(A), ValueError, "pmaf.nn.PrincipalPool2d: features must be (*, C, H, W), got a torch.float32 tensor of shape (5, 3)"),
+    (lambda: pmaf.nn.PrincipalPool2d()(A), ValueError, "pmaf.nn.PrincipalPool2d: features must have shape (*, C, H, W), got a torch.float32 tensor of shape (5, 3)"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pmaf.arguments import (
     check_flags,
     check_integer,
     check_real,
+    check_tensor,
     describe,
 )
 from pmaf.checks import working_dtype
@@ -213,10 +214,13 @@ class PrincipalPool2d(nn.Module):
             The k directions of each map, one after the other.
 
         Raises:
-            ValueError: if there are fewer than three dimensions.
+            ValueError: if there are no channels or pixels.
         """
-        if features.dim() < 3:
-            raise ValueError(f"pmaf.nn.PrincipalPool2d: features must be (*, C, H, W), got {describe(features)}")
+        check_tensor("nn.PrincipalPool2d", "features", features, 3, "(*, C, H, W)")
+        if 0 in features.shape[-3:]:
+            raise ValueError(
+                f"pmaf.nn.PrincipalPool2d: features must have channels and pixels, got {describe(features)}"
+            )
         F = features.flatten(-2).mT.to(working_dtype(features.dtype))  # (*, H·W, C)
         mean = F.mean(-2)  # (*, C)
         if self.center:
