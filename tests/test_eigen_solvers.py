@@ -133,6 +133,14 @@ def test_batch_equals_items_solved_singly(name):
             torch.testing.assert_close(overlap, torch.ones_like(overlap), rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_inverse_iteration_leaves_its_start_behind(n):
+    # among so many matrices some have an unwanted eigenvector right where the iteration begins
+    X = torch.randn(100_000, n, n, generator=generator(0))
+    answer = InverseIteration().solve(Dense(X + X.mT), 1, True)
+    assert bool(answer.finished.all())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_bad_item_does_not_spoil_the_others(name, bad):

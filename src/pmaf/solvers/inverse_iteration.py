@@ -5,8 +5,9 @@ decides; a Rayleigh quotient ρ = uᴴXu, on the other hand, is never above λ�
 every factorisation narrows: success moves hi to σ, and gives u ← (σI − X)⁻¹u / ‖·‖, which damps all other
 eigenvectors by (σ − λ₁)/(σ − λⱼ); failure moves lo to σ. The shift is σ = ρ + ‖Xu − ρu‖ where the bracket allows,
 which is of the order of the error of u, so that the error is squared in each step; otherwise the bracket is halved,
-or, while hi is only a crude bound, searched from below in steps that double. Where halving fails, hi itself is next,
-which finds at once what lies right below its bound, such as an eigenvalue that repeats.
+or, while hi is only a crude bound, searched from below in steps that grow eightfold: u may begin right beside another
+eigenvector. Where halving fails, hi itself is next, which finds at once what lies right below its bound, such as an
+eigenvalue that repeats.
 
 The next pair follows from X − c uuᴴ, whose largest eigenvalue is λ₂. Because uuᴴ is moved to the far end of the
 spectrum, the new vector is orthogonal to u to working precision, however close λ₁ and λ₂ are.
@@ -97,7 +98,7 @@ def leading_pair(
         rho = (u.conj() * Xu).sum(-1).real
         error = torch.linalg.vector_norm(Xu - rho[..., None] * u, dim=-1).clamp(min=noise)
         lo = torch.maximum(lo, rho)
-        near, middle = torch.maximum(rho + error, 2 * lo - rho), (lo + hi) / 2
+        near, middle = torch.maximum(rho + error, rho + 8 * (lo - rho)), (lo + hi) / 2
         sigma = torch.where(near < middle, near, torch.maximum(middle, lo + noise / 2))
         sigma = torch.where(safe, hi, sigma)
         L, above = factorise(sigma[..., None, None] * eye - X)
@@ -110,7 +111,8 @@ def leading_pair(
         active = active & ~(above & (sigma - rho <= 2 * noise))
         if not anywhere(active):
             break
-    return (u.conj() * matvec(X, u)).sum(-1).real, u, ~active, steps
+    rho = (u.conj() * matvec(X, u)).sum(-1).real
+    return rho, u, hi - rho <= 16 * noise, steps
 
 
 @dataclass(frozen=True, kw_only=True)
