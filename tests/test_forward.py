@@ -279,8 +279,16 @@ class TestLeastSquares:
     def test_half_precision_is_computed_in_float32(self, dtype):
         A, b = randn(4, 8, 3).to(dtype), randn(4, 8, seed=1).to(dtype)
         solution = pmaf.less_ex(A, b)
-        assert solution.u.dtype == solution.multiplier.dtype == dtype
+        assert solution.u.dtype == dtype
+        assert solution.multiplier.dtype == solution.residual.dtype == solution.gap.dtype == torch.float32
         torch.testing.assert_close(solution.u, pmaf.less(A.float(), b.float()).to(dtype), rtol=0, atol=0)
+
+    def test_half_precision_overflow_is_reported(self):
+        A, b = (100 * randn(2, 50, 4)).half(), randn(2, 50, seed=1).half()
+        solution = pmaf.less_ex(A, b, radius=torch.tensor([1.0, 1e6]))
+        assert solution.multiplier.isfinite().all()  # although it is far outside the range of the type
+        assert float(solution.multiplier.abs().max()) > torch.finfo(torch.float16).max
+        assert solution.status.tolist() == [CONVERGED, NON_FINITE]
 
     def test_complex_with_real_data_is_the_real_answer(self):
         A, b = randn(7, 4), randn(7, seed=1)
@@ -452,6 +460,15 @@ class TestEigenpairs:
         assert values.dtype == U.dtype == dtype
         torch.testing.assert_close(U, pmaf.ied(X.float(), 2).eigenvectors.to(dtype), rtol=0, atol=0)
         assert pmaf.principal_projector(X, 2).dtype == dtype
+
+    def test_half_precision_overflow_is_reported(self):
+        X = torch.stack((torch.ones(300, 300), 300 * torch.ones(300, 300))).half()
+        solution = pmaf.ied_ex(X)
+        assert solution.status.tolist() == [CONVERGED, NON_FINITE]
+        assert solution.eigenvalues.isinf().flatten().tolist() == [False, True]
+        assert float(solution.gap[1]) == pytest.approx(9e4, rel=1e-4)
+        with pytest.raises(pmaf.ConvergenceError, match="NON_FINITE"):
+            pmaf.ied(X)
 
     def test_only_the_symmetric_part_counts(self):
         X = symmetric(n=4)

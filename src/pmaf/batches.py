@@ -28,7 +28,12 @@ __all__ = ["Summary", "solve_ied_file", "solve_less_files"]
 Report = Callable[[int, int], None]
 
 _FAILED = (Status.MAX_STEPS, Status.NON_FINITE)
-_REAL = {np.dtype(np.complex64): np.float32, np.dtype(np.complex128): np.float64}
+# What measurements are stored in; those of half-precision problems need the range of single precision.
+_REAL = {
+    np.dtype(np.complex64): np.float32,
+    np.dtype(np.complex128): np.float64,
+    np.dtype(np.float16): np.float32,
+}
 
 
 class Summary(NamedTuple):

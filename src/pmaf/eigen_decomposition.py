@@ -36,7 +36,7 @@ from pmaf.solution import IEDSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.problem import EigenSolver
 from pmaf.symmetry import check_symmetric_operator
-from pmaf.verdict import judge
+from pmaf.verdict import judge, narrowed
 
 __all__ = ["ied", "ied_ex", "principal_projector"]
 
@@ -59,9 +59,9 @@ def ied(
     .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
 
     Supports float32, float64, complex64 and complex128; half precision is computed in float32 and returned in the
-    input's type. Leading dimensions are batch dimensions. Eigenvalues are ordered algebraically, never by magnitude.
-    Gradients need the *selected* eigenvalues to be separated from the others; whatever repeats among the others does
-    not matter. The gradient with respect to X is symmetric.
+    input's type, which an eigenvalue may leave: then it is infinite. Leading dimensions are batch dimensions.
+    Eigenvalues are ordered algebraically, never by magnitude. Gradients need the *selected* eigenvalues to be separated
+    from the others; whatever repeats among the others does not matter. The gradient with respect to X is symmetric.
 
     With ``symmetric=False``, X is any real square matrix, dense, sparse or a :class:`pmaf.MatVec`, and the pair is its
     *dominant* one, with a real λ of strictly largest magnitude, by power iteration, differentiated as a fixed point,
@@ -320,6 +320,5 @@ def _solve(
         if check_gauge:
             watch_gauge(function, operator, U, values, spectrum, V, known.rtol, known.atol)
         U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
-    if dtype == operator.dtype:
-        return IEDSolution(values, U, status, steps, residual, gap)
-    return IEDSolution(values.to(dtype), U.to(dtype), status, steps, residual.to(dtype), gap.to(dtype))
+    values, status = narrowed(values, dtype, status)
+    return IEDSolution(values, U.to(dtype), status, steps, residual, gap)

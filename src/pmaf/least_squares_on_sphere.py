@@ -30,10 +30,10 @@ from pmaf.linear_maps import as_linear_map
 from pmaf.matrix_free_sphere import refuse_with_operator, solve_matrix_free
 from pmaf.operators import Operator, as_operator
 from pmaf.reading import may_wait
-from pmaf.solution import FreeLESSSolution, LESSSolution, less_solution
+from pmaf.solution import FreeLESSSolution, LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.problem import SphereSolver
-from pmaf.verdict import judge
+from pmaf.verdict import judge, less_solution, narrowed
 
 __all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
 
@@ -318,8 +318,10 @@ def _less(
         else:
             outputs = compare(function, mode, "least_squares", degenerate, forward, params, core_dims, size)
     solution = less_solution(outputs, dtype)
-    z = empty if free is None else outputs[2].to(dtype)
-    return solution if z is None else FreeLESSSolution(*solution, z)
+    if free is None:
+        return solution if empty is None else FreeLESSSolution(*solution, empty)
+    z, status = narrowed(outputs[2], dtype, solution.status)
+    return FreeLESSSolution(*solution._replace(status=status), z)
 
 
 def _sphere_quadratic(

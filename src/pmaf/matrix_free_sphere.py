@@ -21,10 +21,11 @@ from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, Mat
 from pmaf.implicit.modes import Implicit
 from pmaf.linear_maps import LinearMap
 from pmaf.operators import Operator
-from pmaf.solution import LESSSolution, less_solution
+from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
 from pmaf.solvers.problem import SphereSolver
 from pmaf.symmetry import check_symmetric_operator
+from pmaf.verdict import less_solution
 
 __all__ = ["refuse_with_operator", "solve_matrix_free"]
 

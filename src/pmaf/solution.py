@@ -56,7 +56,7 @@ class Status(IntEnum):
 
 
 class LESSSolution(NamedTuple):
-    r"""Least squares on the sphere, solved, with its own certificate.
+    r"""Least squares on the sphere, solved, with its own certificate, of half-precision data in float32.
 
     Attributes:
         u: the minimiser, ``(*, n)``.
@@ -73,21 +73,6 @@ class LESSSolution(NamedTuple):
     steps: torch.Tensor
     residual: torch.Tensor
     gap: torch.Tensor
-
-
-def less_solution(outputs: tuple[torch.Tensor, ...], dtype: torch.dtype) -> LESSSolution:
-    """The named result, in the type of the input.
-
-    Args:
-        outputs: of a layer: u and λ first; status, steps, residual and gap last.
-        dtype: that of the input.
-
-    Returns:
-        The solution.
-    """
-    u, multiplier, *_, status, steps, residual, gap = outputs
-    real = dtype.to_real() if dtype.is_complex else dtype
-    return LESSSolution(u.to(dtype), multiplier.to(real), status, steps, residual.to(real), gap.to(real))
 
 
 class FreeLESSSolution(NamedTuple):

@@ -2,14 +2,47 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 
-from pmaf.checks import first_index
+from pmaf.checks import first_index, working_dtype
 from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
 from pmaf.reading import readable
-from pmaf.solution import Status
+from pmaf.solution import LESSSolution, Status
 
-__all__ = ["judge"]
+__all__ = ["judge", "less_solution", "narrowed"]
+
+
+def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
+    """An answer in the type of the input, and the status, NON_FINITE where it leaves the range of that type.
+
+    Args:
+        x: the answer, ``(*, n)``.
+        dtype: the type of the input.
+        status: codes, ``(*,)``.
+
+    Returns:
+        Both.
+    """
+    if dtype == working_dtype(dtype):
+        return x, status
+    narrow = x.to(dtype)
+    return narrow, torch.where(narrow.isfinite().all(-1), status, Status.NON_FINITE)
+
+
+def less_solution(outputs: tuple[Tensor, ...], dtype: torch.dtype) -> LESSSolution:
+    """The named result: the minimiser in the type of the input, its certificate in that of the computation.
+
+    Args:
+        outputs: of a layer: u and λ first; status, steps, residual and gap last.
+        dtype: that of the input.
+
+    Returns:
+        The solution.
+    """
+    u, multiplier, *_, status, steps, residual, gap = outputs
+    u, status = narrowed(u, dtype, status)
+    return LESSSolution(u, multiplier, status, steps, residual, gap)
 
 
 def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
