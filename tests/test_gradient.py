@@ -220,15 +220,27 @@ class TestSinglePrecision:
         assert ours.isfinite().all()
         assert relative_error(ours, truth) <= 2e-4
 
-    def test_less_64_by_32(self):
-        A, b = randn(20, 64, 32), randn(20, 64, seed=1)
-        weight = randn(20, 32, seed=2)
+    @pytest.mark.parametrize("solver", ["secular", "more_sorensen"])
+    @pytest.mark.parametrize(("m", "n"), [(64, 32), (20, 3)])
+    def test_less(self, m, n, solver):
+        A, b = randn(50, m, n), randn(50, m, seed=1)
+        weight = randn(50, n, seed=2)
         wide = A.float().double().requires_grad_()
         (truth,) = grad(pmaf.less(wide, b.float().double()), wide, weight)
         narrow = A.float().requires_grad_()
-        (ours,) = grad(pmaf.less(narrow, b.float()), narrow, weight.float())
+        (ours,) = grad(pmaf.less(narrow, b.float(), solver=solver), narrow, weight.float())
         errors = torch.tensor([relative_error(x, y) for x, y in zip(ours, truth, strict=True)])
-        assert float(errors.median()) <= 2e-5
+        assert float(errors.median()) <= 2e-7
+
+    def test_sphere_quadratic(self):
+        H, g = symmetric(50, n=16), randn(50, 16, seed=1)
+        weight = randn(50, 16, seed=2)
+        wide = H.float().double().requires_grad_()
+        (truth,) = grad(pmaf.sphere_quadratic(wide, g.float().double()), wide, weight)
+        narrow = H.float().requires_grad_()
+        (ours,) = grad(pmaf.sphere_quadratic(narrow, g.float()), narrow, weight.float())
+        errors = torch.tensor([relative_error(x, y) for x, y in zip(ours, truth, strict=True)])
+        assert float(errors.median()) <= 2e-7
 
     @pytest.mark.parametrize("k", [1, 3])
     def test_well_separated_pairs(self, k):

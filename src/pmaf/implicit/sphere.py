@@ -28,6 +28,7 @@ from torch import Tensor
 from pmaf.bordered import solve_bordered
 from pmaf.checks import to_double
 from pmaf.definite import solve_bordered_definite
+from pmaf.implicit.mixed_precision import refined
 from pmaf.products import adjoint_matvec, matvec
 
 __all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
@@ -161,21 +162,25 @@ class LeastSquaresEquations:
     def solve(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: free unknowns by elimination, the rest in the eigenbasis; all at once if there is none."""
         A, _, weights, C, _ = params
-        h, f = rhs[:2]
         if aux.V.shape[-1] == 0:
             return self.solve_directly(params, solution, aux, rhs)
-        if C is None:
-            return solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
         assert A is not None
-        WC = C if weights is None else weights[..., None] * C
-        gram = torch.where(aux.bad[..., None, None], 0, C.mH @ WC)  # Q_zz
-        inverse = torch.linalg.pinv(gram, hermitian=True)  # of least norm where columns of C are dependent
-        coupling = WC.mH @ A  # (*, p, n), Q_zu
-        eliminated = matvec(inverse, rhs[2])
-        h = h - adjoint_matvec(coupling, eliminated)
-        w, mu = solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
-        wz = eliminated - matvec(inverse, matvec(coupling, w))
-        return w, mu, wz
+        if C is not None:
+            WC = C if weights is None else weights[..., None] * C
+            gram = torch.where(aux.bad[..., None, None], 0, C.mH @ WC)  # Q_zz
+            inverse = torch.linalg.pinv(gram, hermitian=True)  # of least norm where columns of C are dependent
+            coupling = WC.mH @ A  # (*, p, n), Q_zu
+
+        def in_basis(rhs: Vectors) -> Vectors:
+            h, f = rhs[:2]
+            if C is None:
+                return solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
+            eliminated = matvec(inverse, rhs[2])
+            h = h - adjoint_matvec(coupling, eliminated)
+            w, mu = solve_bordered(aux.d, aux.V, solution[0], aux.corner, h, f, aux.tolerance)
+            return w, mu, eliminated - matvec(inverse, matvec(coupling, w))
+
+        return refined(in_basis, self.apply, params, solution, aux, rhs)
 
     def solve_directly(self, params: Params, solution: Vectors, aux: SphereAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs by a factorisation of [A C]ᴴ W [A C] + λ(I ⊕ 0), in double precision."""
@@ -294,7 +299,11 @@ class QuadraticEquations:
         if aux.V.shape[-1] == 0:
             Q = H.to(to_double(H.dtype))
             return solve_shifted((Q + Q.mH) / 2, H.shape[-1], solution[0], solution[1], aux, rhs[0], rhs[1])
-        return solve_bordered(aux.d, aux.V, solution[0], aux.corner, rhs[0], rhs[1], aux.tolerance)
+
+        def in_basis(rhs: Vectors) -> Vectors:
+            return solve_bordered(aux.d, aux.V, solution[0], aux.corner, rhs[0], rhs[1], aux.tolerance)
+
+        return refined(in_basis, self.apply, params, solution, aux, rhs)
 
     def pullback(
         self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]

@@ -104,12 +104,11 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
     return _Solved(u, t * scale[..., 0], s, V, finished & usable, steps)
 
 
-def refine(Q_u: Tensor, g: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+def refine(steepest: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[Tensor, Tensor]:
     """One Newton step on stationarity from a residual that was measured on the data, not on the basis.
 
     Args:
-        Q_u: Q u, ``(*, n)``.
-        g: ``(*, n)``.
+        steepest: g − Q u in double precision, where u and λ cancel it, ``(*, n)``.
         solved: the solution to improve.
         tolerance: eigenvalues up to here count as zero, ``(*,)``.
 
@@ -118,7 +117,7 @@ def refine(Q_u: Tensor, g: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[
     """
     u, t, s = solved.u, solved.t, solved.s
     multiplier = t - s[..., 0]
-    upper = g - Q_u - multiplier[..., None] * u
+    upper = (steepest - (multiplier[..., None] * u.to(steepest.dtype))).to(u.dtype)
     lower = (1 - u.abs().square().sum(-1)) / 2
     d = (s - s[..., :1]) + t[..., None]
     du, dt = solve_bordered(d, solved.V, u, torch.zeros_like(t), upper, lower, tolerance)
@@ -184,7 +183,9 @@ class Secular:
         g = g / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(Q)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
-        u, t = refine(matvec(Q, solved.u), g, solved, negligible(solved))
+        wide = to_double(Q.dtype)
+        steepest = g.to(wide) - matvec(Q.to(wide), solved.u.to(wide))
+        u, t = refine(steepest, solved, negligible(solved))
         return answer(solved._replace(u=u, t=t), scale, radius)
 
     def _least_squares(self, problem: LeastSquares) -> SphereAnswer:
@@ -199,7 +200,10 @@ class Secular:
         s, V, usable = hermitian_eigh(Q)
         g = adjoint_matvec(A, b)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
-        u, t = refine(adjoint_matvec(A, matvec(A, solved.u)), g, solved, negligible(solved))
+        wide = to_double(A.dtype)
+        F = A.to(wide)
+        steepest = adjoint_matvec(F, b.to(wide) - matvec(F, solved.u.to(wide)))
+        u, t = refine(steepest, solved, negligible(solved))
         solved = solved._replace(u=u, t=t)
         limit = self.gram_limit * torch.finfo(s.dtype).eps * s[..., -1]
         suspect = (solved.t <= limit) & usable & torch.isfinite(g).all(-1)
