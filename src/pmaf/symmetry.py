@@ -2,6 +2,7 @@ r"""Whether a matrix known by its products is symmetric: PᴴXP is Hermitian for
 
 import torch
 
+from pmaf.checks import no_autocast
 from pmaf.operators import Operator
 from pmaf.products import inner_products
 from pmaf.reading import readable
@@ -24,7 +25,7 @@ def check_symmetric_operator(function: str, name: str, X: Operator, allowed: flo
     """
     if not all(readable(t) for t in X.tensors):
         return
-    with torch.no_grad():
+    with torch.no_grad(), no_autocast(X.tensors[0]):
         P = torch.stack([first_vector(X.n, X.dtype, X.device, which) for which in (0, 1)], -1)
         product = X.matmat(P)
         peak = product.abs().amax()
