@@ -301,6 +301,64 @@ class TestProperties:
         assert relative_error(less_at(scale), less_at(1.0)) <= 1e-12
         assert relative_error(ied_at(scale), ied_at(1.0)) <= 1e-12
 
+    @pytest.mark.parametrize("solver", ["secular", "more_sorensen"])
+    @pytest.mark.parametrize(
+        ("of_A", "of_b", "of_radius"),
+        [
+            (1e15, 1.0, 1e-15),
+            (1.0, 1e-25, 1e-25),
+            (1e10, 1.0, 1e-10),
+            (1e-10, 1.0, 1e10),
+            (1e-22, 1e-22, 1.0),
+            (1e30, 1e30, 1.0),
+            (1e-30, 1e-30, 1.0),
+            (1e18, 1e30, 1e12),
+        ],
+    )
+    def test_uneven_units_in_single_precision(self, of_A, of_b, of_radius, solver):
+        H, weight = symmetric(n=4), randn(4, seed=2)
+        quadratic = solver == "secular"
+
+        def at(dtype):
+            scaled = randn(2, 8, 4) * of_A, randn(8, seed=1) * of_b, torch.tensor(of_radius, dtype=torch.float64)
+            A, b, radius = (x.float().to(dtype).requires_grad_() for x in scaled)
+            solution = pmaf.less_ex(A, b, radius=radius, solver=solver)
+            assert solution.status.tolist() == [0, 0]
+            gradients = grad(solution.u, (A, b, radius), weight.to(dtype) / of_radius)
+            if not quadratic:
+                return (solution.u, *gradients)
+            of_H = min(of_A, 1e20)  # the gradient with respect to H stays in range
+            H_c, g, radius = (x.float().to(dtype).requires_grad_() for x in (H * of_H, randn(4) * of_H, scaled[2]))
+            solution = pmaf.sphere_quadratic_ex(H_c, g * of_radius, radius=radius)
+            return (solution.u, *gradients, solution.multiplier, *grad(solution.u, (H_c, g), weight.to(dtype)))
+
+        for ours, theirs in zip(at(torch.float32), at(torch.float64), strict=True):
+            if theirs.abs().max() > 1e38 or theirs.abs().max() < 1e-37:
+                continue  # λ of such data leaves the range of the type
+            assert relative_error(ours.detach(), theirs.detach()) <= 300 * eps(torch.float32)
+
+    def test_weights_and_free_unknowns_in_uneven_units(self):
+        A, b, C, weights = randn(8, 4), randn(8, seed=1), randn(8, 2, seed=3), torch.linspace(0.5, 2, 8).double()
+
+        def at(dtype, scales):
+            data = zip((A, b, C, weights), scales, strict=True)
+            given = tuple((x * c).to(dtype).requires_grad_() for x, c in data)
+            solution = pmaf.less_ex(*given[:2], free=given[2], weights=given[3], radius=scales[1] / scales[0])
+            loss = solution.u.sum() / scales[1] * scales[0] + solution.z.sum() / scales[1] * scales[2]
+            return solution, torch.autograd.grad(loss, given)
+
+        truth, slopes = at(torch.float64, (1.0, 1.0, 1.0, 1.0))
+        scales = (1e-9, 1e3, 1e8, 1e14)
+        solution, gradients = at(torch.float32, scales)
+        tolerance = 300 * eps(torch.float32)
+        assert int(solution.status) == 0
+        factors = {"u": scales[0] / scales[1], "z": scales[2] / scales[1], "multiplier": scales[0] ** -2 / scales[3]}
+        for name, factor in factors.items():
+            ours, theirs = (getattr(x, name).detach() for x in (solution, truth))
+            assert relative_error(ours * factor, theirs) <= tolerance
+        for ours, theirs, scale in zip(gradients, slopes, scales, strict=True):
+            assert relative_error(ours * scale, theirs) <= tolerance
+
     def test_hand_computed(self):
         # u = b/‖b‖ for A = I, so du = (I − uuᵀ) db/‖b‖
         b = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)

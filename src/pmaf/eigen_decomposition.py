@@ -59,9 +59,10 @@ def ied(
     .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
 
     Supports float32, float64, complex64 and complex128; half precision is computed in float32 and returned in the
-    input's type, which an eigenvalue may leave: then it is infinite. Leading dimensions are batch dimensions.
-    Eigenvalues are ordered algebraically, never by magnitude. Gradients need the *selected* eigenvalues to be separated
-    from the others; whatever repeats among the others does not matter. The gradient with respect to X is symmetric.
+    input's type; an eigenvalue beyond its range is infinite, and the status NON_FINITE. Leading dimensions are batch
+    dimensions. Eigenvalues are ordered algebraically, never by magnitude. Gradients need the *selected* eigenvalues to
+    be separated from the others; whatever repeats among the others does not matter. The gradient with respect to X is
+    symmetric.
 
     With ``symmetric=False``, X is any real square matrix, dense, sparse or a :class:`pmaf.MatVec`, and the pair is its
     *dominant* one, with a real λ of strictly largest magnitude, by power iteration, differentiated as a fixed point,

@@ -2,7 +2,7 @@ r"""Least squares and quadratics on the sphere: check → choose a solver → di
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from pmaf.reading import may_wait
 from pmaf.solution import FreeLESSSolution, LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.problem import SphereSolver
+from pmaf.units import LeastSquaresUnits, QuadraticUnits
 from pmaf.verdict import judge, less_solution, narrowed
 
 __all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
@@ -298,7 +299,7 @@ def _less(
     if free is not None and free.shape[-1] == 0:  # a block without columns is none, and z is empty
         free, empty = None, A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
     real = r.dtype
-    params = (
+    params: tuple[Any, ...] = (
         A.to(work),
         b.to(work),
         None if weights is None else weights.to(A.device, real),
@@ -313,10 +314,13 @@ def _less(
     equations = LeastSquaresEquations(free is not None)
     core_dims, size = equations.core_dims(), equations.solution_size
     with no_autocast(A):
+        units = None if atol else LeastSquaresUnits.of(*params)  # an absolute tolerance has the units of the data
+        params = params if units is None else units.inwards(*params)
         if isinstance(mode, Implicit):
             outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
         else:
             outputs = compare(function, mode, "least_squares", degenerate, forward, params, core_dims, size)
+        outputs = outputs if units is None else units.outwards(outputs)
     solution = less_solution(outputs, dtype)
     if free is None:
         return solution if empty is None else FreeLESSSolution(*solution, empty)
@@ -358,10 +362,14 @@ def _sphere_quadratic(
     mode = Implicit() if backward is None else backward
     rtol, atol = _tolerances(function, mode, constraint)
     forward = QuadraticForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
-    equations, params = QuadraticEquations(), (H.to(work), g.to(work), r)
+    equations = QuadraticEquations()
+    params: tuple[Tensor, ...] = (H.to(work), g.to(work), r)
     with no_autocast(H):
+        units = None if atol else QuadraticUnits.of(*params)
+        params = params if units is None else units.inwards(*params)
         if isinstance(mode, Implicit):
             outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 12)
         else:
             outputs = compare(function, mode, "quadratic", degenerate, forward, params, equations.core_dims())
+        outputs = outputs if units is None else units.outwards(outputs)
     return less_solution(outputs, dtype)
