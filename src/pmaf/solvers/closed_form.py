@@ -93,7 +93,8 @@ class ClosedForm:
             done.index_copy_(0, at, rescued.finished)
             misfit = product(entries(flat[at]), list(rescued.eigenvectors[..., 0].T))
             misfit = combined(misfit, rescued.eigenvalues[:, 0], list(rescued.eigenvectors[..., 0].T), -1)
-            residual.index_copy_(0, at, dot(misfit, misfit).sqrt() / norm[at])
+            misfit = [a / norm[at] for a in misfit]  # of a size that can be squared
+            residual.index_copy_(0, at, dot(misfit, misfit).sqrt())
             if rescued.next is not None:
                 following.index_copy_(0, at, rescued.next)
         batch = X.batch_shape
