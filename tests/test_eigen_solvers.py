@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import pmaf
 from pmaf.implicit.conjugate_gradients import complement_cg
 from pmaf.implicit.small import solve_small
 from pmaf.operators import Dense
@@ -261,3 +262,16 @@ def test_small_bordered_solve_drops_what_has_no_meaning():
     X = torch.diag(torch.tensor([2.0, 2.0, 1.0]))
     w, _ = solve_small(X, torch.tensor(2.0), torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 3.0, 5.0]))
     torch.testing.assert_close(w, torch.tensor([0.0, 0.0, 5.0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_items_that_exhaust_their_krylov_space_beside_items_that_do_not(seed):
+    F = torch.randn(64, 9, 128, generator=generator(seed))
+    X = F.mT @ F / 128
+    values, U, status, _, residual, _ = pmaf.ied_ex(X, 1, solver=LanczosEigh())
+    expected = torch.linalg.eigvalsh(X.double())[:, -1:]
+    assert (status == pmaf.Status.CONVERGED).all()
+    assert residual.max() < 3e-6
+    torch.testing.assert_close(values.double(), expected, rtol=3e-6, atol=0)
+    misfit = (X @ U - U * values[..., None]).norm(dim=-2) / expected
+    torch.testing.assert_close(residual.double(), misfit[:, 0].double(), rtol=0.5, atol=3e-7)

@@ -130,14 +130,14 @@ def powered(A: Tensor, row: Tensor, largest: bool) -> Tensor | None:
 
 
 def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol: float) -> tuple[Tensor, ...]:
-    """Ritz values ``(b, k)``, vectors ``(b, n, k)``, the next Ritz value, a mask of settled items, steps, and ‖X‖."""
+    """Ritz values ``(b, k)``, vectors ``(b, n, k)``, the next one, a mask of settled items, steps, and their ‖X‖."""
     b, n, _ = A.shape
     p = rows.shape[1]
     eps = torch.finfo(A.dtype).eps
     basis = A.new_zeros(b, p * max_steps, n)
     H = A.new_zeros(b, p * max_steps, p * max_steps)
     theta, U = A.real.new_zeros(b, k), A.new_zeros(b, n, k)
-    following = theta.new_zeros(b)
+    following, reach = theta.new_zeros(b), theta.new_zeros(b)
     taken = torch.zeros(b, dtype=torch.int64, device=A.device)
     rows, B = orthonormal(rows)
     image = rows @ A
@@ -176,11 +176,12 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
             original = values / factor[:, :, 0]
             theta = torch.where(met[:, None], original[:, :k], theta)
             following = torch.where(met, original[:, k], following)
+            reach = torch.where(met, original.abs().amax(-1), reach)
             U = torch.where(met[:, None, None], found.mH, U)
             done = done | met
         if bool((done | ~sound).all()):
             break
-    return theta, U, following, done, taken, norm / factor[:, 0, 0].abs()
+    return theta, U, following, done, taken, reach
 
 
 def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:

@@ -162,9 +162,11 @@ def settled_or_decomposed(X: Operator, largest: bool, found: EigenAnswer) -> Eig
         return old.reshape(batch.numel(), *core).index_copy(0, at, new).reshape(*batch, *core)
 
     known = found.next is not None and rescued.next is not None
+    norm, spectrum = found.norm, rescued.spectrum  # what an iteration that went astray says of ‖X‖ means nothing
     return found._replace(
         eigenvalues=put(found.eigenvalues, rescued.eigenvalues),
         eigenvectors=put(found.eigenvectors, rescued.eigenvectors),
         finished=put(done, rescued.finished),
         next=put(found.next, rescued.next) if known else None,  # type: ignore[arg-type]
+        norm=None if norm is None or spectrum is None else put(norm, spectrum.abs().amax(-1)),
     )
