@@ -24,8 +24,10 @@ def size(x: Tensor | None, core: int) -> Tensor | None:
     x = x.detach()
     if core == 0:
         return x
-    x = x.abs()
-    return x.amax(tuple(range(-core, 0))) if x.numel() else x.new_zeros(x.shape[: x.dim() - core])
+    if x.numel() == 0:
+        return x.real.new_zeros(x.shape[: x.dim() - core])
+    last = tuple(range(-core, 0))
+    return x.abs().amax(last) if x.is_complex() else torch.maximum(x.amax(last), -x.amin(last))  # without a copy
 
 
 def unit(x: Tensor | None) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pmaf.checks import to_double
 from pmaf.implicit.refinement import is_single
+from pmaf.products import widened
 
 __all__ = ["refined"]
 
@@ -30,7 +31,7 @@ def refined(
     Args:
         solve: h ↦ M⁻¹ h, about right.
         apply: (params, solution, aux, y) ↦ M y.
-        params: what M is made of.
+        params: what M is made of, the matrix first.
         solution: where M is taken.
         aux: what the forward pass left.
         rhs: h.
@@ -39,7 +40,8 @@ def refined(
         y, in the precision of h.
     """
     y = solve(rhs)
-    if not is_single(rhs[0].dtype):
+    matrix = params[0]
+    if not is_single(rhs[0].dtype) or matrix is None or widened(matrix) == matrix.dtype:
         return y
     applied = apply(wide(params), wide(solution), aux, wide(y))
     rest = solve(tuple((h - Mh).to(h.dtype) for h, Mh in zip(rhs, applied, strict=True)))

@@ -23,7 +23,7 @@ from torch import Tensor
 from pmaf.arguments import set_integers, set_reals
 from pmaf.bordered import safe_inverse, solve_bordered
 from pmaf.checks import to_double
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.products import adjoint_matvec, matvec, widened
 from pmaf.reading import anywhere, cheap
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
@@ -108,7 +108,7 @@ def refine(steepest: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[Tensor
     """One Newton step on stationarity from a residual that was measured on the data, not on the basis.
 
     Args:
-        steepest: g − Q u in double precision, where u and λ cancel it, ``(*, n)``.
+        steepest: g − Q u, in double precision where that is cheap, since u and λ cancel it, ``(*, n)``.
         solved: the solution to improve.
         tolerance: eigenvalues up to here count as zero, ``(*,)``.
 
@@ -183,7 +183,7 @@ class Secular:
         g = g / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(Q)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
-        wide = to_double(Q.dtype)
+        wide = widened(Q)
         steepest = g.to(wide) - matvec(Q.to(wide), solved.u.to(wide))
         u, t = refine(steepest, solved, negligible(solved))
         return answer(solved._replace(u=u, t=t), scale, radius)
@@ -200,7 +200,7 @@ class Secular:
         s, V, usable = hermitian_eigh(Q)
         g = adjoint_matvec(A, b)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
-        wide = to_double(A.dtype)
+        wide = widened(A)
         F = A.to(wide)
         steepest = adjoint_matvec(F, b.to(wide) - matvec(F, solved.u.to(wide)))
         u, t = refine(steepest, solved, negligible(solved))
