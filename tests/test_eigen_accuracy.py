@@ -13,7 +13,7 @@ from torch import Tensor
 import pmaf
 from cases import WORKING, eps, orthogonal, randn, rng, symmetric
 from oracles import eigh_pairs, relative_error
-from pmaf.checks import to_double
+from pmaf.products import double
 
 TOLERANCE = {dtype: 3e-6 if eps(dtype) > 1e-10 else 1e-11 for dtype in WORKING}
 N = 400
@@ -166,7 +166,7 @@ def test_single_precision_gradients(solver: str | None, n: int) -> None:
 
 CROWDED: dict[str, Any] = {
     "linear": lambda n, dtype, seed: made_of(spread(-1, 1, n), dtype, seed),
-    "gaussian": lambda n, dtype, seed: symmetric(n=n, seed=seed, dtype=to_double(dtype)),
+    "gaussian": lambda n, dtype, seed: symmetric(n=n, seed=seed, dtype=double(dtype)),
 }
 
 
@@ -180,7 +180,7 @@ def test_single_precision_gradients_of_crowded_spectra(spectrum: str, dtype: tor
     each other, and what that adds to W Uᴴ cancels in its Hermitian part but for the rounding. A phase is as well known
     as its vector's inner product with the reference is large, so here the reference is the sum of the exact vectors.
     """
-    wide = to_double(dtype)
+    wide = double(dtype)
     X = torch.stack([CROWDED[spectrum](n, dtype, seed) for seed in range(4)]).to(dtype)
     errors: dict[Any, list[float]] = {}
     rounded: list[float] = []
@@ -225,7 +225,7 @@ def test_single_precision_gradients_of_a_projector_on_a_crowded_subspace(spectru
             loss = (pmaf.principal_projector(X, 8, solver="eigh") * weight.to(X.dtype)).sum().real
             return torch.autograd.grad(loss, X)[0]
 
-        truth = gradient(X.to(to_double(dtype)))
+        truth = gradient(X.to(double(dtype)))
         rounded.append(relative_error(truth.to(dtype), truth))
         ours.append(relative_error(gradient(X), truth))
     assert sorted(ours)[2] <= 20 * sorted(rounded)[2]

@@ -19,7 +19,6 @@ __all__ = [
     "first_index",
     "no_autocast",
     "positive_radius",
-    "to_double",
     "working_dtype",
 ]
 
@@ -266,11 +265,6 @@ def asymmetry_allowed(dtype: torch.dtype) -> float:
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type that is computed in: float32 for half precision, else the input's own."""
     return torch.float32 if dtype in HALF else dtype
-
-
-def to_double(dtype: torch.dtype) -> torch.dtype:
-    """The double-precision type of the same kind."""
-    return torch.complex128 if dtype.is_complex else torch.float64
 
 
 def common_dtype(function: str, *, weights: Tensor | None = None, **tensors: Tensor | None) -> torch.dtype:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from pmaf.autodiff import pushforward
-from pmaf.operators import MatVec, Operator, multiplied
+from pmaf.functions import multiplied
+from pmaf.operators import MatVec, Operator
 from pmaf.sparse import Pattern, pattern_and_values
 
 __all__ = ["FunctionMap", "General", "HermitianMap", "LinearMap", "Normal", "SparseMap", "as_linear_map"]

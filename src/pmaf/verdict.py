@@ -1,4 +1,4 @@
-"""How the plain functions act on statuses: an error for what failed, a warning for what is in doubt."""
+"""How answers leave the library: in the type of the input, and with an error or a warning from the plain functions."""
 
 import warnings
 

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import to_double
 from pmaf.definite import definite_inverse, factorise
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.products import adjoint_matvec, double, matvec
 from pmaf.reading import cheap
 
 __all__ = ["eliminate"]
@@ -47,7 +46,7 @@ def eliminate_by_factorisation(
     With the Gram matrix S of C, in double precision, the projector is 1 − C S⁺Cᴴ, applied twice, which makes up for the
     square of the condition number. The basis that is returned is C itself, so that S⁺ turns Cᴴ(b − A u) into z.
     """
-    wide = to_double(C.dtype)
+    wide = double(C.dtype)
     F, p = torch.where(usable[..., None, None], C, 0).to(wide), C.shape[-1]
     S = F.mH @ F
     tolerance = max(rtol**2, 10 * torch.finfo(F.dtype).eps * p) * S.diagonal(dim1=-2, dim2=-1).real.amax(-1)

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import to_double
 from pmaf.definite import definite_inverse
 from pmaf.degeneracy import relative_tolerance
 from pmaf.forward.compiled import register, run_least_squares, run_quadratic
 from pmaf.forward.elimination import eliminate
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.products import adjoint_matvec, double, matvec
 from pmaf.solution import Status
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.more_sorensen import MoreSorensen
@@ -155,7 +154,7 @@ def unconstrained(
     matrix = problem[0]
     none = torch.zeros(*problem.batch_shape, problem.n, dtype=matrix.dtype, device=matrix.device)
     if V.shape[-1] == 0:
-        wide = to_double(matrix.dtype)
+        wide = double(matrix.dtype)
         unit = scale if isinstance(problem, SphereQuadratic) else scale.sqrt()
         A = matrix.to(wide) / unit[..., None, None]
         Q = (A + A.mH) / 2 if isinstance(problem, SphereQuadratic) else A.mH @ A

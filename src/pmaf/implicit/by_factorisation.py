@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import to_double
 from pmaf.definite import solve_definite
 from pmaf.degeneracy import separation_tolerance
 from pmaf.operators import Gram, Operator
+from pmaf.products import double
 
 __all__ = ["complement_by_factorisation"]
 
@@ -54,7 +54,7 @@ def complement_by_factorisation(
         tolerance = separation_tolerance(X, values, values, torch.maximum(norm, size), rtol, atol)
         W = outside(M, values, U, H, singular, tolerance, largest)
     else:
-        F = X.factor.to(to_double(U.dtype))
+        F = X.factor.to(double(U.dtype))
         s, V, R = values.to(F.real.dtype), U.to(F.dtype), H.to(F.dtype)
         tolerance = separation_tolerance(X, values, zero, norm, rtol, atol).to(s.dtype)
         tolerance = torch.maximum(tolerance, 10 * torch.finfo(s.dtype).eps * X.n**0.5 * norm.to(s.dtype))

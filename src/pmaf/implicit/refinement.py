@@ -14,7 +14,7 @@ and R would still hold all of it.
 import torch
 from torch import Tensor
 
-from pmaf.checks import to_double
+from pmaf.products import double
 
 __all__ = ["is_single", "residual_in_double"]
 
@@ -36,7 +36,7 @@ def residual_in_double(X: Tensor, U: Tensor, H: Tensor, W: Tensor) -> Tensor:
     Returns:
         ``(*, n, k)``.
     """
-    wide, k = to_double(X.dtype), U.shape[-1]
+    wide, k = double(X.dtype), U.shape[-1]
     rows = torch.cat((U.expand(W.shape), W), -1).mH.to(wide)  # vectors as rows, (*, 2k, n): products with rows are fast
     image = rows @ X.to(wide)
     u = rows[..., :k, :]

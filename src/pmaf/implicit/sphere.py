@@ -26,10 +26,9 @@ import torch
 from torch import Tensor
 
 from pmaf.bordered import solve_bordered
-from pmaf.checks import to_double
 from pmaf.definite import solve_bordered_definite
 from pmaf.implicit.mixed_precision import refined
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.products import adjoint_matvec, double, matvec
 
 __all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
 
@@ -194,7 +193,7 @@ class LeastSquaresEquations:
             B = torch.cat((A.expand(*batch, -1, -1), C.expand(*batch, -1, -1)), -1)
             u = torch.cat((solution[0], torch.zeros_like(rhs[2])), -1)
             h = torch.cat((rhs[0], rhs[2]), -1)
-        B = B.to(to_double(B.dtype))
+        B = B.to(double(B.dtype))
         Q = B.mH @ (B if weights is None else weights[..., None] * B)
         w, mu = solve_shifted(Q, n, u, solution[1], aux, h, rhs[1])
         return (w, mu) if C is None else (w[..., :n], mu, w[..., n:])
@@ -297,7 +296,7 @@ class QuadraticEquations:
         H = params[0]
         assert H is not None
         if aux.V.shape[-1] == 0:
-            Q = H.to(to_double(H.dtype))
+            Q = H.to(double(H.dtype))
             return solve_shifted((Q + Q.mH) / 2, H.shape[-1], solution[0], solution[1], aux, rhs[0], rhs[1])
 
         def in_basis(rhs: Vectors) -> Vectors:

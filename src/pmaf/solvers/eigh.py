@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.bordered import safe_inverse
-from pmaf.checks import to_double
 from pmaf.operators import Gram, Operator
+from pmaf.products import double
 from pmaf.reading import cheap
 from pmaf.solvers.polishing import polished
 from pmaf.solvers.problem import EigenAnswer
@@ -46,7 +46,7 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(X)
     except LinAlgError:
         try:
-            values, vectors = torch.linalg.eigh(X.to(to_double(X.dtype)))
+            values, vectors = torch.linalg.eigh(X.to(double(X.dtype)))
         except LinAlgError:
             values, vectors, done = one_by_one(X)
             usable = usable & done
@@ -58,7 +58,7 @@ def one_by_one(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each item on its own, in float64; an item that fails alone is returned as the identity and marked."""
     n = X.shape[-1]
     values, vectors, done = [], [], []
-    for item in X.reshape(-1, n, n).to(to_double(X.dtype)):
+    for item in X.reshape(-1, n, n).to(double(X.dtype)):
         try:
             s, V = torch.linalg.eigh(item)
             done.append(True)
@@ -142,7 +142,7 @@ class Eigh:
         if isinstance(X, Gram):
             return self._solve_gram(X.factor, k, largest)
         A = X.dense()
-        n, wide = A.shape[-1], to_double(A.dtype)
+        n, wide = A.shape[-1], double(A.dtype)
         single = A.dtype != wide
         if single and n <= WIDE:
             s, V, done = hermitian_eigh(A.to(wide))
@@ -163,7 +163,7 @@ class Eigh:
         """The same from the factor."""
         scale = F.detach().abs().amax((-2, -1), keepdim=True)
         scale = torch.where((scale > 0) & scale.isfinite(), scale, 1)
-        G = (F / scale).to(to_double(F.dtype))
+        G = (F / scale).to(double(F.dtype))
         if F.dtype != G.dtype or largest:
             s, V, U, done = gram_decomposition(G, k, largest)
         if F.dtype == G.dtype and (not largest or bool((s[..., -k] <= 1e-6 * s[..., -1]).any())):

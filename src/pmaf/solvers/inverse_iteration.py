@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from pmaf.arguments import set_integers
-from pmaf.checks import to_double
 from pmaf.definite import factorise, substitute
 from pmaf.operators import Gram, Operator
-from pmaf.products import matvec
+from pmaf.products import double, matvec
 from pmaf.reading import anywhere
 from pmaf.solvers.problem import EigenAnswer
 
@@ -51,7 +50,7 @@ def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -
     """A unit vector of no particular direction, made on the device; the fractional parts of j²φ are equidistributed."""
     j = torch.arange(1, n + 1, dtype=torch.float64, device=device)
     angle = 2 * torch.pi * torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
-    v = (angle.cos() + 0.1).to(to_double(dtype))
+    v = (angle.cos() + 0.1).to(double(dtype))
     v = v * torch.polar(torch.ones_like(angle), angle * 2**0.5) if dtype.is_complex else v
     unit: Tensor = v / torch.linalg.vector_norm(v)
     return unit.to(dtype)
@@ -172,7 +171,7 @@ class InverseIteration:
         """The same from the factor, by the smaller side."""
         r, n = F.shape[-2:]
         G, scale, sound = scaled_to_one(F)
-        G = G.to(to_double(F.dtype))
+        G = G.to(double(F.dtype))
         rows = r < n and largest and k <= r
         sign = 1.0 if largest else -1.0
         if start is not None and rows:

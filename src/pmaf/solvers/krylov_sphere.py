@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.checks import to_double
+from pmaf.products import double
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.problem import SphereAnswer
@@ -91,7 +91,7 @@ def solve_krylov(
         for _ in range(size):
             space = space.extended(product, noise)
         k = space.V.shape[-1]
-        s, Y, usable = hermitian_eigh(space.T.to(to_double(g.dtype)))
+        s, Y, usable = hermitian_eigh(space.T.to(double(g.dtype)))
         gamma = Y[..., 0, :].conj() * R[..., 0, :1]  # Yᴴ Vᴴ g
         solved = unit_solution(s, Y, gamma, usable, 60)
         t, multiplier = solved.t, solved.t - s[..., 0]

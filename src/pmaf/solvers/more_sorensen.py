@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from pmaf.arguments import set_integers
-from pmaf.checks import to_double
 from pmaf.definite import factorise, solve_bordered_definite
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.products import adjoint_matvec, double, matvec
 from pmaf.reading import anywhere
 from pmaf.solvers.inverse_iteration import first_vector, leading_pair, scaled_to_one, spectral_norm
 from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
@@ -84,7 +83,7 @@ class MoreSorensen:
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)
-        A, b = A.to(to_double(dtype)), right.to(to_double(dtype))
+        A, b = A.to(double(dtype)), right.to(double(dtype))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
         b = b / (torch.where(unit > 0, unit, 1) * r)[..., None]
         if isinstance(problem, LeastSquares):

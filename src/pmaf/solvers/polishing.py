@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pmaf.checks import to_double
+from pmaf.products import double
 
 __all__ = ["polished"]
 
@@ -25,7 +25,7 @@ def polished(A: Tensor, U: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) ->
     Returns:
         ``(*, n, k)``, in single precision.
     """
-    wide = to_double(A.dtype)
+    wide = double(A.dtype)
     rows = U.mH.to(wide)  # products with rows are fast
     image = rows @ A.to(wide)
     theta = (rows.conj() * image).real.sum(-1, keepdim=True) / (rows.conj() * rows).real.sum(-1, keepdim=True)

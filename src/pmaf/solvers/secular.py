@@ -22,8 +22,7 @@ from torch import Tensor
 
 from pmaf.arguments import set_integers, set_reals
 from pmaf.bordered import safe_inverse, solve_bordered
-from pmaf.checks import to_double
-from pmaf.products import adjoint_matvec, matvec, widened
+from pmaf.products import adjoint_matvec, double, matvec, widened
 from pmaf.reading import anywhere, cheap
 from pmaf.solvers.eigh import hermitian_eigh
 from pmaf.solvers.iteration import State, iterate
@@ -215,7 +214,7 @@ class Secular:
         """Solve the suspect items again, from a singular value decomposition in double precision."""
         batch, n = suspect.shape, A.shape[-1]
         index = suspect.reshape(-1).nonzero()[:, 0]
-        wide = to_double(A.dtype)
+        wide = double(A.dtype)
 
         def pick(x: Tensor, core: int) -> Tensor:
             shape = x.shape[x.dim() - core :]

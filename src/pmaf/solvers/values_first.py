@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.autodiff import untracked
-from pmaf.checks import to_double
 from pmaf.operators import Dense, Gram, Operator
+from pmaf.products import double
 from pmaf.solvers.eigh import Eigh, nearest
 from pmaf.solvers.polishing import polished
 from pmaf.solvers.problem import EigenAnswer
@@ -125,7 +125,7 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
         if bool((residual <= 2 * eps * norm).all()):
             break
     theta = shift + (cosine / length)[..., 0].real
-    if A.dtype != to_double(A.dtype):
+    if A.dtype != double(A.dtype):
         v = polished(A, v, partial(newton_step, LU, pivots, v))
     return theta, v, (residual <= default_rtol(A.dtype) * norm)[..., 0]  # NaN counts as not settled
 
