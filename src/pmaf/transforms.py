@@ -1,17 +1,30 @@
-"""When Python may look at the values of a tensor, and when looking costs nothing.
+"""What torch is doing just now: compiling, mapping, differentiating; nothing else names its private modules.
 
 The value of a tensor that is traced or mapped is not there to be looked at, and that of a tensor on another device only
 after the host has waited for all the work that was queued before. So every branch on values asks here first.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pmaf.operators import Operator
-
-__all__ = ["anywhere", "cheap", "may_wait", "on_host", "readable"]
+__all__ = [
+    "anywhere",
+    "cheap",
+    "levels_of",
+    "nests_forward_mode",
+    "no_autocast",
+    "on_host",
+    "outside_transforms",
+    "pushforward",
+    "readable",
+    "untracked",
+]
 
 
 def readable(x: Tensor) -> bool:
@@ -42,12 +55,58 @@ def cheap(x: Tensor) -> bool:
     return on_host(x) and readable(x)
 
 
-def may_wait(x: Any, plain: bool) -> bool:
-    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere plain functions do."""
-    x = x.tensors[0] if isinstance(x, Operator) else x
-    return plain or not isinstance(x, Tensor) or on_host(x)
-
-
 def anywhere(mask: Tensor) -> bool:
     """Whether work for marked items is due: they are looked for where that costs nothing, and assumed elsewhere."""
     return not cheap(mask) or bool(mask.any())
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which autocast does not lower the precision."""
+    kind = x.device.type
+    needed = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if needed else nullcontext()
+
+
+def levels_of(*names: str) -> int:
+    """How many of the active transforms of torch.func are of these kinds."""
+    functorch = torch._C._functorch
+    kinds = [getattr(functorch.TransformType, name) for name in names]
+    return sum(level.key() in kinds for level in functorch.get_interpreter_stack() or [])
+
+
+def nests_forward_mode() -> bool:
+    """Whether two levels of forward mode are active."""
+    return levels_of("Jvp") > 1
+
+
+def outside_transforms() -> bool:
+    """Whether no transform of ``torch.func`` is active."""
+    return torch._C._functorch.maybe_current_level() is None
+
+
+def pushforward(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Any:
+    """The Jacobian–vector product of ``function``, as the transpose of its vector–Jacobian product.
+
+    v ↦ Jᴴv is linear, so *its* vector–Jacobian product with the tangents is J times them.
+
+    Args:
+        function: maps tensors to a tensor or a tuple of tensors.
+        primals: where.
+        tangents: in which direction, one for each primal.
+
+    Returns:
+        The change of what ``function`` returns.
+    """
+    value, vjp = torch.func.vjp(function, *primals)[:2]
+    single = isinstance(value, Tensor)
+    zeros = tuple(torch.zeros_like(v) for v in ((value,) if single else value))
+    back = torch.func.vjp(lambda *v: vjp(v[0] if single else v), *zeros)[1]
+    changes: tuple[Tensor, ...] = back(tuple(tangents))
+    return changes[0] if single else changes
+
+
+def untracked(*tensors: Tensor) -> bool:
+    """Whether neither autograd nor a transform nor a trace follows operations with these tensors."""
+    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))

@@ -23,7 +23,7 @@ def needs(extra: str, what: str) -> Iterator[None]:
         MissingExtraError: if an import inside the block fails.
 
     Example:
-        >>> from pmaf.extras import needs
+        >>> from pmaf.checks.extras import needs
         >>> with needs("cli", "reading .npy files"):
         ...     import numpy
     """

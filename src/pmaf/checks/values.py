@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pmaf.linalg.dtypes import HALF
+
 __all__ = [
     "CONSTRAINTS",
-    "HALF",
     "POLICIES",
     "check_choice",
     "check_flags",
@@ -25,7 +26,6 @@ __all__ = [
     "set_reals",
 ]
 
-HALF = (torch.float16, torch.bfloat16)
 WORKING = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 ACCEPTED = frozenset(HALF + WORKING)
 POLICIES = ("drop", "nan", "raise")  # for answers that are not unique

@@ -9,25 +9,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pmaf.extras import needs
-
-with needs("cli", "pmaf.batches"):
-    import numpy as np
-
 import torch
 
 import pmaf
-from pmaf.checks import skew_items
-from pmaf.devices import check_device
+from pmaf.checks.devices import check_device
+from pmaf.checks.extras import needs
+from pmaf.checks.symmetry import skew_items
+from pmaf.cli.files import Array, FileError, Output, check_output, floating, open_array
 from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
-from pmaf.files import Array, FileError, Output, check_output, floating, open_array
+from pmaf.paper.progress import print_table
 from pmaf.solution import Status
 
-__all__ = ["Summary", "solve_ied_file", "solve_less_files"]
+__all__ = ["Summary", "print_summary", "solve_ied_file", "solve_less_files"]
+
+with needs("cli", "pmaf.cli.batches"):
+    import numpy as np
+    from rich.console import Console
+
 
 Report = Callable[[int, int], None]
 
 _FAILED = (Status.MAX_STEPS, Status.NON_FINITE)
+
+
 # What measurements are stored in; those of half-precision problems need the range of single precision.
 _REAL = {
     np.dtype(np.complex64): np.float32,
@@ -238,3 +242,26 @@ def _index(chunk: tuple[Array, ...], at: int, batch: tuple[int, ...]) -> tuple[i
 
 def _tensor(array: Array, dtype: np.dtype[Any], device: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)).to(device)
+
+
+def print_summary(summary: Summary, output: Path) -> None:
+    """Print how many items ended with which status, and on standard error what failed first.
+
+    Args:
+        summary: what became of the batch.
+        output: where the answers are.
+    """
+    rows = [(status.name, str(count), status.remedy_for(summary.layer)) for status, count in summary.counts.items()]
+    print_table(f"{summary.items} items", ("status", "items", "meaning"), rows)
+    shapes = ", ".join(f"{name} {shape}" for name, shape in summary.shapes.items())
+    print(f"wrote {output}: {shapes} in {summary.seconds:.2f} s")
+    if summary.failed < summary.items:
+        print(f"worst relative residual {summary.worst_residual:.1e}, smallest gap {summary.smallest_gap:.1e}")
+    if summary.first_failed is not None:
+        index, status = summary.first_failed
+        where = f"item {', '.join(map(str, index))}" if index else "the only item"
+        verb = "item has" if summary.failed == 1 else "items have"
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"pmaf: {summary.failed} of {summary.items} {verb} no answer, first {where} with {status.name}: "
+            f"{status.remedy_for(summary.layer)}"
+        )

@@ -9,16 +9,18 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pmaf import __version__
+from pmaf.errors import MissingExtraError
+
 try:
     import typer
 except ImportError:
     raise SystemExit("pmaf: the command line needs typer: pip install 'pmaf[cli]'") from None
 
-from pmaf import __version__
-from pmaf.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from pmaf.batches import Summary
+    from pmaf.cli.batches import Summary
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +30,11 @@ app = typer.Typer(
 )
 solve = typer.Typer(no_args_is_help=True, help="Solve a file of problems.")
 reproduce = typer.Typer(no_args_is_help=True, help="Run the experiments and write the report.")
+
+
 app.add_typer(solve, name="solve")
+
+
 app.add_typer(reproduce, name="reproduce")
 
 
@@ -71,8 +77,8 @@ def solve_less(
     device: Device = "cpu",
 ) -> None:
     """Minimise ||A u - b|| subject to ||u|| = r, for every item of a batch."""
-    from pmaf.batches import solve_less_files
-    from pmaf.progress import items_bar
+    from pmaf.cli.batches import solve_less_files
+    from pmaf.paper.progress import items_bar
 
     with items_bar("solving") as report:
         summary = solve_less_files(
@@ -91,8 +97,8 @@ def solve_ied(
     device: Device = "cpu",
 ) -> None:
     """Find the k leading eigenpairs of every matrix of a batch."""
-    from pmaf.batches import solve_ied_file
-    from pmaf.progress import items_bar
+    from pmaf.cli.batches import solve_ied_file
+    from pmaf.paper.progress import items_bar
 
     with items_bar("solving") as report:
         summary = solve_ied_file(X, k, output, largest=not smallest, solver=solver, device=device, report=report)
@@ -109,7 +115,7 @@ def _finish(summary: Summary, output: Path) -> None:
     Raises:
         Exit: if an item has no answer.
     """
-    from pmaf.progress import print_summary
+    from pmaf.cli.batches import print_summary
 
     print_summary(summary, output)
     if summary.failed:
@@ -160,7 +166,7 @@ def bench(
     """Compare time and accuracy with the peers installed here."""
     from pmaf.paper.bench import bench as run
     from pmaf.paper.bench import text_rows, write_bench
-    from pmaf.progress import items_bar, print_table
+    from pmaf.paper.progress import items_bar, print_table
 
     with items_bar("bench") as report:
         rows = run(device, rounds, report=report)
@@ -212,7 +218,3 @@ def in_words_of_the_command(message: str) -> str:
             message = message.replace(f"pmaf.solvers.{solver.__name__}:", f"--solver {name}")
             message = message.replace(f"{solver.__name__}()", f"--solver {name}")
     return re.sub(r"^pmaf(\.\w+)*: ", "", message)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 
-with needs("cli", "pmaf.files"):
+__all__ = ["Array", "FileError", "Output", "check_output", "floating", "open_array"]
+
+with needs("cli", "pmaf.cli.files"):
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["FileError", "Output", "open_array"]
 
 Array = npt.NDArray[Any]
 

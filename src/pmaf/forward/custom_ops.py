@@ -15,11 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.operators import Dense, Gram, Operator
+from pmaf import solvers
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense, Gram
 
 __all__ = ["decode", "encode", "register", "run_eigenpairs", "run_least_squares", "run_quadratic"]
 
-KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram}
+KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
+    cls.__name__: cls for cls in (getattr(solvers, name) for name in solvers.__all__) if isinstance(cls, type)
+}
 
 
 def register(*classes: type) -> None:

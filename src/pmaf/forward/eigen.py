@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.degeneracy import relative_tolerance, separation_tolerance
-from pmaf.forward.compiled import register, run_eigenpairs
-from pmaf.operators import Gram, Operator
-from pmaf.reading import anywhere
+from pmaf.forward.custom_ops import register, run_eigenpairs
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
+from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.problem import EigenAnswer, EigenSolver
+from pmaf.solvers.base import EigenAnswer, EigenSolver
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.transforms import anywhere
 
 __all__ = ["OUTPUTS", "EigenForward"]
 

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
-from pmaf.definite import definite_inverse, factorise
-from pmaf.products import adjoint_matvec, double, matvec
-from pmaf.reading import cheap
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.cholesky import definite_inverse, factorise
+from pmaf.linalg.dtypes import double
+from pmaf.transforms import cheap
 
 __all__ = ["eliminate"]
 

@@ -25,14 +25,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pmaf.autodiff import pushforward
-from pmaf.checks import no_autocast
 from pmaf.errors import DegeneracyError
-from pmaf.implicit.nested import derivative_levels, nests_forward_mode, with_plain_derivatives
-from pmaf.implicit.rule import Equations, Params, Rule, Vectors, fill
-from pmaf.reading import anywhere
+from pmaf.implicit.base import Equations, Params, Rule, Vectors, fill
+from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
+from pmaf.transforms import anywhere, nests_forward_mode, no_autocast, outside_transforms, pushforward
 
-__all__ = ["apply_layer"]
+__all__ = ["align", "apply_layer", "refuse_nested_forward_mode"]
 
 
 def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
@@ -42,11 +40,6 @@ def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vect
     flat = (*params, *solution, *aux, *rhs)
     outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
     return outputs
-
-
-def outside_transforms() -> bool:
-    """Whether no transform of ``torch.func`` is active."""
-    return torch._C._functorch.maybe_current_level() is None
 
 
 def batch_first(tensors: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:

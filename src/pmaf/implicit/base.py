@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pmaf.reading import anywhere
+from pmaf.transforms import anywhere
 
 __all__ = ["Equations", "Params", "Rule", "Vectors", "expand_as", "fill"]
 
@@ -17,7 +17,7 @@ Vectors = tuple[Tensor, ...]
 
 
 class Equations(Protocol):
-    """What a declarative layer says of itself; see :mod:`pmaf.implicit.sphere` and :mod:`pmaf.implicit.eigenpairs`."""
+    """What a declarative layer says of itself; see :mod:`pmaf.implicit.sphere` and :mod:`pmaf.implicit.eigen`."""
 
     @property
     def solution_size(self) -> int:

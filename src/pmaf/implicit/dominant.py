@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from pmaf.errors import GradientWarning
-from pmaf.implicit.eigenpairs import EigenAux
-from pmaf.linear_maps import General
+from pmaf.implicit.complement.eigenbasis import EigenAux
+from pmaf.operators.derived import General
 
 __all__ = ["DominantEquations"]
 

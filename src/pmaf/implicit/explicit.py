@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from pmaf.errors import DegeneracyError
+from pmaf.implicit.autograd import align, refuse_nested_forward_mode
+from pmaf.implicit.base import expand_as
 from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.fixed_point import FixedPoint
-from pmaf.implicit.function import align, refuse_nested_forward_mode
 from pmaf.implicit.modes import Implicit, Unrolled
-from pmaf.implicit.rule import expand_as
 
 __all__ = ["Backward", "compare"]
 

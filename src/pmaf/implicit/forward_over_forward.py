@@ -16,19 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["derivative_levels", "nests_forward_mode", "with_plain_derivatives"]
+from pmaf.transforms import levels_of
 
-
-def levels_of(*names: str) -> int:
-    """How many of the active transforms of torch.func are of these kinds."""
-    functorch = torch._C._functorch
-    kinds = [getattr(functorch.TransformType, name) for name in names]
-    return sum(level.key() in kinds for level in functorch.get_interpreter_stack() or [])
-
-
-def nests_forward_mode() -> bool:
-    """Whether two levels of forward mode are active."""
-    return levels_of("Jvp") > 1
+__all__ = ["derivative_levels", "with_plain_derivatives"]
 
 
 def derivative_levels(params: Any) -> int:
@@ -61,7 +51,7 @@ def with_plain_derivatives(
     """A solution with derivatives of up to ``levels`` orders in plain operations.
 
     Args:
-        rule: the layer's rule, see :mod:`pmaf.implicit.rule`.
+        rule: the layer's rule, see :mod:`pmaf.implicit.base`.
         params: the parameters, in the graph of the active transforms.
         outputs: what the solver returned for their values: solution, aux, reports.
         levels: how many derivatives are taken.

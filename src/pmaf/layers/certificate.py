@@ -7,11 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.arguments import CONSTRAINTS, check_choice, check_tensor, describe
-from pmaf.bordered import safe_inverse
-from pmaf.checks import check_broadcast, check_nonnegative, check_sizes, no_autocast, positive_radius
-from pmaf.products import adjoint_matvec, matvec
-from pmaf.solvers.secular import magnitude, solve_secular
+from pmaf.checks.tensors import check_broadcast, check_nonnegative, check_sizes, positive_radius
+from pmaf.checks.values import CONSTRAINTS, check_choice, check_tensor, describe
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.scaling import magnitude
+from pmaf.solvers.sphere.secular import solve_secular
+from pmaf.transforms import no_autocast
 
 __all__ = ["Certificate", "certify"]
 

@@ -3,14 +3,18 @@
 import math
 from typing import Any
 
-from pmaf.arguments import describe
-from pmaf.degeneracy import relative_tolerance
-from pmaf.implicit.comparison import Backward
+from pmaf.checks.values import describe
+from pmaf.implicit.explicit import Backward
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.modes import Unrolled
-from pmaf.linear_maps import General, SparseMap, as_linear_map
-from pmaf.operators import Dense, MatVec, Operator, Sparse
-from pmaf.solvers.power_iteration import PowerIteration
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.base import Operator
+from pmaf.operators.convert import as_linear_map
+from pmaf.operators.dense import Dense
+from pmaf.operators.derived import General
+from pmaf.operators.function import MatVec
+from pmaf.operators.sparse import Sparse, SparseMap
+from pmaf.solvers.eigen.power_iteration import PowerIteration
 
 __all__ = ["general_choices", "general_operator", "general_rtol"]
 

@@ -7,38 +7,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.arguments import POLICIES, check_choice, check_flags, check_tensor, describe
-from pmaf.checks import (
-    asymmetry_allowed,
-    check_broadcast,
-    check_counts,
-    check_sizes,
-    check_square,
-    check_start,
-    check_symmetric,
-    no_autocast,
-    working_dtype,
-)
-from pmaf.dominant import general_choices, general_operator, general_rtol
-from pmaf.forward.eigenpairs import OUTPUTS, EigenForward
-from pmaf.gauge import fix_phase
-from pmaf.gauge_check import watch_gauge
-from pmaf.implicit.comparison import Backward, compare
-from pmaf.implicit.dominant_pair import DominantEquations
-from pmaf.implicit.eigenpairs import EigenAux, EigenpairEquations, SubspaceEquations
+from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetric
+from pmaf.checks.tensors import check_broadcast, check_counts, check_sizes, check_start
+from pmaf.checks.values import POLICIES, check_choice, check_flags, check_tensor, describe
+from pmaf.forward.eigen import OUTPUTS, EigenForward
+from pmaf.implicit.autograd import apply_layer
+from pmaf.implicit.complement.eigenbasis import EigenAux
+from pmaf.implicit.dominant import DominantEquations
+from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
+from pmaf.implicit.explicit import Backward, compare
 from pmaf.implicit.fixed_point import FixedPoint
-from pmaf.implicit.function import apply_layer
 from pmaf.implicit.modes import Implicit, Unrolled
-from pmaf.linear_maps import General
-from pmaf.operators import Dense, Gram, MatVec, Operator, Sparse, as_operator
-from pmaf.reading import may_wait
-from pmaf.solution import IEDSolution
+from pmaf.layers.dominant import general_choices, general_operator, general_rtol
+from pmaf.layers.gauge import fix_phase, watch_gauge
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.operators.base import Operator, may_wait
+from pmaf.operators.convert import as_operator
+from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.derived import General
+from pmaf.operators.function import MatVec
+from pmaf.operators.probe import check_symmetric_operator
+from pmaf.operators.sparse import Sparse
+from pmaf.solution import IEDSolution, judge, narrowed
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
-from pmaf.solvers.problem import EigenSolver
-from pmaf.symmetry import check_symmetric_operator
-from pmaf.verdict import judge, narrowed
+from pmaf.solvers.base import EigenSolver
+from pmaf.transforms import no_autocast
 
-__all__ = ["ied", "ied_ex", "principal_projector"]
+__all__ = ["Eigenpairs", "ied", "ied_ex", "principal_projector"]
 
 
 def ied(

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pmaf.arguments import check_tensor, describe
-from pmaf.checks import (
-    asymmetry_allowed,
-    check_sizes,
-    check_start,
-    common_dtype,
-    no_autocast,
-    positive_radius,
-    working_dtype,
-)
+from pmaf.checks.symmetry import asymmetry_allowed
+from pmaf.checks.tensors import check_sizes, check_start, common_dtype, positive_radius
+from pmaf.checks.values import check_tensor, describe
 from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
-from pmaf.implicit.comparison import Backward
-from pmaf.implicit.function import apply_layer
+from pmaf.implicit.autograd import apply_layer
+from pmaf.implicit.explicit import Backward
 from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
-from pmaf.linear_maps import LinearMap
-from pmaf.operators import Operator
-from pmaf.solution import LESSSolution
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.probe import check_symmetric_operator
+from pmaf.solution import LESSSolution, less_solution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
-from pmaf.solvers.problem import SphereSolver
-from pmaf.symmetry import check_symmetric_operator
-from pmaf.verdict import less_solution
+from pmaf.solvers.base import SphereSolver
+from pmaf.transforms import no_autocast
 
 __all__ = ["refuse_with_operator", "solve_matrix_free"]
 

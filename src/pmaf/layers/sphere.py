@@ -7,34 +7,31 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pmaf.arguments import CONSTRAINTS, POLICIES, check_choice, check_tensor, describe
-from pmaf.checks import (
+from pmaf.checks.symmetry import check_square, check_symmetric
+from pmaf.checks.tensors import (
     check_broadcast,
     check_nonnegative,
     check_sizes,
-    check_square,
     check_start,
-    check_symmetric,
     common_dtype,
-    no_autocast,
     positive_radius,
-    working_dtype,
 )
+from pmaf.checks.values import CONSTRAINTS, POLICIES, check_choice, check_tensor, describe
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
-from pmaf.implicit.comparison import Backward, compare
+from pmaf.implicit.autograd import apply_layer
 from pmaf.implicit.dense_jacobian import DenseJacobian
-from pmaf.implicit.function import apply_layer
+from pmaf.implicit.explicit import Backward, compare
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
-from pmaf.linear_maps import as_linear_map
-from pmaf.matrix_free_sphere import refuse_with_operator, solve_matrix_free
-from pmaf.operators import Operator, as_operator
-from pmaf.reading import may_wait
-from pmaf.solution import FreeLESSSolution, LESSSolution
+from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
+from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.operators.base import Operator, may_wait
+from pmaf.operators.convert import as_linear_map, as_operator
+from pmaf.solution import FreeLESSSolution, LESSSolution, judge, less_solution, narrowed
 from pmaf.solvers import SPHERE, named, select
-from pmaf.solvers.problem import SphereSolver
-from pmaf.units import LeastSquaresUnits, QuadraticUnits
-from pmaf.verdict import judge, less_solution, narrowed
+from pmaf.solvers.base import SphereSolver
+from pmaf.transforms import no_autocast
 
 __all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.reading import cheap
+from pmaf.transforms import cheap
 
 __all__ = ["LeastSquaresUnits", "QuadraticUnits"]
 

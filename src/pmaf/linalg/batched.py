@@ -10,32 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = [
-    "LONG",
-    "adjoint_matvec",
-    "combined",
-    "double",
-    "inner_products",
-    "interleaved",
-    "lengths",
-    "matvec",
-    "transposed",
-    "widened",
-]
+from pmaf.linalg.dtypes import LONG, double
 
-LONG, PIECE = 4096, 512  # columns from this length on are summed in pieces of that length
+__all__ = ["adjoint_matvec", "combined", "inner_products", "interleaved", "lengths", "matvec", "transposed"]
 
-WIDENED = 1 << 16  # entries of a matrix up to which a copy in double precision costs little beside its factorisation
-
-
-def double(dtype: torch.dtype) -> torch.dtype:
-    """The double-precision type of the same kind."""
-    return torch.complex128 if dtype.is_complex else torch.float64
-
-
-def widened(A: Tensor) -> torch.dtype:
-    """The type in which a residual with A is measured: double, unless the copy of A would take longer than the rest."""
-    return double(A.dtype) if A.shape[-2] * A.shape[-1] <= WIDENED else A.dtype
+PIECE = 512  # of this length
 
 
 def matvec(A: Tensor, x: Tensor) -> Tensor:

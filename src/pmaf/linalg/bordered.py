@@ -21,7 +21,7 @@ takes the place above, and the part across it, which is a₁/d₁.
 import torch
 from torch import Tensor
 
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.linalg.batched import adjoint_matvec, matvec
 
 __all__ = ["safe_inverse", "solve_bordered"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
+from pmaf.linalg.bordered import safe_inverse
 
 __all__ = ["definite_inverse", "factorise", "solve_bordered_definite", "solve_definite", "substitute"]
 
@@ -77,7 +77,7 @@ def solve_definite(M: Tensor, H: Tensor, singular: Tensor, tolerance: Tensor) ->
 def solve_bordered_definite(
     K: Tensor, u: Tensor, corner: Tensor, h: Tensor, f: Tensor, singular: Tensor, tolerance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""The bordered system of :mod:`pmaf.bordered` without an eigenbasis.
+    r"""The bordered system of :mod:`pmaf.linalg.bordered` without an eigenbasis.
 
         [ K   u ] [ w ]   [ h ]
         [ uᴴ −c ] [ μ ] = [ f ]

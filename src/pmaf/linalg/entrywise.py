@@ -4,12 +4,15 @@ Arithmetic between vectors of thousands of numbers runs at the speed of the proc
 called once for each 3×3 matrix spends its time on being called. The batch is worked through in slices that fit there.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "SMALL",
     "Matrix",
     "Vector",
     "chunked",
@@ -22,6 +25,7 @@ __all__ = [
     "symmetric_outer",
 ]
 
+SMALL = 4  # order up to which a batched product is slower than a few elementwise operations
 Vector = Sequence[Tensor]  # n tensors (b,)
 Matrix = Sequence[Sequence[Tensor]]  # n rows of n tensors (b,); entry [i][j] is the same tensor as [j][i]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pmaf.products import inner_products
+from pmaf.linalg.batched import inner_products
 
 __all__ = ["complement_cg"]
 

@@ -7,25 +7,26 @@ it is made of and carries gradients to them: for :math:`\varphi(\theta) = \mathr
     pushforward(dθ, U) = (∂X/∂θ · dθ) U  its transpose
 
 which is all that implicit differentiation of eigenpairs needs.
+
+A linear map is a rectangular matrix A(θ), ``(m, n)``, for least squares, with the products A V and Aᴴ Y and
+the transpose of its dependence on θ:
+
+    pullback(Y, V) = ∂ Re⟨Y, A(θ) V⟩/∂θ,     pushforward(dθ, V) = (∂A/∂θ · dθ) V.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pmaf.arguments import check_integer, check_tensor, describe
-from pmaf.autodiff import pushforward
-from pmaf.functions import differentiable, multiplied, with_constants
-from pmaf.products import interleaved
-from pmaf.sparse import Pattern, pattern_and_values
+from pmaf.transforms import on_host
 
-SMALL = 4  # order up to which a batched product is slower than a few elementwise operations
-
-__all__ = ["Dense", "Gram", "MatVec", "Operator", "Sparse", "as_operator"]
+__all__ = ["LinearMap", "Operator", "may_wait"]
 
 
 class Operator(ABC):
@@ -82,226 +83,54 @@ class Operator(ABC):
         """The change of X U when the tensors change by ``tangents``."""
 
 
-class Dense(Operator):
-    """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian.
+def may_wait(x: Any, plain: bool) -> bool:
+    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere plain functions do."""
+    x = x.tensors[0] if isinstance(x, Operator) else x
+    return plain or not isinstance(x, Tensor) or on_host(x)
 
-    Args:
-        X: ``(*, n, n)``.
-        exact: X is known to equal its Hermitian part to the last digit, which then need not be formed.
-    """
 
-    core_dims = (2,)
-    exact = False
+class LinearMap(ABC):
+    """A matrix known by its products with blocks of vectors."""
 
-    def __init__(self, X: Tensor, *, exact: bool = False) -> None:
-        self.tensors = (X,)
-        self.n = X.shape[-1]
-        self.exact = exact
+    tensors: tuple[Tensor, ...]
+    n: int
 
     @property
-    def batch_shape(self) -> torch.Size:
-        """The leading dimensions of X."""
-        return self.tensors[0].shape[:-2]
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Dense:
-        """The same with another X."""
-        return Dense(tensors[0], exact=self.exact)
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """X V, entry by entry for the smallest matrices, else as a product of rows: both batch faster than X @ V."""
-        X = self.tensors[0]
-        if self.n > SMALL or V.shape[-1] > 1:
-            return (V.mT @ X.mT).mT
-        v = V[..., 0].unbind(-1)
-        rows = []
-        for i in range(self.n):
-            total = X[..., i, 0] * v[0]
-            for j in range(1, self.n):
-                total = torch.addcmul(total, X[..., i, j], v[j])
-            rows.append(total)
-        return interleaved(rows)[..., None]
-
-    def hermitian_matmat(self, V: Tensor) -> Tensor:
-        """½(X + Xᴴ) V."""
-        return (self.matmat(V) + self.tensors[0].mH @ V) / 2
-
-    def dense(self) -> Tensor:
-        """The Hermitian part of X."""
-        X = self.tensors[0]
-        return X if self.exact else (X + X.mH) / 2
-
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """sym(W Uᴴ)."""
-        W = W / 2
-        if U.shape[-1] == 1:
-            return (W * U.mH + U * W.mH,)  # symmetric to the last digit, which a fused multiplication would not be
-        half = W @ U.mH
-        return (half + half.mH,)
-
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """sym(dX) U."""
-        (dX,) = tangents
-        return torch.zeros_like(U) if dX is None else (dX @ U + dX.mH @ U) / 2
-
-
-class Gram(Operator):
-    r"""The Gram matrix :math:`X = F^H F` of a factor, never formed.
-
-    The eigenvectors of X are the right singular vectors of F and its eigenvalues the squared singular values, so
-    ``ied(Gram(F), k)`` is a principal component analysis of the rows of F and ``ied(Gram(F), 1, largest=False)`` its
-    null vector. Gradients reach F: :math:`\bar F = (F U) W^H + (F W) U^H`.
-
-    Args:
-        F: the factor, ``(*, r, n)``.
-
-    Example:
-        >>> import torch, pmaf
-        >>> F = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
-        >>> pmaf.ied(pmaf.Gram(F), 1).eigenvalues
-        tensor([9.])
-    """
-
-    core_dims = (2,)
-
-    def __init__(self, F: Tensor) -> None:
-        check_tensor("Gram", "F", F, 2, "(*, r, n)")
-        self.tensors = (F,)
-        self.n = F.shape[-1]
+    def rows(self) -> int | None:
+        """m; not known of a function before it is called."""
+        return self.n
 
     @property
-    def factor(self) -> Tensor:
-        """F."""
-        return self.tensors[0]
+    def dtype(self) -> torch.dtype:
+        """The data type of the products."""
+        return self.tensors[0].dtype
 
-    @property
-    def batch_shape(self) -> torch.Size:
-        """The leading dimensions of F."""
-        return self.factor.shape[:-2]
+    def hollow(self) -> LinearMap:
+        """The structure alone, to be filled by ``with_tensors``."""
+        shell = copy.copy(self)
+        shell.tensors = ()
+        return shell
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Gram:
-        """The same with another F, which need not be looked at again."""
-        same = object.__new__(Gram)
-        same.tensors, same.n = (tensors[0],), tensors[0].shape[-1]
-        return same
+    @abstractmethod
+    def with_tensors(self, tensors: Sequence[Tensor]) -> LinearMap:
+        """The same map made of other tensors."""
 
+    @abstractmethod
     def matmat(self, V: Tensor) -> Tensor:
-        """Fᴴ(F V)."""
-        return self.factor.mH @ (self.factor @ V)
+        """A V for V ``(n, p)``."""
 
-    def dense(self) -> Tensor:
-        """FᴴF."""
-        return self.factor.mH @ self.factor
+    @abstractmethod
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """Aᴴ Y for Y ``(m, p)``."""
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """(F U) Wᴴ + (F W) Uᴴ, as one product of rank 2k."""
-        left = torch.cat((self.factor @ U, self.factor @ W), -1)
-        right = torch.cat((W, U), -1)
-        return (left @ right.mH,)
+    @abstractmethod
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of Re⟨Y, A V⟩ with respect to each tensor."""
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """dFᴴ(F U) + Fᴴ(dF U)."""
-        (dF,) = tangents
-        if dF is None:
-            return torch.zeros_like(U)
-        return dF.mH @ (self.factor @ U) + self.factor.mH @ (dF @ U)
+    @abstractmethod
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """The change of A V when the tensors change by ``tangents``."""
 
-
-class Sparse(Operator):
-    """A sparse symmetric matrix: a fixed pattern and a tensor of values.
-
-    Args:
-        pattern: where the entries stand.
-        values: the entries, ``(e,)``.
-    """
-
-    def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        self.pattern, self.n = pattern, pattern.shape[0]
-        self.tensors = (values,)
-
-    @classmethod
-    def from_tensor(cls, X: Tensor) -> Sparse:
-        """The operator of a torch sparse matrix of any layout; gradients reach its values."""
-        return cls(*pattern_and_values(X))
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Sparse:
-        """The same pattern with other values."""
-        return Sparse(self.pattern, tensors[0])
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """X V."""
-        return self.pattern.matmat(self.tensors[0], V)
-
-    def hermitian_matmat(self, V: Tensor) -> Tensor:
-        """½(X + Xᴴ) V."""
-        return (self.matmat(V) + self.pattern.adjoint(self.tensors[0], V)) / 2
-
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """The entries of sym(W Uᴴ) on the pattern."""
-        return (self.pattern.pullback(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
-
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """The Hermitian part of the same pattern with other values, times U."""
-        (dvalues,) = tangents
-        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).hermitian_matmat(U)
-
-
-class MatVec(Operator):
-    r"""A symmetric matrix given by a function that multiplies a block of vectors by it.
-
-    Args:
-        fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
-            symmetric, and written in differentiable torch operations.
-        n: the order of the matrix.
-        params: a tensor, or a tuple of tensors, that gradients are wanted for. The first of them with floating-point
-            or complex entries gives the type of the blocks; integers, such as indices, are passed on as they are.
-
-    Example:
-        >>> import torch, pmaf
-        >>> d = torch.tensor([1.0, 5.0, 2.0], requires_grad=True)
-        >>> X = pmaf.MatVec(lambda d, V: d[:, None] * V, 3, d)
-        >>> eigenvalues, _ = pmaf.ied(X, 1)
-        >>> eigenvalues.sum().backward()
-        >>> d.grad
-        tensor([0., 1., 0.])
-    """
-
-    def __init__(self, fn: Callable[..., Tensor], n: int, params: Tensor | Sequence[Tensor]) -> None:
-        given = (params,) if isinstance(params, Tensor) else tuple(params)
-        for param in given:
-            if not isinstance(param, Tensor):
-                raise TypeError(f"pmaf.MatVec: params must be tensors, got {describe(param)}; wrap it in torch.tensor")
-        self.tensors = tuple(param for param in given if differentiable(param))
-        if not callable(fn) or not self.tensors:
-            raise ValueError(
-                "pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor that is floating-point "
-                "or complex"
-            )
-        self.fn = fn if len(self.tensors) == len(given) else with_constants(fn, given)
-        self.n = check_integer("MatVec", "n", n)
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> MatVec:
-        """The same function of other parameters."""
-        return MatVec(self.fn, self.n, tuple(tensors))
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """The function's value."""
-        return multiplied(self.fn, self.tensors, V, self.n)
-
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
-        vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1]
-        gradients: tuple[Tensor, ...] = vjp(W)
-        return gradients
-
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
-        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = pushforward(lambda *params: self.fn(*params, U), self.tensors, filled)
-        return change
-
-
-def as_operator(X: Tensor | Operator) -> Operator:
-    """X itself if it is an operator, else the operator of a dense or sparse tensor."""
-    if isinstance(X, Operator):
-        return X
-    return Dense(X) if X.layout == torch.strided else Sparse.from_tensor(X)
+    @abstractmethod
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """The change of Aᴴ Y when the tensors change by ``tangents``."""

@@ -2,11 +2,10 @@ r"""Whether a matrix known by its products is symmetric: PᴴXP is Hermitian for
 
 import torch
 
-from pmaf.checks import no_autocast
-from pmaf.operators import Operator
-from pmaf.products import inner_products
-from pmaf.reading import readable
-from pmaf.solvers.inverse_iteration import first_vector
+from pmaf.linalg.batched import inner_products
+from pmaf.linalg.vectors import first_vector
+from pmaf.operators.base import Operator
+from pmaf.transforms import no_autocast, readable
 
 __all__ = ["check_symmetric_operator"]
 

@@ -1,20 +1,11 @@
 """When two eigenvalues count as one."""
 
-import torch
 from torch import Tensor
 
-from pmaf.operators import Gram, Operator
-from pmaf.products import LONG
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
 
-__all__ = ["relative_tolerance", "separation_tolerance"]
-
-
-def relative_tolerance(rtol: float | None, dtype: torch.dtype, n: int) -> float:
-    """The caller's relative tolerance, or by default ten machine precisions times √n, n counted up to 4096.
-
-    Larger matrices are known by their products, and what these are rounded to does not grow with n.
-    """
-    return 10 * torch.finfo(dtype).eps * min(n, LONG) ** 0.5 if rtol is None else rtol
+__all__ = ["separation_tolerance"]
 
 
 def separation_tolerance(X: Operator, left: Tensor, right: Tensor, norm: Tensor, rtol: float, atol: float) -> Tensor:

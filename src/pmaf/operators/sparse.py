@@ -10,14 +10,16 @@ transform of torch knows:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 
-from pmaf.autodiff import untracked
+from pmaf.operators.base import LinearMap, Operator
+from pmaf.transforms import untracked
 
-__all__ = ["Pattern", "pattern_and_values"]
+__all__ = ["Pattern", "Sparse", "SparseMap", "pattern_and_values"]
 
 
 class Pattern:
@@ -96,3 +98,81 @@ def pattern_and_values(A: Tensor) -> tuple[Pattern, Tensor]:
     counts = A.crow_indices().detach().diff()
     rows = torch.repeat_interleave(torch.arange(shape[0], device=A.device), counts)
     return Pattern(rows, A.col_indices().detach().long(), shape), A.values()
+
+
+class Sparse(Operator):
+    """A sparse symmetric matrix: a fixed pattern and a tensor of values.
+
+    Args:
+        pattern: where the entries stand.
+        values: the entries, ``(e,)``.
+    """
+
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        self.pattern, self.n = pattern, pattern.shape[0]
+        self.tensors = (values,)
+
+    @classmethod
+    def from_tensor(cls, X: Tensor) -> Sparse:
+        """The operator of a torch sparse matrix of any layout; gradients reach its values."""
+        return cls(*pattern_and_values(X))
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Sparse:
+        """The same pattern with other values."""
+        return Sparse(self.pattern, tensors[0])
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """X V."""
+        return self.pattern.matmat(self.tensors[0], V)
+
+    def hermitian_matmat(self, V: Tensor) -> Tensor:
+        """½(X + Xᴴ) V."""
+        return (self.matmat(V) + self.pattern.adjoint(self.tensors[0], V)) / 2
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """The entries of sym(W Uᴴ) on the pattern."""
+        return (self.pattern.pullback(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """The Hermitian part of the same pattern with other values, times U."""
+        (dvalues,) = tangents
+        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).hermitian_matmat(U)
+
+
+class SparseMap(LinearMap):
+    """A sparse matrix: a fixed pattern and a tensor of values."""
+
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        self.pattern, self.n = pattern, pattern.shape[1]
+        self.tensors = (values,)
+
+    @property
+    def rows(self) -> int:
+        """Those of the pattern."""
+        return self.pattern.shape[0]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> SparseMap:
+        """The same pattern with other values."""
+        return SparseMap(self.pattern, tensors[0])
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """A V."""
+        return self.pattern.matmat(self.tensors[0], V)
+
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """Aᴴ Y."""
+        return self.pattern.adjoint(self.tensors[0], Y)
+
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """The entries of Y Vᴴ on the pattern."""
+        return (self.pattern.pullback(Y, V),)
+
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """The same product with other values."""
+        (change,) = tangents
+        return self.pattern.matmat(torch.zeros_like(self.tensors[0]) if change is None else change, V)
+
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """The same adjoint product with other values."""
+        (change,) = tangents
+        return self.pattern.adjoint(torch.zeros_like(self.tensors[0]) if change is None else change, Y)

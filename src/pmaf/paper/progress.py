@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
+
+__all__ = ["Report", "items_bar", "print_table"]
 
 with needs("cli", "the command line"):
     from rich import box
@@ -27,10 +28,9 @@ with needs("cli", "the command line"):
     from rich.table import Table
     from rich.text import Text
 
-if TYPE_CHECKING:
-    from pmaf.batches import Summary
 
-__all__ = ["Report", "items_bar", "print_summary", "print_table"]
+if TYPE_CHECKING:
+    pass
 
 
 class Report(Protocol):
@@ -110,29 +110,6 @@ def _clock(seconds: float | None) -> str:
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def print_summary(summary: Summary, output: Path) -> None:
-    """Print how many items ended with which status, and on standard error what failed first.
-
-    Args:
-        summary: what became of the batch.
-        output: where the answers are.
-    """
-    rows = [(status.name, str(count), status.remedy_for(summary.layer)) for status, count in summary.counts.items()]
-    print_table(f"{summary.items} items", ("status", "items", "meaning"), rows)
-    shapes = ", ".join(f"{name} {shape}" for name, shape in summary.shapes.items())
-    print(f"wrote {output}: {shapes} in {summary.seconds:.2f} s")
-    if summary.failed < summary.items:
-        print(f"worst relative residual {summary.worst_residual:.1e}, smallest gap {summary.smallest_gap:.1e}")
-    if summary.first_failed is not None:
-        index, status = summary.first_failed
-        where = f"item {', '.join(map(str, index))}" if index else "the only item"
-        verb = "item has" if summary.failed == 1 else "items have"
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"pmaf: {summary.failed} of {summary.items} {verb} no answer, first {where} with {status.name}: "
-            f"{status.remedy_for(summary.layer)}"
-        )
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pmaf.operators import Operator
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.operators.base import Operator
 
 
 class LeastSquares(NamedTuple):

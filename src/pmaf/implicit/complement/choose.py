@@ -13,15 +13,16 @@ import warnings
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
-from pmaf.degeneracy import relative_tolerance, separation_tolerance
 from pmaf.errors import GradientWarning
-from pmaf.implicit.by_factorisation import complement_by_factorisation
-from pmaf.implicit.conjugate_gradients import complement_cg
-from pmaf.implicit.deflated import solve_deflated
-from pmaf.implicit.small import entrywise, solve_small
-from pmaf.operators import Dense, Gram, Operator
-from pmaf.reading import cheap
+from pmaf.implicit.complement.direct import complement_by_factorisation, solve_deflated
+from pmaf.implicit.complement.small import entrywise, solve_small
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.projected_cg import complement_cg
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.separation import separation_tolerance
+from pmaf.transforms import cheap
 
 __all__ = ["solve_without_basis"]
 

@@ -1,6 +1,7 @@
 r"""The complement solve of leading eigenpairs by a Cholesky factorisation for each pair.
 
-For a leading pair, λᵢI − X is positive semidefinite outside the span of the selected vectors, so
+**Without a look at values**, :func:`complement_by_factorisation`. For a leading pair, λᵢI − X is positive semidefinite
+outside the span of the selected vectors, so
 
     Mᵢ = P (λᵢI − X) P + κ U Uᴴ ≻ 0,     P = I − U Uᴴ,     wᵢ = P Mᵢ⁻¹ P hᵢ
 
@@ -13,18 +14,29 @@ The Gram matrix FᴴF of a factor with fewer rows than columns has zero eigenval
     (λᵢI − FᴴF)⁻¹ = (I + Fᴴ(λᵢI − F Fᴴ)⁻¹F)/λᵢ,
 
 so the same is done there with the selected vectors F U.
+
+**Of a dense matrix**, :func:`solve_deflated`. For a leading pair λᵢI − X is positive definite on the complement of the
+selected vectors (negative definite for the smallest). Moving the selected eigenvalues to τᵢ > 0 makes it definite
+everywhere without a change on the complement:
+
+    Mᵢ = ±(λᵢI − X) + U diag(τᵢ − (±(λᵢ − λⱼ))) Uᴴ ≻ 0,       Mᵢ uⱼ = τᵢ uⱼ,
+
+so that the solution of Mᵢ w = ±P hᵢ with P = I − UUᴴ is orthogonal to the selected vectors by itself. τᵢ is the mean of
+the eigenvalues of ±(λᵢI − X), which keeps the condition number that of the complement.
 """
 
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
-from pmaf.definite import solve_definite
-from pmaf.degeneracy import separation_tolerance
-from pmaf.operators import Gram, Operator
-from pmaf.products import double
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.cholesky import solve_definite
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.refinement import is_single, residual_in_double
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
+from pmaf.operators.separation import separation_tolerance
 
-__all__ = ["complement_by_factorisation"]
+__all__ = ["complement_by_factorisation", "solve_deflated"]
 
 
 def complement_by_factorisation(
@@ -97,3 +109,41 @@ def outside(
     matrices = sign * shifted + kappa[..., None, None] * lift[..., None, :, :]  # (*, k, n, n)
     columns = solve_definite(matrices, H.mT[..., None], singular[..., None], tolerance)  # (*, k, n, 1)
     return sign * columns[..., 0].mT
+
+
+def solve_deflated(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *, largest: bool) -> tuple[Tensor, Tensor]:
+    """Solve (λᵢI − X) wᵢ = P hᵢ, wᵢ ⟂ U, for every selected pair i: k factorisations of order n.
+
+    Args:
+        X: Hermitian matrices, ``(*, n, n)``.
+        values: the k algebraically largest (smallest) eigenvalues of X, ``(*, k)``.
+        U: their eigenvectors, orthonormal, ``(*, n, k)``.
+        H: right-hand sides, ``(*, n, k)``; only their part outside span(U) counts.
+        largest: whether the pairs are the largest or the smallest.
+
+    Returns:
+        W, ``(*, n, k)``, and a mask ``(*, k)`` of the columns whose matrix is definite to working precision.
+    """
+    n, k = U.shape[-2:]
+    sign = 1.0 if largest else -1.0
+    signed = sign * values
+    tau = signed - X.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True).real * (sign / n)  # (*, k)
+    if k == 1:  # the same without a dimension for i
+        M = (U * tau[..., None]) @ U.mH - sign * X
+        M.diagonal(dim1=-2, dim2=-1).add_(signed)
+        L, info = torch.linalg.cholesky_ex(M)
+        H = H - U * (U.conj() * H).sum(-2, keepdim=True)
+        W = torch.cholesky_solve(H, L) * sign
+        if is_single(W.dtype):
+            W = W + torch.cholesky_solve(residual_in_double(X, U, H, W), L) * sign
+        return W - U * (U.conj() * W).sum(-2, keepdim=True), info[..., None] == 0
+    moved = tau[..., :, None] - signed[..., :, None] + signed[..., None, :]  # (*, i, j)
+    M = (U[..., None, :, :] * moved[..., None, :]) @ U.mH[..., None, :, :] - (sign * X)[..., None, :, :]
+    M.diagonal(dim1=-2, dim2=-1).add_(signed[..., None])
+    L, info = torch.linalg.cholesky_ex(M)
+    outside = H - U @ (U.mH @ H)
+    W = torch.cholesky_solve(outside.mT[..., None], L)[..., 0].mT * sign
+    if is_single(W.dtype):
+        R = residual_in_double(X, U, outside, W)
+        W = W + torch.cholesky_solve(R.mT[..., None], L)[..., 0].mT * sign
+    return W - U @ (U.mH @ W), info == 0

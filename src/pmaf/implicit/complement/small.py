@@ -3,10 +3,11 @@ r"""The bordered system of one eigenpair of a small real symmetric matrix, and i
 import torch
 from torch import Tensor
 
-from pmaf.entrywise import chunked, combined, complement_solve, dot, entries, symmetric_outer
-from pmaf.operators import SMALL, Dense, Operator
-from pmaf.products import transposed
-from pmaf.reading import cheap
+from pmaf.linalg.batched import transposed
+from pmaf.linalg.entrywise import SMALL, chunked, combined, complement_solve, dot, entries, symmetric_outer
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.transforms import cheap
 
 __all__ = ["entrywise", "outer_small", "solve_small"]
 

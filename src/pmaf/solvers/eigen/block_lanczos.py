@@ -5,24 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers, set_reals
-from pmaf.autodiff import untracked
-from pmaf.operators import Operator
-from pmaf.products import combined, inner_products
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import (
-    Basis,
-    default_rtol,
-    following,
-    grow,
-    identity_block,
-    next_block,
-    orthonormal_pairs,
-    random_block,
-    rayleigh_ritz,
-    scaled,
-    starting_block,
-)
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.batched import combined, inner_products
+from pmaf.linalg.krylov import Basis, grow, next_block, rayleigh_ritz
+from pmaf.linalg.vectors import random_block
+from pmaf.operators.base import Operator
+from pmaf.operators.scaled import scaled
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.subspace import default_rtol, following, identity_block, orthonormal_pairs, starting_block
+from pmaf.transforms import untracked
 
 __all__ = ["BlockLanczos"]
 
@@ -68,7 +59,7 @@ class BlockLanczos:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.diag(torch.arange(100.0))
         >>> answer = BlockLanczos().solve(Dense(X), 2, largest=True)
         >>> answer.eigenvalues.round(decimals=3), answer.finished

@@ -1,16 +1,8 @@
 r"""Leading eigenpairs by inverse iteration, with shifts that Cholesky factorisations prove to lie above the spectrum.
 
-For the largest eigenvalue λ₁ of X, σI − X is positive definite exactly if σ > λ₁, which a Cholesky factorisation
-decides; a Rayleigh quotient ρ = uᴴXu, on the other hand, is never above λ₁. So λ₁ stays in a bracket [lo, hi] that
-every factorisation narrows: success moves hi to σ, and gives u ← (σI − X)⁻¹u / ‖·‖, which damps all other
-eigenvectors by (σ − λ₁)/(σ − λⱼ); failure moves lo to σ. The shift is σ = ρ + ‖Xu − ρu‖ where the bracket allows,
-which is of the order of the error of u, so that the error is squared in each step; otherwise the bracket is halved,
-or, while hi is only a crude bound, searched from below in steps that grow eightfold: u may begin right beside another
-eigenvector. Where halving fails, hi itself is next, which finds at once what lies right below its bound, such as an
-eigenvalue that repeats.
-
-The next pair follows from X − c uuᴴ, whose largest eigenvalue is λ₂. Because uuᴴ is moved to the far end of the
-spectrum, the new vector is orthogonal to u to working precision, however close λ₁ and λ₂ are.
+Each pair is the largest one of a matrix, found by :mod:`pmaf.linalg.leading_pair`. The next pair follows from X − c
+uuᴴ, whose largest eigenvalue is λ₂. Because uuᴴ is moved to the far end of the spectrum, the new vector is orthogonal
+to u to working precision, however close λ₁ and λ₂ are.
 """
 
 from dataclasses import dataclass
@@ -18,100 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers
-from pmaf.definite import factorise, substitute
-from pmaf.operators import Gram, Operator
-from pmaf.products import double, matvec
-from pmaf.reading import anywhere
-from pmaf.solvers.problem import EigenAnswer
+from pmaf.checks.values import set_integers
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.leading_pair import leading_pair
+from pmaf.linalg.scaling import scaled_to_one, spectral_norm
+from pmaf.linalg.vectors import first_vector
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
+from pmaf.solvers.base import EigenAnswer
 
-__all__ = ["InverseIteration", "first_vector", "leading_pair", "scaled_to_one", "spectral_norm"]
-
-
-def scaled_to_one(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices of Frobenius norm at most one.
-
-    Args:
-        A: ``(*, m, n)``.
-
-    Returns:
-        A divided by its Frobenius norm, zero where it is not finite; that norm, ``(*,)``; and a mask of the items that
-        are finite.
-    """
-    peak = A.abs().amax((-2, -1)) if A.numel() else A.real.new_zeros(A.shape[:-2])
-    sound = peak.isfinite()
-    peak = torch.where(sound & (peak > 0), peak, 1)
-    A = torch.where(sound[..., None, None], A / peak[..., None, None], 0)
-    length = torch.linalg.vector_norm(A, dim=(-2, -1))
-    return A / torch.where(length > 0, length, 1)[..., None, None], peak * length, sound
-
-
-def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -> Tensor:
-    """A unit vector of no particular direction, made on the device; the fractional parts of j²φ are equidistributed."""
-    j = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-    angle = 2 * torch.pi * torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
-    v = (angle.cos() + 0.1).to(double(dtype))
-    v = v * torch.polar(torch.ones_like(angle), angle * 2**0.5) if dtype.is_complex else v
-    unit: Tensor = v / torch.linalg.vector_norm(v)
-    return unit.to(dtype)
-
-
-def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
-    """‖X‖ of Hermitian matrices, ``(*,)``, from below and to the first digit, by power iteration."""
-    v = first_vector(X.shape[-1], X.dtype, X.device, -1).expand(X.shape[:-1])
-    length = torch.ones_like(v[..., 0].real)
-    for _ in range(steps):
-        v = matvec(X, v)
-        length = torch.linalg.vector_norm(v, dim=-1)  # ≤ ‖X‖
-        v = v / torch.where(length > 0, length, 1)[..., None]
-    return length
-
-
-def leading_pair(
-    X: Tensor, u: Tensor, top: Tensor, tight: bool, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The largest eigenvalue and its vector.
-
-    Args:
-        X: Hermitian, of norm at most one, ``(*, n, n)``.
-        u: unit vectors to begin with, ``(*, n)``.
-        top: upper bounds of the eigenvalue, ``(*,)``.
-        tight: whether the bounds are more than a guess, so that it pays to begin there.
-        max_steps: the most factorisations.
-
-    Returns:
-        λ₁, ``(*,)``; u, ``(*, n)``; a mask of the items whose λ₁ is proven to be the largest up to rounding; and the
-        number of factorisations of each.
-    """
-    n = X.shape[-1]
-    noise = 2 * torch.finfo(X.dtype).eps * n**0.5  # shifts closer to the spectrum than this prove nothing
-    eye = torch.eye(n, dtype=X.dtype, device=X.device)
-    lo, hi = torch.full_like(top, -torch.inf), top + noise
-    safe = torch.full_like(
-        top, tight, dtype=torch.bool
-    )  # σ = hi comes next, because a shift in the upper half has failed
-    active = torch.ones_like(top, dtype=torch.bool)
-    steps = torch.zeros_like(top, dtype=torch.int64)
-    for _ in range(max_steps):
-        Xu = matvec(X, u)
-        rho = (u.conj() * Xu).sum(-1).real
-        error = torch.linalg.vector_norm(Xu - rho[..., None] * u, dim=-1).clamp(min=noise)
-        lo = torch.maximum(lo, rho)
-        near, middle = torch.maximum(rho + error, rho + 8 * (lo - rho)), (lo + hi) / 2
-        sigma = torch.where(near < middle, near, torch.maximum(middle, lo + noise / 2))
-        sigma = torch.where(safe, hi, sigma)
-        L, above = factorise(sigma[..., None, None] * eye - X)
-        v = substitute(torch.where(above[..., None, None], L, eye), u[..., None])[..., 0]
-        v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-        u = torch.where((active & above)[..., None], v, u)
-        hi, lo = torch.where(above, torch.minimum(hi, sigma), hi), torch.where(above, lo, sigma)
-        safe = ~above & ~safe & (sigma >= middle)
-        steps = steps + active
-        active = active & ~(above & (sigma - rho <= 2 * noise))
-        if not anywhere(active):
-            break
-    rho = (u.conj() * matvec(X, u)).sum(-1).real
-    return rho, u, hi - rho <= 16 * noise, steps
+__all__ = ["InverseIteration"]
 
 
 @dataclass(frozen=True, kw_only=True)

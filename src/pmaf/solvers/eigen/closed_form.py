@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_reals
-from pmaf.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
-from pmaf.operators import Dense, Operator
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import default_rtol
+from pmaf.checks.values import set_reals
+from pmaf.linalg.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.subspace import default_rtol
 
 __all__ = ["ClosedForm"]
 
@@ -49,7 +50,7 @@ class ClosedForm:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
         >>> ClosedForm().solve(Dense(X), 1, largest=True).eigenvalues
         tensor([3.])

@@ -5,71 +5,23 @@ A Gram matrix FᴴF is treated by its smaller side, and float32 factors in float
 singular vectors are wanted, or whose leading ones are tiny, goes through the singular value decomposition instead.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from pmaf.bordered import safe_inverse
-from pmaf.operators import Gram, Operator
-from pmaf.products import double
-from pmaf.reading import cheap
-from pmaf.solvers.polishing import polished
-from pmaf.solvers.problem import EigenAnswer
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.refinement import polished
+from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
+from pmaf.solvers.base import EigenAnswer
 
-__all__ = ["Eigh", "hermitian_eigh"]
+__all__ = ["Eigh", "nearest"]
 
 WIDE = 24  # order up to which a decomposition in double costs less than the repair of one in single precision
-
-
-def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``torch.linalg.eigh`` that one bad item cannot spoil.
-
-    Items that are not finite are replaced by the identity. Where LAPACK does not converge, as happens for
-    rank-deficient float32 Gram matrices, the batch is done again in float64, and then item by item.
-
-    Args:
-        X: Hermitian matrices, ``(*, n, n)``.
-
-    Returns:
-        Eigenvalues, ascending, ``(*, n)``; eigenvectors, ``(*, n, n)``; and a mask of the items that succeeded.
-    """
-    if not cheap(X) or not math.isfinite(torch.linalg.vector_norm(X.detach())):  # it may merely have overflowed
-        usable = torch.isfinite(X).flatten(-2).all(-1)
-        X = torch.where(usable[..., None, None], X, torch.eye(X.shape[-1], dtype=X.dtype, device=X.device))
-    else:
-        usable = torch.ones(X.shape[:-2], dtype=torch.bool, device=X.device)
-    try:
-        values, vectors = torch.linalg.eigh(X)
-    except LinAlgError:
-        try:
-            values, vectors = torch.linalg.eigh(X.to(double(X.dtype)))
-        except LinAlgError:
-            values, vectors, done = one_by_one(X)
-            usable = usable & done
-        values, vectors = values.to(X.real.dtype), vectors.to(X.dtype)
-    return values, vectors, usable
-
-
-def one_by_one(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each item on its own, in float64; an item that fails alone is returned as the identity and marked."""
-    n = X.shape[-1]
-    values, vectors, done = [], [], []
-    for item in X.reshape(-1, n, n).to(double(X.dtype)):
-        try:
-            s, V = torch.linalg.eigh(item)
-            done.append(True)
-        except LinAlgError:
-            s, V = torch.linalg.eigh(torch.eye(n, dtype=item.dtype, device=item.device))
-            done.append(False)
-        values.append(s)
-        vectors.append(V)
-    batch = X.shape[:-2]
-    mask = torch.tensor(done, device=X.device).reshape(batch)
-    return torch.stack(values).reshape(*batch, n), torch.stack(vectors).reshape(X.shape), mask
 
 
 def gram_decomposition(F: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from pmaf.autodiff import untracked
-from pmaf.operators import Dense, Gram, Operator
-from pmaf.products import double
-from pmaf.solvers.eigh import Eigh, nearest
-from pmaf.solvers.polishing import polished
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import default_rtol
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.refinement import polished
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense, Gram
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.eigh import Eigh, nearest
+from pmaf.solvers.eigen.subspace import default_rtol
+from pmaf.transforms import untracked
 
 __all__ = ["ValuesFirst", "settled_or_decomposed"]
 
@@ -52,7 +53,7 @@ class ValuesFirst:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.diag(torch.tensor([2.0, -3.0, 1.0]))
         >>> ValuesFirst().solve(Dense(X), 1, largest=False).eigenvalues
         tensor([-3.])

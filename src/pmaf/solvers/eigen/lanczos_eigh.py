@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers, set_reals
-from pmaf.autodiff import untracked
-from pmaf.operators import Dense, Operator
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import default_rtol, random_block
-from pmaf.solvers.values_first import ValuesFirst, settled_or_decomposed
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.vectors import random_block
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.eigvals_inverse_iteration import ValuesFirst, settled_or_decomposed
+from pmaf.solvers.eigen.subspace import default_rtol
+from pmaf.transforms import untracked
 
 __all__ = ["LanczosEigh"]
 
@@ -51,7 +53,7 @@ class LanczosEigh:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.ones(200, 200) + torch.diag(torch.linspace(-1, 1, 200))
         >>> answer = LanczosEigh().solve(Dense(X), 1, largest=True)
         >>> answer.eigenvalues.round(), answer.basis is None

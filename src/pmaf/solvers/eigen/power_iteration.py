@@ -5,21 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_flags, set_integers, set_reals
-from pmaf.operators import Operator
-from pmaf.products import lengths
+from pmaf.checks.values import set_flags, set_integers, set_reals
+from pmaf.linalg.batched import lengths
+from pmaf.linalg.krylov import orthonormal
+from pmaf.operators.base import Operator
+from pmaf.operators.scaled import scaled
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.subspace import default_rtol, dominating_shift, spectral_range, starting_block
 from pmaf.solvers.iteration import State, iterate
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import (
-    default_rtol,
-    dominating_shift,
-    orthonormal,
-    scaled,
-    spectral_range,
-    starting_block,
-)
 
-__all__ = ["PowerIteration"]
+__all__ = ["PROBE_STEPS", "PowerIteration"]
 
 PROBE_STEPS = 8  # products spent on finding the shift
 
@@ -52,7 +47,7 @@ class PowerIteration:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.diag(torch.tensor([2.0, -3.0, 1.0]))
         >>> answer = PowerIteration().solve(Dense(X), 1, largest=True)
         >>> answer.eigenvalues

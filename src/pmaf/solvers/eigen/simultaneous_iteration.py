@@ -5,23 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers, set_reals
-from pmaf.operators import Operator
-from pmaf.products import combined, inner_products
-from pmaf.solvers.iteration import State, iterate
-from pmaf.solvers.power_iteration import PROBE_STEPS
-from pmaf.solvers.problem import EigenAnswer
-from pmaf.solvers.subspace import (
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.batched import combined, inner_products
+from pmaf.linalg.krylov import orthonormal, rayleigh_ritz
+from pmaf.operators.base import Operator
+from pmaf.operators.scaled import scaled
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.power_iteration import PROBE_STEPS
+from pmaf.solvers.eigen.subspace import (
     default_rtol,
     dominating_shift,
     following,
     identity_block,
-    orthonormal,
-    rayleigh_ritz,
-    scaled,
     spectral_range,
     starting_block,
 )
+from pmaf.solvers.iteration import State, iterate
 
 __all__ = ["SimultaneousIteration"]
 
@@ -50,7 +49,7 @@ class SimultaneousIteration:
 
     Example:
         >>> import torch
-        >>> from pmaf.operators import Dense
+        >>> from pmaf.operators.dense import Dense
         >>> X = torch.diag(torch.tensor([2.0, -3.0, 1.0, 0.5, 0.0, 0.0]))
         >>> answer = SimultaneousIteration(guard=1).solve(Dense(X), 2, largest=False)
         >>> answer.eigenvalues.round(decimals=5)

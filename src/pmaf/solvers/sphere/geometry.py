@@ -7,18 +7,10 @@ product is :math:`\mathrm{Re}\,x^H y` throughout.
 import torch
 from torch import Tensor
 
-from pmaf.products import matvec
-from pmaf.solvers.problem import LeastSquares
+from pmaf.linalg.batched import matvec
+from pmaf.solvers.base import LeastSquares
 
-__all__ = [
-    "inner",
-    "length",
-    "normalise",
-    "on_unit_sphere",
-    "starting_point",
-    "tangent",
-    "unconstrained",
-]
+__all__ = ["inner", "length", "normalise", "on_unit_sphere", "starting_point", "tangent", "unconstrained"]
 
 
 def inner(x: Tensor, y: Tensor) -> Tensor:

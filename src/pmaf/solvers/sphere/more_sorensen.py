@@ -21,12 +21,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers
-from pmaf.definite import factorise, solve_bordered_definite
-from pmaf.products import adjoint_matvec, double, matvec
-from pmaf.reading import anywhere
-from pmaf.solvers.inverse_iteration import first_vector, leading_pair, scaled_to_one, spectral_norm
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.checks.values import set_integers
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.cholesky import factorise, solve_bordered_definite
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.leading_pair import leading_pair
+from pmaf.linalg.scaling import scaled_to_one, spectral_norm
+from pmaf.linalg.vectors import first_vector
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.transforms import anywhere
 
 __all__ = ["MoreSorensen"]
 

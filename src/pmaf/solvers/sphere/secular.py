@@ -20,15 +20,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers, set_reals
-from pmaf.bordered import safe_inverse, solve_bordered
-from pmaf.products import adjoint_matvec, double, matvec, widened
-from pmaf.reading import anywhere, cheap
-from pmaf.solvers.eigh import hermitian_eigh
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse, solve_bordered
+from pmaf.linalg.dtypes import double, widened
+from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.scaling import in_range, moderate
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
 
-__all__ = ["Secular", "solve_secular"]
+__all__ = ["Secular", "solve_secular", "unit_solution"]
 
 
 def solve_secular(d: Tensor, gamma: Tensor, max_steps: int = 60) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,38 +241,6 @@ class Secular:
 def negligible(solved: _Solved) -> Tensor:
     """Eigenvalues of Q + λI that are rounding errors, for the refinement."""
     return 10 * torch.finfo(solved.s.dtype).eps * solved.s.abs().amax(-1)
-
-
-def magnitude(A: Tensor) -> Tensor:
-    """The Frobenius norm of each matrix, or its largest entry where that over- or underflows; one for zero.
-
-    Args:
-        A: ``(*, m, n)``.
-
-    Returns:
-        A positive, finite number for each item, ``(*,)``, as a constant.
-    """
-    A = A.detach()
-    size = torch.linalg.vector_norm(A, dim=(-2, -1))
-    extreme = ~((size > 0) & size.isfinite())
-    if anywhere(extreme):
-        largest = torch.linalg.vector_norm(A, torch.inf, dim=(-2, -1)) if A.numel() else size
-        size = torch.where(extreme, largest, size)
-    return torch.where((size > 0) & size.isfinite(), size, 1)
-
-
-def moderate(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A and 1, or A divided by its magnitude and that magnitude where squares could leave the range of the type."""
-    scale = magnitude(A)
-    if in_range(scale):
-        return A, torch.ones_like(scale)
-    return A / scale[..., None, None], scale
-
-
-def in_range(size: Tensor) -> bool:
-    """Whether numbers of this size can be squared safely; no, rather than wait for the answer of a device."""
-    limit = 1e6 if torch.finfo(size.dtype).bits < 64 else 1e60
-    return cheap(size) and bool(((size < limit) & (size * limit > 1)).all())
 
 
 def answer(solved: _Solved, scale: Tensor, radius: Tensor) -> SphereAnswer:

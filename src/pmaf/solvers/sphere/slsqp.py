@@ -6,10 +6,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_integers, set_reals
-from pmaf.extras import needs
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
-from pmaf.solvers.sphere import length, on_unit_sphere, starting_point, unconstrained
+from pmaf.checks.extras import needs
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.sphere.geometry import length, on_unit_sphere, starting_point, unconstrained
 
 __all__ = ["SLSQP"]
 
@@ -34,7 +34,7 @@ class SLSQP:
 
     Example:
         >>> import torch
-        >>> from pmaf.solvers.problem import LeastSquares
+        >>> from pmaf.solvers.base import LeastSquares
         >>> A, b = torch.eye(2), torch.tensor([3.0, 4.0])
         >>> SLSQP().solve(LeastSquares(A, b, torch.tensor(1.0))).u
         tensor([0.6000, 0.8000])

@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pmaf.arguments import check_choice, set_reals
-from pmaf.products import adjoint_matvec, matvec
+from pmaf.checks.values import check_choice, set_reals
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.solvers.base import LeastSquares
 from pmaf.solvers.iteration import State, iterate
-from pmaf.solvers.problem import LeastSquares
-from pmaf.solvers.sphere import inner, length, normalise, tangent
+from pmaf.solvers.sphere.geometry import inner, length, normalise, tangent
 
-__all__ = ["Backtracking", "ExactStep", "Ray", "Step", "TangentDecay"]
+__all__ = ["Backtracking", "ExactStep", "Ray", "Step", "TangentDecay", "half_square"]
 
 # Of the order of one step at the smallest step size that float32 can tell from none; reached only by noise.
 _MAX_REDUCTIONS = 200
@@ -70,7 +70,7 @@ class ExactStep:
     Exact before normalisation only: the normalised point may well be worse than x.
 
     Example:
-        >>> from pmaf.solvers.steps import ExactStep
+        >>> from pmaf.solvers.sphere.step_sizes import ExactStep
         >>> ExactStep()
         ExactStep()
     """
@@ -106,7 +106,7 @@ class Backtracking:
         ValueError: if an argument is out of range.
 
     Example:
-        >>> from pmaf.solvers.steps import Backtracking
+        >>> from pmaf.solvers.sphere.step_sizes import Backtracking
         >>> Backtracking(initial=1.0)
         Backtracking(initial=1.0, alpha=0.5, beta=0.8)
     """
@@ -157,7 +157,7 @@ class TangentDecay:
         ValueError: if ``beta`` is not between 0 and 1.
 
     Example:
-        >>> from pmaf.solvers.steps import TangentDecay
+        >>> from pmaf.solvers.sphere.step_sizes import TangentDecay
         >>> TangentDecay()
         TangentDecay(beta=0.9)
     """
