@@ -12,10 +12,10 @@ from torch.library import opcheck
 
 import pmaf
 from cases import randn
-from pmaf.forward.compiled import encode
-from pmaf.forward.eigenpairs import EigenForward
+from pmaf.forward.custom_ops import encode
+from pmaf.forward.eigen import EigenForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
-from pmaf.operators import Dense, Gram
+from pmaf.operators.dense import Dense, Gram
 
 SECULAR = encode(LeastSquaresForward(pmaf.solvers.Secular(), False, None, None, 0.0))
 BALL = encode(LeastSquaresForward(pmaf.solvers.Secular(), True, None, None, 0.0))

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import pmaf
-from pmaf.implicit.conjugate_gradients import complement_cg
-from pmaf.implicit.small import solve_small
-from pmaf.operators import Dense
-from pmaf.solvers.block_lanczos import BlockLanczos
-from pmaf.solvers.closed_form import ClosedForm
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.inverse_iteration import InverseIteration
-from pmaf.solvers.lanczos_eigh import LanczosEigh
-from pmaf.solvers.power_iteration import PowerIteration
-from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
+from pmaf.implicit.complement.small import solve_small
+from pmaf.linalg.projected_cg import complement_cg
+from pmaf.operators.dense import Dense
+from pmaf.solvers.eigen.block_lanczos import BlockLanczos
+from pmaf.solvers.eigen.cholesky_inverse_iteration import InverseIteration
+from pmaf.solvers.eigen.closed_form import ClosedForm
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh
+from pmaf.solvers.eigen.power_iteration import PowerIteration
+from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
 
 SOLVERS = {
     "eigh": Eigh(),

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
-from pmaf.definite import definite_inverse
-from pmaf.degeneracy import relative_tolerance
-from pmaf.forward.compiled import register, run_least_squares, run_quadratic
-from pmaf.forward.elimination import eliminate
-from pmaf.products import adjoint_matvec, double, matvec
+from pmaf.forward.custom_ops import register, run_least_squares, run_quadratic
+from pmaf.forward.free_unknowns import eliminate
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.cholesky import definite_inverse
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.scaling import magnitude
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
-from pmaf.solvers.eigh import hermitian_eigh
-from pmaf.solvers.more_sorensen import MoreSorensen
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
-from pmaf.solvers.secular import magnitude
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
+from pmaf.solvers.sphere.more_sorensen import MoreSorensen
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 

@@ -1,0 +1,26 @@
+"""Vectors to begin with: of no particular direction, and the same every time."""
+
+import torch
+from torch import Tensor
+
+from pmaf.linalg.dtypes import double
+
+__all__ = ["first_vector", "random_block"]
+
+SEED = 2306_14759  # far from the small seeds of experiments: data drawn with the start's own seed may be blind to it
+
+
+def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -> Tensor:
+    """A unit vector of no particular direction, made on the device; the fractional parts of j²φ are equidistributed."""
+    j = torch.arange(1, n + 1, dtype=torch.float64, device=device)
+    angle = 2 * torch.pi * torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
+    v = (angle.cos() + 0.1).to(double(dtype))
+    v = v * torch.polar(torch.ones_like(angle), angle * 2**0.5) if dtype.is_complex else v
+    unit: Tensor = v / torch.linalg.vector_norm(v)
+    return unit.to(dtype)
+
+
+def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
+    """A reproducible Gaussian block, ``(n, p)``, that leaves the global random state alone."""
+    generator = torch.Generator().manual_seed(SEED + seed)
+    return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
