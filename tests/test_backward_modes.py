@@ -226,7 +226,7 @@ class TestWhereAModeDoesNotApply:
             pmaf.less_ex(self.A.requires_grad_(), self.b, solver=solver, backward=UNROLLED)
 
 
-@pytest.mark.parametrize("solver", [None, "values_first", "lanczos_eigh"])
+@pytest.mark.parametrize("solver", [None, "eigvals_inverse_iteration", "lanczos_eigh"])
 @pytest.mark.parametrize("apart", [False, True], ids=["crowded", "apart"])
 def test_unrolled_through_what_is_chosen_for_dense_matrices(solver: str | None, apart: bool) -> None:
     """At an order where the plain forward pass takes steps that autograd could not follow."""

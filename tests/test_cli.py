@@ -233,7 +233,10 @@ REFUSALS = [
     (("less", "A.npy", "b.npy", "-o", "o.npz", "--device", "meta"), "pmaf: cannot compute on the device 'meta': "),
     (("ied", "skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but item 3, 2 of skew.npy is not"),
     (("ied", "one_skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but one_skew.npy is not"),
-    (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "values_first"), "use --solver eigh or --solver block_"),
+    (
+        ("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "eigvals_inverse_iteration"),
+        "use --solver eigh or --solver block_",
+    ),
     (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "power_iteration"), "pmaf: --solver power_iteration finds"),
     (("ied", "in.npz", "-o", "in.npz"), "in.npz is the input in.npz, which would be lost"),
     (("ied", "in.npz", "-o", "./folder.npy/../in.npz"), "which would be lost"),

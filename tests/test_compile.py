@@ -43,7 +43,10 @@ CALLS = {
     "eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Eigh()))),
     "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),
     "lanczos_eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.LanczosEigh()))),
-    "inverse_iteration": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.InverseIteration()))),
+    "cholesky_inverse_iteration": (
+        "eigenpairs",
+        (X, None, eigen(Dense(X), 2, pmaf.solvers.CholeskyInverseIteration())),
+    ),
     "more_sorensen": ("least_squares_on_sphere", (A, b, None, None, radius, None, FACTORISED)),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
     "complement": (

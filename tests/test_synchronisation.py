@@ -309,7 +309,7 @@ def test_a_start_near_the_answer_saves_factorisations(gram):
 def test_selection():
     X = Dense(separated(torch.float64))
     assert isinstance(solvers.select("less", wait=False), solvers.MoreSorensen)
-    assert isinstance(solvers.select("ied", X, wait=False), solvers.InverseIteration)
+    assert isinstance(solvers.select("ied", X, wait=False), solvers.CholeskyInverseIteration)
     assert isinstance(solvers.select("less"), solvers.Secular)
 
 

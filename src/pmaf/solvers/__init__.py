@@ -1,10 +1,10 @@
 """How an answer is found: solvers, their short names, and which one is chosen when none is named."""
 
 from pmaf.solvers.eigen.block_lanczos import BlockLanczos
-from pmaf.solvers.eigen.cholesky_inverse_iteration import InverseIteration
+from pmaf.solvers.eigen.cholesky_inverse_iteration import CholeskyInverseIteration
 from pmaf.solvers.eigen.closed_form import ClosedForm
 from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.solvers.eigen.eigvals_inverse_iteration import ValuesFirst
+from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration
 from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
@@ -23,10 +23,11 @@ __all__ = [
     "SPHERE",
     "Backtracking",
     "BlockLanczos",
+    "CholeskyInverseIteration",
     "ClosedForm",
     "Eigh",
+    "EigvalsInverseIteration",
     "ExactStep",
-    "InverseIteration",
     "KrylovTrustRegion",
     "LanczosEigh",
     "MoreSorensen",
@@ -36,7 +37,6 @@ __all__ = [
     "Secular",
     "SimultaneousIteration",
     "TangentDecay",
-    "ValuesFirst",
     "named",
     "select",
 ]

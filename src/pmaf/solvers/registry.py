@@ -10,10 +10,10 @@ from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers.eigen.block_lanczos import BlockLanczos
-from pmaf.solvers.eigen.cholesky_inverse_iteration import InverseIteration
+from pmaf.solvers.eigen.cholesky_inverse_iteration import CholeskyInverseIteration
 from pmaf.solvers.eigen.closed_form import ClosedForm
 from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.solvers.eigen.eigvals_inverse_iteration import ValuesFirst
+from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration
 from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
@@ -37,8 +37,8 @@ SPHERE: dict[str, type] = {
 EIGEN: dict[str, type] = {
     "eigh": Eigh,
     "lanczos_eigh": LanczosEigh,
-    "inverse_iteration": InverseIteration,
-    "values_first": ValuesFirst,
+    "cholesky_inverse_iteration": CholeskyInverseIteration,
+    "eigvals_inverse_iteration": EigvalsInverseIteration,
     "closed_form": ClosedForm,
     "power_iteration": PowerIteration,
     "simultaneous_iteration": SimultaneousIteration,
@@ -106,15 +106,15 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
     if problem in ("less", "sphere_quadratic"):
         return Secular() if wait else MoreSorensen()
     if problem == "ied" and X is None:
-        return LanczosEigh() if wait else InverseIteration()
+        return LanczosEigh() if wait else CholeskyInverseIteration()
     if problem != "ied":
         raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
     if isinstance(X, (Sparse, MatVec)):
         if X.n > DENSE_LIMIT and 4 * k < X.n:
             return BlockLanczos()
-        return Eigh() if wait else InverseIteration()
+        return Eigh() if wait else CholeskyInverseIteration()
     if not wait:
-        return InverseIteration()
+        return CholeskyInverseIteration()
     if not isinstance(X, Dense):
         return Eigh()
     if X.n <= 4 and k == 1 and not X.dtype.is_complex:

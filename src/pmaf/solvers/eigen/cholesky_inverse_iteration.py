@@ -19,11 +19,11 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Gram
 from pmaf.solvers.base import EigenAnswer
 
-__all__ = ["InverseIteration"]
+__all__ = ["CholeskyInverseIteration"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InverseIteration:
+class CholeskyInverseIteration:
     r"""The k leading eigenpairs by certified inverse iteration: nothing but Cholesky factorisations and substitutions.
 
     Does not wait for the device: factorisations report success there, and the number of steps is fixed, except on the
@@ -47,7 +47,8 @@ class InverseIteration:
 
     Example:
         >>> import torch, pmaf
-        >>> pmaf.ied(torch.diag(torch.tensor([1.0, 3.0])), 1, solver=pmaf.solvers.InverseIteration()).eigenvalues
+        >>> X = torch.diag(torch.tensor([1.0, 3.0]))
+        >>> pmaf.ied(X, 1, solver=pmaf.solvers.CholeskyInverseIteration()).eigenvalues
         tensor([3.])
     """
 

@@ -29,7 +29,7 @@ from pmaf.solvers.eigen.eigh import Eigh, nearest
 from pmaf.solvers.eigen.subspace import default_rtol
 from pmaf.transforms import untracked
 
-__all__ = ["ValuesFirst", "settled_or_decomposed"]
+__all__ = ["EigvalsInverseIteration", "settled_or_decomposed"]
 
 OFFSET = 8  # δ in units of ε√n‖X‖: about the error of the eigenvalues
 SOLVES, MOST_SOLVES = 3, 8
@@ -37,7 +37,7 @@ GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread evenly, and no 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValuesFirst:
+class EigvalsInverseIteration:
     r"""The largest or smallest eigenpair of a dense matrix, from its eigenvalues and a few steps of inverse iteration.
 
     All eigenvalues are known on the way, so the answer is the global one and the gap to the next is exact. Items on
@@ -56,7 +56,7 @@ class ValuesFirst:
         >>> import torch
         >>> from pmaf.operators.dense import Dense
         >>> X = torch.diag(torch.tensor([2.0, -3.0, 1.0]))
-        >>> ValuesFirst().solve(Dense(X), 1, largest=False).eigenvalues
+        >>> EigvalsInverseIteration().solve(Dense(X), 1, largest=False).eigenvalues
         tensor([-3.])
     """
 
@@ -76,9 +76,13 @@ class ValuesFirst:
             ValueError: if ``start`` is given, or for k > 1.
         """
         if start is not None:
-            raise ValueError("pmaf.solvers.ValuesFirst: is direct and needs no start, which is for iterative solvers")
+            raise ValueError(
+                "pmaf.solvers.EigvalsInverseIteration: is direct and needs no start, which is for iterative solvers"
+            )
         if k != 1:
-            raise ValueError(f"pmaf.solvers.ValuesFirst: finds one eigenpair, got k={k}; use Eigh() or BlockLanczos()")
+            raise ValueError(
+                f"pmaf.solvers.EigvalsInverseIteration: finds one eigenpair, got k={k}; use Eigh() or BlockLanczos()"
+            )
         if isinstance(X, Gram) or not untracked(*X.tensors):
             return Eigh().solve(X, k, largest)
         A = X.dense()

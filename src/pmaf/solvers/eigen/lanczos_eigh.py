@@ -11,7 +11,7 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.solvers.base import EigenAnswer
 from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.solvers.eigen.eigvals_inverse_iteration import ValuesFirst, settled_or_decomposed
+from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration, settled_or_decomposed
 from pmaf.solvers.eigen.subspace import default_rtol
 from pmaf.transforms import untracked
 
@@ -116,7 +116,7 @@ class LanczosEigh:
 def direct(X: Operator, k: int, largest: bool) -> EigenAnswer:
     """The answer without an iteration: one vector is found sooner than all, unless the batch is tiny."""
     numbers = X.batch_shape.numel() * X.n**2
-    return (ValuesFirst() if k == 1 and numbers > TINY else Eigh()).solve(X, k, largest)
+    return (EigvalsInverseIteration() if k == 1 and numbers > TINY else Eigh()).solve(X, k, largest)
 
 
 def powered(A: Tensor, row: Tensor, largest: bool) -> Tensor | None:
