@@ -29,7 +29,7 @@ def symmetric(*shape: int) -> torch.Tensor:
 
 
 def eigen(operator, k: int, solver) -> str:
-    return encode(EigenForward(operator.hollow(), k, True, solver, None, None, 0.0, False))
+    return encode(EigenForward(operator.structure(), k, True, solver, None, None, 0.0, False))
 
 
 X, F = symmetric(3, 5, 5), randn(2, 3, 6, seed=1)
@@ -85,7 +85,7 @@ def test_a_solver_of_the_users_own_is_refused_in_a_graph():
             return pmaf.solvers.Eigh().solve(*arguments)
 
     with pytest.raises(TypeError, match="Mine cannot be traced"):
-        encode(EigenForward(Dense(X).hollow(), 1, True, Mine(), None, None, 0.0, False))
+        encode(EigenForward(Dense(X).structure(), 1, True, Mine(), None, None, 0.0, False))
 
 
 @pytest.mark.slow

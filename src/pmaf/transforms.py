@@ -16,12 +16,12 @@ from torch import Tensor
 __all__ = [
     "anywhere",
     "cheap",
+    "jvp_by_vjp",
     "levels_of",
     "nests_forward_mode",
     "no_autocast",
     "on_host",
     "outside_transforms",
-    "pushforward",
     "readable",
     "untracked",
 ]
@@ -84,7 +84,7 @@ def outside_transforms() -> bool:
     return torch._C._functorch.maybe_current_level() is None
 
 
-def pushforward(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Any:
+def jvp_by_vjp(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Any:
     """The Jacobian–vector product of ``function``, as the transpose of its vector–Jacobian product.
 
     v ↦ Jᴴv is linear, so *its* vector–Jacobian product with the tangents is J times them.

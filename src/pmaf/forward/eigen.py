@@ -109,21 +109,21 @@ def report(
     step = (left - right).abs()  # distances to the next in order, NaN where unknown
     near = torch.where(right.isfinite(), right, 0) if isinstance(X, Gram) else right
     close = step <= separation_tolerance(X, left, near, norm, rtol, atol)
-    doubtful = close.any(-1)
+    degenerate = close.any(-1)
     gap = step[..., -1].clone()
 
-    bad = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
+    failed = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
     finished = answer.finished & ~(residual > most)
-    fine = finished & ~(bad | doubtful)
+    fine = finished & ~(failed | degenerate)
     status = torch.zeros_like(answer.steps)  # CONVERGED
     if anywhere(~fine):
-        status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+        status = torch.where(degenerate, Status.NOT_UNIQUE, status)
         status = torch.where(finished, status, Status.MAX_STEPS)
-        status = torch.where(bad, Status.NON_FINITE, status)
-        values = torch.where(bad[..., None], torch.nan, values)
-        U = torch.where(bad[..., None, None], torch.nan, U)
-        gap = torch.where(bad, torch.nan, gap)
+        status = torch.where(failed, Status.NON_FINITE, status)
+        values = torch.where(failed[..., None], torch.nan, values)
+        U = torch.where(failed[..., None, None], torch.nan, U)
+        gap = torch.where(failed, torch.nan, gap)
     # No output may share memory with another: what is differentiated is a copy.
     U = U.clone(memory_format=torch.contiguous_format)
     second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)
-    return U, second, bad, doubtful, values, spectrum, V, status, answer.steps, residual, gap
+    return U, second, failed, degenerate, values, spectrum, V, status, answer.steps, residual, gap

@@ -52,11 +52,11 @@ class MatrixFreeForward:
         norm = torch.linalg.vector_norm(Qu) / torch.where(length > 0, length, 1)  # at most ‖Q‖
         size = (norm + multiplier.abs()) * length
         residual = torch.linalg.vector_norm(Qu + multiplier * u - g) / torch.where(size > 0, size, 1)
-        bad = ~(torch.isfinite(u).all() & torch.isfinite(multiplier) & torch.isfinite(residual))
+        failed = ~(torch.isfinite(u).all() & torch.isfinite(multiplier) & torch.isfinite(residual))
         rtol = relative_tolerance(self.rtol, u.dtype, u.shape[-1])
-        doubtful = gap <= rtol * (norm + multiplier.abs()) + self.atol
-        status = torch.where(doubtful, int(Status.NOT_UNIQUE), int(Status.CONVERGED))
+        degenerate = gap <= rtol * (norm + multiplier.abs()) + self.atol
+        status = torch.where(degenerate, int(Status.NOT_UNIQUE), int(Status.CONVERGED))
         status = torch.where(found.finished, status, int(Status.MAX_STEPS))
-        status = torch.where(bad, int(Status.NON_FINITE), status)
-        u, multiplier, gap = (torch.where(bad, torch.nan, x) for x in (u, multiplier, gap))
-        return u, multiplier, bad, doubtful, status, found.steps, residual, gap
+        status = torch.where(failed, int(Status.NON_FINITE), status)
+        u, multiplier, gap = (torch.where(failed, torch.nan, x) for x in (u, multiplier, gap))
+        return u, multiplier, failed, degenerate, status, found.steps, residual, gap

@@ -254,27 +254,27 @@ def report(
     size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1)
     residual = residual / torch.where(size > 0, size, 1)
     finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
-    bad = ~finite.expand(batch)
+    failed = ~finite.expand(batch)
     if isinstance(problem, LeastSquares):
         # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
         # null space of A that u reaches into would count as separated by what rounding has left.
         size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
         noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
-        tolerance = torch.where((corner > 0) | bad, tolerance, torch.maximum(tolerance, noise))
-    doubtful = gap <= tolerance
+        tolerance = torch.where((corner > 0) | failed, tolerance, torch.maximum(tolerance, noise))
+    degenerate = gap <= tolerance
     if ambiguous is not None:
-        doubtful = doubtful | ambiguous
+        degenerate = degenerate | ambiguous
     local = gap < -torch.maximum(tolerance, 10 * rtol * norm)
 
     status = torch.full(batch, int(Status.CONVERGED), dtype=torch.int64, device=u.device)
-    status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+    status = torch.where(degenerate, Status.NOT_UNIQUE, status)
     status = torch.where(local, Status.NOT_GLOBAL, status)
     status = torch.where(found.finished, status, Status.MAX_STEPS)
-    status = torch.where(bad, Status.NON_FINITE, status)
-    u = torch.where(bad[..., None], torch.nan, u).expand(*batch, -1)
-    multiplier = torch.where(bad, torch.nan, multiplier * scale).expand(batch)
+    status = torch.where(failed, Status.NON_FINITE, status)
+    u = torch.where(failed[..., None], torch.nan, u).expand(*batch, -1)
+    multiplier = torch.where(failed, torch.nan, multiplier * scale).expand(batch)
     d = (((s - s[..., :1]) + gap[..., None]) * scale[..., None])[..., : V.shape[-1]]
     tolerance = (tolerance * scale).expand(batch)
-    aux = (bad, (doubtful | bad).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
-    gap = torch.where(bad, torch.nan, gap * scale)
+    aux = (failed, (degenerate | failed).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
+    gap = torch.where(failed, torch.nan, gap * scale)
     return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), gap

@@ -28,7 +28,7 @@ from torch.autograd import forward_ad
 from pmaf.errors import DegeneracyError
 from pmaf.implicit.base import Equations, Params, Rule, Vectors, fill
 from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
-from pmaf.transforms import anywhere, nests_forward_mode, no_autocast, outside_transforms, pushforward
+from pmaf.transforms import anywhere, jvp_by_vjp, nests_forward_mode, no_autocast, outside_transforms
 
 __all__ = ["align", "apply_layer", "refuse_nested_forward_mode"]
 
@@ -102,7 +102,7 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """One more solve, and the pullback of M y."""
+        """One more solve, and the vector–Jacobian product of M y."""
         rule, saved = ctx.rule, ctx.saved_tensors
         params, solution, aux, _ = rule.split(saved[: ctx.size], ctx.aux_size)
         y = saved[ctx.size :]
@@ -149,7 +149,7 @@ class SolveWithTransforms(Solve):
                 applied = rule.equations.apply(tuple(full[:p]), tuple(full[p:]), aux, y)
                 return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
 
-            changed = pushforward(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
+            changed = jvp_by_vjp(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
             d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
         return run_solve(rule, params, solution, aux, d_rhs)
 
@@ -185,19 +185,19 @@ class Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """The pullback of the adjoint.
+        """The vector–Jacobian product of the adjoint.
 
         Raises:
             DegeneracyError: if the answer is not unique and the policy is "raise".
         """
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
+        if rule.policy == "raise" and not torch.compiler.is_compiling() and bool(aux.degenerate.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with no_autocast(solution[0]):
             y = run_solve(rule.transposed(), params, solution, aux, fill(gradients[: len(solution)], solution))
-            clean = rule.without_bad(aux, solution)
-            grads = rule.equations.pullback(params, clean, aux, y, ctx.needs_input_grad[2:])
+            clean = rule.without_failed(aux, solution)
+            grads = rule.equations.vjp(params, clean, aux, y, ctx.needs_input_grad[2:])
         return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))
 
 
@@ -210,8 +210,8 @@ class LayerWithTransforms(Layer):
         refuse_nested_forward_mode()
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        clean = rule.without_bad(aux, solution)
-        rhs = rule.equations.pushforward(params, tangents, clean, aux)
+        clean = rule.without_failed(aux, solution)
+        rhs = rule.equations.jvp(params, tangents, clean, aux)
         change = run_solve(rule, params, solution, aux, rhs)
         change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))
         return (*change, *([None] * (rule.outputs - len(solution))))
@@ -258,8 +258,8 @@ def attach(rule: Rule, solver: Callable[..., Vectors], params: Params) -> Vector
     if not torch.is_grad_enabled() or not any(p is not None and p.requires_grad for p in params):
         return answer
     size = rule.equations.solution_size
-    bad = rule.aux_type(*answer[size : size + len(rule.aux_type._fields)]).bad
-    rule.clean = not anywhere(bad)
+    failed = rule.aux_type(*answer[size : size + len(rule.aux_type._fields)]).failed
+    rule.clean = not anywhere(failed)
     # Function.apply would work out the call's signature first, which takes as long as four small operations.
     solution: Vectors = super(torch.autograd.Function, Attached).apply(rule, answer, *params)  # type: ignore
     return (*solution, *answer[size:])
@@ -286,7 +286,7 @@ def align(params: Params, core_dims: tuple[int, ...]) -> Params:
 def apply_layer(
     equations: Equations,
     aux_type: Any,
-    degenerate: str,
+    policy: str,
     solver: Callable[..., Vectors],
     params: Params,
     outputs: int,
@@ -296,7 +296,7 @@ def apply_layer(
     Args:
         equations: the equations that the solution satisfies.
         aux_type: the NamedTuple that names what the solver leaves for the bordered solve.
-        degenerate: what becomes of gradients of answers that are not unique: "drop", "nan" or "raise".
+        policy: what becomes of gradients of answers that are not unique: "drop", "nan" or "raise".
         solver: maps parameters to (*solution, *aux, *reports).
         params: the parameters, tensors or ``None``.
         outputs: how many tensors the solver returns.
@@ -305,7 +305,7 @@ def apply_layer(
         What the solver returned, with derivatives attached to the solution.
     """
     params = align(params, equations.core_dims())
-    rule = Rule(equations, aux_type, degenerate, len(params), outputs)
+    rule = Rule(equations, aux_type, policy, len(params), outputs)
     if torch.compiler.is_compiling() and not (
         torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
     ):

@@ -35,18 +35,18 @@ class Equations(Protocol):
     def solve(self, params: Any, solution: Any, aux: Any, rhs: Any) -> Vectors:
         """M⁻¹ rhs."""
 
-    def pullback(self, params: Any, solution: Any, aux: Any, y: Any, needs: Any) -> Params:
+    def vjp(self, params: Any, solution: Any, aux: Any, y: Any, needs: Any) -> Params:
         """−∂⟨y, F⟩/∂θ."""
 
-    def pushforward(self, params: Any, tangents: Any, solution: Any, aux: Any) -> Vectors:
+    def jvp(self, params: Any, tangents: Any, solution: Any, aux: Any) -> Vectors:
         """−∂F/∂θ dθ."""
 
 
 class Rule:
     """How to differentiate: the equations, the type of what the forward leaves, the degeneracy policy."""
 
-    def __init__(self, equations: Equations, aux_type: Any, degenerate: str, parameters: int, outputs: int) -> None:
-        self.equations, self.aux_type, self.degenerate = equations, aux_type, degenerate
+    def __init__(self, equations: Equations, aux_type: Any, policy: str, parameters: int, outputs: int) -> None:
+        self.equations, self.aux_type, self.policy = equations, aux_type, policy
         self.parameters, self.outputs = parameters, outputs
         self.clean = False  # whether every item is known to have an answer
 
@@ -55,7 +55,7 @@ class Rule:
         equations = self.equations.transposed()
         if equations is self.equations:
             return self
-        rule = Rule(equations, self.aux_type, self.degenerate, self.parameters, self.outputs)
+        rule = Rule(equations, self.aux_type, self.policy, self.parameters, self.outputs)
         rule.clean = self.clean
         return rule
 
@@ -67,17 +67,17 @@ class Rule:
 
     def solve(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: zero for items without an answer, and the policy for items without a unique one."""
-        rhs, solution = self.without_bad(aux, rhs), self.without_bad(aux, solution)
-        y = self.without_bad(aux, self.equations.solve(params, solution, aux, rhs))
-        if self.degenerate == "nan":
-            y = tuple(torch.where(expand_as(aux.doubtful, v), torch.nan, v) for v in y)
+        rhs, solution = self.without_failed(aux, rhs), self.without_failed(aux, solution)
+        y = self.without_failed(aux, self.equations.solve(params, solution, aux, rhs))
+        if self.policy == "nan":
+            y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
         return tuple(v.contiguous() for v in y)
 
-    def without_bad(self, aux: Any, tensors: Vectors) -> Vectors:
+    def without_failed(self, aux: Any, tensors: Vectors) -> Vectors:
         """Zero in place of items that have no answer."""
-        if self.clean or not anywhere(aux.bad):
+        if self.clean or not anywhere(aux.failed):
             return tensors
-        return tuple(torch.where(expand_as(aux.bad, x), 0, x) for x in tensors)
+        return tuple(torch.where(expand_as(aux.failed, x), 0, x) for x in tensors)
 
 
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ The pair satisfies F = (λu − Xu, ½(uᵀu − 1)) = 0, so M (du, dλ) = (dX u
     M = [ λI − X   u ]
         [ uᵀ       0 ],
 
-which is not self-adjoint: the pullback solves Mᵀ(w, μ) = (ū, λ̄), forward mode M. Both split w = f u + w', w' ⟂ u. With
-P = I − uuᵀ and B = X, or Xᵀ in the pullback,
+which is not self-adjoint: reverse mode solves Mᵀ(w, μ) = (ū, λ̄), forward mode M. Both split w = f u + w', w' ⟂ u. With
+P = I − uuᵀ and B = X, or Xᵀ in reverse mode,
 
     w' = λ⁻¹ (P h + P B w'),   h = ū − f (λu − Bu),
 
@@ -92,7 +92,7 @@ class DominantEquations:
                 break
         w = project(w)
         misfit = float(torch.linalg.vector_norm(goal - value * w + project(self.product(params, w))))
-        if not misfit <= torch.finfo(h.dtype).eps ** 0.5 * size and not bool(aux.bad):
+        if not misfit <= torch.finfo(h.dtype).eps ** 0.5 * size and not bool(aux.failed):
             warnings.warn(
                 f"pmaf: the fixed-point iteration for the gradient of the dominant pair stopped at a residual of "
                 f"{misfit / size:.1e}: the next eigenvalue is too close in magnitude",
@@ -102,10 +102,10 @@ class DominantEquations:
         w = w + f * u
         return w, (u * (h - value * w + self.product(params, w))).sum(-2)
 
-    def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
+    def vjp(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂⟨w, X u⟩/∂θ."""
-        return self.filled(params).pullback(y[0], solution[0])
+        return self.filled(params).vjp(y[0], solution[0])
 
-    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+    def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """(dX u, 0)."""
-        return self.filled(params).pushforward(tangents, solution[0]), torch.zeros_like(solution[1])
+        return self.filled(params).jvp(tangents, solution[0]), torch.zeros_like(solution[1])

@@ -5,7 +5,7 @@ Each pair satisfies F = (λ u − X u, ½(uᴴu − 1)) = 0, so M (du, dλ) = (d
     M = [ λI − X   u ]
         [ uᴴ       0 ]
 
-The pullback of (ū, λ̄) solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re⟨W, X U⟩/∂X = sym(Σ wᵢuᵢᴴ): rank 2k. In an
+Reverse mode solves M (w, μ) = (ū, λ̄) and returns X̄ = ∂Re⟨W, X U⟩/∂X = sym(Σ wᵢuᵢᴴ): rank 2k. In an
 eigenbasis
 
     wᵢ = λ̄ᵢ uᵢ + Σ_{j≠i} v_j (v_jᴴ ūᵢ)/(λᵢ − s_j),
@@ -74,7 +74,7 @@ class OperatorEquations:
                 aux.eigenvalues,
                 U,
                 H,
-                aux.doubtful,
+                aux.degenerate,
                 largest=self.largest,
                 whole_block=whole_block,
                 rtol=self.rtol,
@@ -83,19 +83,19 @@ class OperatorEquations:
         block = slice(size - k, size) if self.largest else slice(0, k)
         return solve_in_basis(X, aux, U, H, block=block if whole_block else None, rtol=self.rtol, atol=self.atol)
 
-    def pullback(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
+    def vjp(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
         X = self.filled(params)
         if not torch.is_grad_enabled() and entrywise(X, solution[0], y[0]):
             return (outer_small(y[0][..., 0], solution[0][..., 0]),)
-        gradients = X.pullback(y[0], solution[0])
+        gradients = X.vjp(y[0], solution[0])
         if isinstance(X, Gram):
-            return tuple(None if g is None else torch.where(aux.bad[..., None, None], 0, g) for g in gradients)
+            return tuple(None if g is None else torch.where(aux.failed[..., None, None], 0, g) for g in gradients)
         return gradients
 
-    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
+    def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """(dX U, 0)."""
-        return self.filled(params).pushforward(tangents, solution[0]), torch.zeros_like(solution[1])
+        return self.filled(params).jvp(tangents, solution[0]), torch.zeros_like(solution[1])
 
 
 @dataclass(frozen=True)

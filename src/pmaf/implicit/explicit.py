@@ -31,17 +31,17 @@ WHAT = {"least_squares": "least squares", "quadratic": "quadratics on the sphere
 
 
 class Plain(torch.autograd.Function):
-    """A solver's answer with a plain function as its pullback."""
+    """A solver's answer with a plain function as its vector–Jacobian product."""
 
     @staticmethod
-    def forward(mode: Any, layer: str, degenerate: str, solver: Callable[..., tuple[Tensor, ...]], *params: Any) -> Any:
-        """Run the solver: u, λ or U, Λ, then which items are bad and doubtful, then reports."""
+    def forward(mode: Any, layer: str, policy: str, solver: Callable[..., tuple[Tensor, ...]], *params: Any) -> Any:
+        """Run the solver: u, λ or U, Λ, then which items are failed and degenerate, then reports."""
         return tuple(output.contiguous() for output in solver(*params))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         """Keep parameters and solution; what is only reported is not differentiable."""
-        ctx.mode, ctx.layer, ctx.degenerate, _, *params = inputs
+        ctx.mode, ctx.layer, ctx.policy, _, *params = inputs
         ctx.outputs = len(output)
         ctx.mark_non_differentiable(*output[2:])
         ctx.save_for_backward(*params, *output[:4])
@@ -50,20 +50,20 @@ class Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """The pullback; zero for items without an answer.
+        """The vector–Jacobian product; zero for items without an answer.
 
         Raises:
             DegeneracyError: if an item is not unique and the policy is "raise".
         """
-        *params, first, second, bad, doubtful = ctx.saved_tensors
-        if ctx.degenerate == "raise" and bool(doubtful.any()):
+        *params, first, second, failed, degenerate = ctx.saved_tensors
+        if ctx.policy == "raise" and bool(degenerate.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         solution = (first, second)
         cotangents = tuple(torch.zeros_like(s) if g is None else g for g, s in zip(gradients, solution, strict=False))
         grads = getattr(ctx.mode, ctx.layer)(tuple(params), solution, cotangents)
-        grads = tuple(None if g is None else torch.where(expand_as(bad, g), 0, g) for g in grads)
-        if ctx.degenerate == "nan":
-            spoilt = doubtful & ~bad
+        grads = tuple(None if g is None else torch.where(expand_as(failed, g), 0, g) for g in grads)
+        if ctx.policy == "nan":
+            spoilt = degenerate & ~failed
             grads = tuple(None if g is None else torch.where(expand_as(spoilt, g), torch.nan, g) for g in grads)
         return (None, None, None, None, *grads)
 
@@ -73,18 +73,18 @@ class PlainForward(Plain):
 
     @staticmethod
     def jvp(ctx: Any, _mode: None, _layer: None, _degenerate: None, _solver: None, *tangents: Any) -> Any:
-        """The pushforward."""
+        """The Jacobian–vector product."""
         refuse_nested_forward_mode()
-        *params, first, second, bad, _ = ctx.saved_tensors
+        *params, first, second, failed, _ = ctx.saved_tensors
         changes = getattr(ctx.mode, f"{ctx.layer}_forward")(tuple(params), tangents, (first, second))
-        changes = tuple(torch.where(expand_as(bad, c), 0, c) for c in changes)
+        changes = tuple(torch.where(expand_as(failed, c), 0, c) for c in changes)
         return (*changes, *([None] * (ctx.outputs - 2)))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, mode: Any, layer: str, degenerate: str, solver: Any, param: Tensor) -> Any:
+    def vmap(info: Any, in_dims: Any, mode: Any, layer: str, policy: str, solver: Any, param: Tensor) -> Any:
         """One more batch dimension."""
         param = param.movedim(in_dims[4], 0)
-        outputs = PlainForward.apply(mode, layer, degenerate, solver, param)  # type: ignore[no-untyped-call]
+        outputs = PlainForward.apply(mode, layer, policy, solver, param)  # type: ignore[no-untyped-call]
         return outputs, tuple(0 for _ in outputs)
 
 
@@ -92,7 +92,7 @@ def compare(
     function: str,
     mode: DenseJacobian | FixedPoint | Unrolled,
     layer: str,
-    degenerate: str,
+    policy: str,
     solver: Callable[..., Tensors],
     params: Params,
     core_dims: tuple[int, ...],
@@ -104,8 +104,8 @@ def compare(
         function: the public function, for messages.
         mode: how to differentiate.
         layer: "least_squares", "quadratic" or "eigenpairs".
-        degenerate: what becomes of gradients of answers that are not unique.
-        solver: maps parameters to the solution, the masks of bad and of doubtful items, and reports.
+        policy: what becomes of gradients of answers that are not unique.
+        solver: maps parameters to the solution, the masks of failed and of degenerate items, and reports.
         params: the parameters, tensors or ``None``.
         core_dims: the number of non-batch dimensions of each parameter; empty where there is no batch.
         solution_size: how many tensors make a solution; two except when unrolled.
@@ -117,7 +117,7 @@ def compare(
         ValueError: if the mode does not apply.
     """
     if isinstance(mode, Unrolled):
-        return unroll(function, degenerate, solver, align(params, core_dims), solution_size)
+        return unroll(function, policy, solver, align(params, core_dims), solution_size)
     if not hasattr(mode, layer):
         raise ValueError(
             f"pmaf.{function}: backward={mode} does not apply to {WHAT[layer]}; use Implicit(), DenseJacobian() or "
@@ -133,18 +133,16 @@ def compare(
     # torch.compile refuses Functions with a jvp.
     with_transforms = hasattr(mode, f"{layer}_forward") and not torch.compiler.is_compiling()
     rule = PlainForward if with_transforms else Plain
-    answer: Tensors = rule.apply(mode, layer, degenerate, solver, *expanded)  # type: ignore[no-untyped-call]
+    answer: Tensors = rule.apply(mode, layer, policy, solver, *expanded)  # type: ignore[no-untyped-call]
     return answer
 
 
-def unroll(
-    function: str, degenerate: str, solver: Callable[..., Tensors], params: Params, solution_size: int
-) -> Tensors:
+def unroll(function: str, policy: str, solver: Callable[..., Tensors], params: Params, solution_size: int) -> Tensors:
     """Run the solver under autograd.
 
     Args:
         function: the public function, for messages.
-        degenerate: must be "drop": what autograd returns for answers that are not unique is what it is.
+        policy: must be "drop": what autograd returns for answers that are not unique is what it is.
         solver: as in :func:`compare`.
         params: the parameters.
         solution_size: how many outputs stay differentiable.
@@ -155,8 +153,8 @@ def unroll(
     Raises:
         ValueError: if a policy for degenerate answers is asked for, or autograd lost track of the solver.
     """
-    if degenerate != "drop":
-        raise ValueError(f"pmaf.{function}: degenerate={degenerate!r} has no meaning with backward=Unrolled()")
+    if policy != "drop":
+        raise ValueError(f"pmaf.{function}: degenerate={policy!r} has no meaning with backward=Unrolled()")
     outputs = solver(*params)
     wanted = torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
     if wanted and not outputs[0].requires_grad:

@@ -35,8 +35,8 @@ Vectors = tuple[Tensor, ...]
 class MatrixFreeAux(NamedTuple):
     """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
 
-    bad: Tensor  # () bool: no usable answer, its gradient is zero
-    doubtful: Tensor  # () bool: the answer is not unique
+    failed: Tensor  # () bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # () bool: the answer is not unique
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _MatrixFree(ABC):
         misfit = torch.linalg.vector_norm(project(K(tangent[:, 0])[:, None]) - goal)
         size = torch.linalg.vector_norm(goal)
         worst = float(misfit / torch.where(size > 0, size, 1))
-        if not (worst <= torch.finfo(h.dtype).eps ** 0.5 or bool(aux.bad)):
+        if not (worst <= torch.finfo(h.dtype).eps ** 0.5 or bool(aux.failed)):
             warnings.warn(
                 f"pmaf: conjugate gradients for the gradient on the sphere stopped at a residual of {worst:.1e}: "
                 "the gap is small, so use a dense matrix if it fits",
@@ -117,17 +117,17 @@ class MatrixFreeLeastSquares(_MatrixFree):
         """AᴴA."""
         return Normal(self.filled(params))
 
-    def pullback(
+    def vjp(
         self, params: Params, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
         """−∂⟨y, F⟩/∂θ."""
         A, b, radius = self.filled(params), params[-2], params[-1]
         u, (w, mu) = solution[0], y
         Av, Au = A.matmat(torch.stack((w, u), -1)).unbind(-1)
-        gradients = A.pullback(torch.stack((b - Au, -Av), -1), torch.stack((w, u), -1))
+        gradients = A.vjp(torch.stack((b - Au, -Av), -1), torch.stack((w, u), -1))
         return (*gradients, Av, mu * radius)
 
-    def pushforward(
+    def jvp(
         self, params: Params, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux
     ) -> Vectors:
         """−∂F/∂θ dθ."""
@@ -135,10 +135,10 @@ class MatrixFreeLeastSquares(_MatrixFree):
         *dA, db, dr = tangents
         u = solution[0][:, None]
         rho = b[:, None] - A.matmat(u)
-        change = A.pushforward(dA, u)
+        change = A.jvp(dA, u)
         if db is not None:
             change = change - db[:, None]
-        upper = A.pushforward_adjoint(dA, rho) - A.adjoint(change)
+        upper = A.jvp_adjoint(dA, rho) - A.adjoint(change)
         return upper[:, 0], torch.zeros_like(solution[1]) if dr is None else radius * dr
 
 
@@ -152,19 +152,19 @@ class MatrixFreeQuadratic(_MatrixFree):
         """H."""
         return self.H.with_tensors(params[:-2])
 
-    def pullback(
+    def vjp(
         self, params: Params, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
         """−∂⟨y, F⟩/∂θ."""
         w, mu = y
-        return (*self.Q(params).pullback(-w[:, None], solution[0][:, None]), w, mu * params[-1])
+        return (*self.Q(params).vjp(-w[:, None], solution[0][:, None]), w, mu * params[-1])
 
-    def pushforward(
+    def jvp(
         self, params: Params, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux
     ) -> Vectors:
         """−∂F/∂θ dθ."""
         *dH, dg, dr = tangents
-        upper = -self.Q(params).pushforward(dH, solution[0][:, None])[:, 0]
+        upper = -self.Q(params).jvp(dH, solution[0][:, None])[:, 0]
         if dg is not None:
             upper = upper + dg
         return upper, torch.zeros_like(solution[1]) if dr is None else params[-1] * dr

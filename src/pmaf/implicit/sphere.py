@@ -11,7 +11,7 @@ and for a quadratic F_u = H u − g + λ u. Differentiating F(y; θ) = 0 gives M
         [ Q_zu        0   Q_zz ]
 
 where c = 1 and the border is zero on items whose constraint is not active (the interior of the ball; there F_λ = −λ).
-The pullback of cotangents ȳ is one solve M (w, μ, w_z) = ȳ followed by θ̄ = −∂⟨(w, μ, w_z), F⟩/∂θ. With v = A w + C w_z:
+Reverse mode is one solve M (w, μ, w_z) = ȳ for cotangents ȳ, followed by θ̄ = −∂⟨(w, μ, w_z), F⟩/∂θ. With v = A w + C w_z:
 
     Ā = Wρ wᴴ − Wv uᴴ      C̄ = Wρ w_zᴴ − Wv zᴴ      b̄ = W v      W̄ = Re(v̄ ρ)      r̄ = μ r
     H̄ = −sym(w uᴴ)         ḡ = w
@@ -66,8 +66,8 @@ def two_columns(x: Tensor, y: Tensor) -> Tensor:
 class SphereAux(NamedTuple):
     """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
 
-    bad: Tensor  # (*,) bool: no usable answer, its gradient is zero
-    doubtful: Tensor  # (*,) bool: the answer is not unique
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
     corner: Tensor  # (*,) 1 where the constraint is not active, else 0
     tolerance: Tensor  # (*,) eigenvalues up to here count as zero
     d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
@@ -93,9 +93,9 @@ def solve_shifted(
     """
     wide, real = Q.dtype, Q.real.dtype
     shifted = (torch.arange(Q.shape[-1], device=Q.device) < n).to(real) * multiplier.to(real)[..., None]
-    K = torch.where(aux.bad[..., None, None], 0, Q) + torch.diag_embed(shifted)
+    K = torch.where(aux.failed[..., None, None], 0, Q) + torch.diag_embed(shifted)
     corner, tolerance = aux.corner.to(real), aux.tolerance.to(real)
-    w, mu = solve_bordered_definite(K, u.to(wide), corner, h.to(wide), f.to(real), aux.doubtful, tolerance)
+    w, mu = solve_bordered_definite(K, u.to(wide), corner, h.to(wide), f.to(real), aux.degenerate, tolerance)
     return w.to(h.dtype), mu.to(f.dtype)
 
 
@@ -167,7 +167,7 @@ class LeastSquaresEquations:
         assert A is not None
         if C is not None:
             WC = C if weights is None else weights[..., None] * C
-            gram = torch.where(aux.bad[..., None, None], 0, C.mH @ WC)  # Q_zz
+            gram = torch.where(aux.failed[..., None, None], 0, C.mH @ WC)  # Q_zz
             inverse = torch.linalg.pinv(gram, hermitian=True)  # of least norm where columns of C are dependent
             coupling = WC.mH @ A  # (*, p, n), Q_zu
 
@@ -199,16 +199,14 @@ class LeastSquaresEquations:
         w, mu = solve_shifted(Q, n, u, solution[1], aux, h, rhs[1])
         return (w, mu) if C is None else (w[..., :n], mu, w[..., n:])
 
-    def pullback(
-        self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]
-    ) -> Params:
+    def vjp(self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
         A, b, weights, C, radius = params
         assert A is not None
         assert b is not None
         assert radius is not None
         u, w, mu = solution[0], y[0], y[1]
-        keep = ~aux.bad[..., None]
+        keep = ~aux.failed[..., None]
         v = matvec(A, w)
         if C is not None:
             v = v + matvec(C, y[2])
@@ -222,10 +220,12 @@ class LeastSquaresEquations:
         grad_C = None
         if C is not None and needs[3]:
             grad_C = outer_sum(left, two_columns(y[2], solution[2]), C.shape)
-        grad_r = torch.where(aux.bad, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[4] else None
+        grad_r = (
+            torch.where(aux.failed, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[4] else None
+        )
         return grad_A, grad_b, grad_W, grad_C, grad_r
 
-    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+    def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
         """−∂F/∂θ dθ."""
         A, _, weights, C, radius = params
         dA, db, dW, dC, dr = tangents
@@ -305,9 +305,7 @@ class QuadraticEquations:
 
         return refined(in_basis, self.apply, params, solution, aux, rhs)
 
-    def pullback(
-        self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]
-    ) -> Params:
+    def vjp(self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """−∂⟨y, F⟩/∂θ for each parameter that is asked for."""
         H, g, radius = params
         assert H is not None
@@ -319,10 +317,12 @@ class QuadraticEquations:
             half = outer_sum(-w[..., None] / 2, u[..., None], H.shape)
             grad_H = half + half.mH
         grad_g = w.sum_to_size(g.shape) if needs[1] else None
-        grad_r = torch.where(aux.bad, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[2] else None
+        grad_r = (
+            torch.where(aux.failed, 0, (1 - aux.corner) * mu * radius).sum_to_size(radius.shape) if needs[2] else None
+        )
         return grad_H, grad_g, grad_r
 
-    def pushforward(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
+    def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: SphereAux) -> Vectors:
         """−∂F/∂θ dθ."""
         radius = params[2]
         dH, dg, dr = tangents

@@ -197,9 +197,9 @@ def principal_projector(
     chosen = select("ied", operator, k, largest) if solver is None else named("principal_projector", solver, EIGEN)
     mode = Implicit()
     forward = EigenForward(
-        operator.hollow(), k, largest, chosen, None, mode.rtol, mode.atol, True, asymmetry_allowed(dtype)
+        operator.structure(), k, largest, chosen, None, mode.rtol, mode.atol, True, asymmetry_allowed(dtype)
     )
-    equations = SubspaceEquations(operator.hollow(), largest, mode.rtol, mode.atol)
+    equations = SubspaceEquations(operator.structure(), largest, mode.rtol, mode.atol)
     with no_autocast(operator.tensors[0]):
         U, _, _, _, _, _, _, status, *_ = apply_layer(
             equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
@@ -300,7 +300,7 @@ def _solve(
     if symmetric and not given:
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
-    structure = operator.hollow()
+    structure = operator.structure()
     slack = asymmetry_allowed(dtype)
     forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, False, slack)
     equations = EigenpairEquations(structure, largest, known.rtol, known.atol)

@@ -75,7 +75,7 @@ def solve_matrix_free(
     if isinstance(matrix, Operator):
         check_symmetric_operator(function, "H", matrix, asymmetry_allowed(dtype))
     mode = backward if isinstance(backward, Implicit) else Implicit()
-    shell = matrix.hollow()
+    shell = matrix.structure()
     equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
     forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
     with no_autocast(linear):

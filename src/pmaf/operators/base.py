@@ -3,15 +3,15 @@ r"""What a solver may ask of a matrix.
 An operator is a Hermitian matrix X(θ), known through its products with a block of vectors. It tells which tensors θ
 it is made of and carries gradients to them: for :math:`\varphi(\theta) = \mathrm{Re}\,\langle W, X(\theta) U\rangle`
 
-    pullback(W, U)    = ∂φ/∂θ           one vector–Jacobian product of a matrix–vector product
-    pushforward(dθ, U) = (∂X/∂θ · dθ) U  its transpose
+    vjp(W, U)     = ∂φ/∂θ           one vector–Jacobian product of a matrix–vector product
+    jvp(dθ, U) = (∂X/∂θ · dθ) U  its transpose
 
 which is all that implicit differentiation of eigenpairs needs.
 
 A linear map is a rectangular matrix A(θ), ``(m, n)``, for least squares, with the products A V and Aᴴ Y and
 the transpose of its dependence on θ:
 
-    pullback(Y, V) = ∂ Re⟨Y, A(θ) V⟩/∂θ,     pushforward(dθ, V) = (∂A/∂θ · dθ) V.
+    vjp(Y, V) = ∂ Re⟨Y, A(θ) V⟩/∂θ,     jvp(dθ, V) = (∂A/∂θ · dθ) V.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Operator(ABC):
     def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
         """The same operator made of other tensors."""
 
-    def hollow(self) -> Operator:
+    def structure(self) -> Operator:
         """The structure alone, without the tensors, to be filled by ``with_tensors``."""
         shell = object.__new__(type(self))
         shell.__dict__.update(self.__dict__, tensors=())
@@ -75,11 +75,11 @@ class Operator(ABC):
         return (X + X.mH) / 2
 
     @abstractmethod
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of Re⟨W, X U⟩ with respect to each tensor."""
 
     @abstractmethod
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The change of X U when the tensors change by ``tangents``."""
 
 
@@ -105,7 +105,7 @@ class LinearMap(ABC):
         """The data type of the products."""
         return self.tensors[0].dtype
 
-    def hollow(self) -> LinearMap:
+    def structure(self) -> LinearMap:
         """The structure alone, to be filled by ``with_tensors``."""
         shell = copy.copy(self)
         shell.tensors = ()
@@ -124,13 +124,13 @@ class LinearMap(ABC):
         """Aᴴ Y for Y ``(m, p)``."""
 
     @abstractmethod
-    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of Re⟨Y, A V⟩ with respect to each tensor."""
 
     @abstractmethod
-    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
         """The change of A V when the tensors change by ``tangents``."""
 
     @abstractmethod
-    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """The change of Aᴴ Y when the tensors change by ``tangents``."""

@@ -63,7 +63,7 @@ class Dense(Operator):
         X = self.tensors[0]
         return X if self.exact else (X + X.mH) / 2
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """sym(W Uᴴ)."""
         W = W / 2
         if U.shape[-1] == 1:
@@ -71,7 +71,7 @@ class Dense(Operator):
         half = W @ U.mH
         return (half + half.mH,)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """sym(dX) U."""
         (dX,) = tangents
         return torch.zeros_like(U) if dX is None else (dX @ U + dX.mH @ U) / 2
@@ -125,13 +125,13 @@ class Gram(Operator):
         """FᴴF."""
         return self.factor.mH @ self.factor
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """(F U) Wᴴ + (F W) Uᴴ, as one product of rank 2k."""
         left = torch.cat((self.factor @ U, self.factor @ W), -1)
         right = torch.cat((W, U), -1)
         return (left @ right.mH,)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """dFᴴ(F U) + Fᴴ(dF U)."""
         (dF,) = tangents
         if dF is None:

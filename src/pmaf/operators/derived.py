@@ -30,17 +30,17 @@ class HermitianMap(LinearMap):
         """X Y."""
         return self.operator.hermitian_matmat(Y)
 
-    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
         """That of the operator."""
-        return self.operator.pullback(Y, V)
+        return self.operator.vjp(Y, V)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
         """That of the operator."""
-        return self.operator.pushforward(tangents, V)
+        return self.operator.jvp(tangents, V)
 
-    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """That of the operator."""
-        return self.operator.pushforward(tangents, Y)
+        return self.operator.jvp(tangents, Y)
 
 
 class Normal(Operator):
@@ -57,14 +57,14 @@ class Normal(Operator):
         """Aᴴ(A V)."""
         return self.A.adjoint(self.A.matmat(V))
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """∂Re⟨A W, A U⟩/∂θ in one product with twice the columns."""
-        return self.A.pullback(torch.cat((self.A.matmat(W), self.A.matmat(U)), -1), torch.cat((U, W), -1))
+        return self.A.vjp(torch.cat((self.A.matmat(W), self.A.matmat(U)), -1), torch.cat((U, W), -1))
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """dAᴴ(A U) + Aᴴ(dA U)."""
-        there = self.A.pushforward_adjoint(tangents, self.A.matmat(U))
-        return there + self.A.adjoint(self.A.pushforward(tangents, U))
+        there = self.A.jvp_adjoint(tangents, self.A.matmat(U))
+        return there + self.A.adjoint(self.A.jvp(tangents, U))
 
 
 class General(Operator):
@@ -85,10 +85,10 @@ class General(Operator):
         """A as a full matrix."""
         return self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """That of the map: entry by entry, not symmetric."""
-        return self.A.pullback(W, U)
+        return self.A.vjp(W, U)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """That of the map."""
-        return self.A.pushforward(tangents, U)
+        return self.A.jvp(tangents, U)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pmaf.checks.values import check_integer, describe
 from pmaf.operators.base import LinearMap, Operator
-from pmaf.transforms import pushforward
+from pmaf.transforms import jvp_by_vjp
 
 __all__ = ["FunctionMap", "MatVec", "differentiable", "multiplied", "with_constants"]
 
@@ -110,16 +110,16 @@ class MatVec(Operator):
         """The function's value."""
         return multiplied(self.fn, self.tensors, V, self.n)
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""
         vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1]
         gradients: tuple[Tensor, ...] = vjp(W)
         return gradients
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """One Jacobian–vector product of ``fn`` with respect to its parameters."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = pushforward(lambda *params: self.fn(*params, U), self.tensors, filled)
+        change: Tensor = jvp_by_vjp(lambda *params: self.fn(*params, U), self.tensors, filled)
         return change
 
 
@@ -156,19 +156,19 @@ class FunctionMap(LinearMap):
         product: Tensor = vjp(Y)[0]
         return product
 
-    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""
         gradients: tuple[Tensor, ...] = torch.func.vjp(lambda *params: self.fn(*params, V), *self.tensors)[1](Y)
         return gradients
 
-    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
         """One Jacobian–vector product of ``fn`` with respect to its parameters."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = pushforward(lambda *params: self.fn(*params, V), self.tensors, filled)
+        change: Tensor = jvp_by_vjp(lambda *params: self.fn(*params, V), self.tensors, filled)
         return change
 
-    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """One Jacobian–vector product of the adjoint with respect to the parameters."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = pushforward(lambda *params: self.with_tensors(params).adjoint(Y), self.tensors, filled)
+        change: Tensor = jvp_by_vjp(lambda *params: self.with_tensors(params).adjoint(Y), self.tensors, filled)
         return change

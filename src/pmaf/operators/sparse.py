@@ -62,7 +62,7 @@ class Pattern:
         pattern, order = self.transposed
         return pattern.matmat(values.conj()[order], Y)
 
-    def pullback(self, Y: Tensor, V: Tensor) -> Tensor:
+    def vjp(self, Y: Tensor, V: Tensor) -> Tensor:
         """The gradient of Re⟨Y, A V⟩ with respect to the values: the entries of Y Vᴴ on the pattern, ``(e,)``."""
         total = torch.zeros((), dtype=Y.dtype, device=Y.device)
         for y, v in zip(Y.unbind(-1), V.conj().unbind(-1), strict=True):  # a gather from one vector is the fastest
@@ -129,11 +129,11 @@ class Sparse(Operator):
         """½(X + Xᴴ) V."""
         return (self.matmat(V) + self.pattern.adjoint(self.tensors[0], V)) / 2
 
-    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern."""
-        return (self.pattern.pullback(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
+        return (self.pattern.vjp(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The Hermitian part of the same pattern with other values, times U."""
         (dvalues,) = tangents
         return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).hermitian_matmat(U)
@@ -163,16 +163,16 @@ class SparseMap(LinearMap):
         """Aᴴ Y."""
         return self.pattern.adjoint(self.tensors[0], Y)
 
-    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of Y Vᴴ on the pattern."""
-        return (self.pattern.pullback(Y, V),)
+        return (self.pattern.vjp(Y, V),)
 
-    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
         """The same product with other values."""
         (change,) = tangents
         return self.pattern.matmat(torch.zeros_like(self.tensors[0]) if change is None else change, V)
 
-    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """The same adjoint product with other values."""
         (change,) = tangents
         return self.pattern.adjoint(torch.zeros_like(self.tensors[0]) if change is None else change, Y)

@@ -38,7 +38,7 @@ def solve_without_basis(
     values: Tensor,
     U: Tensor,
     H: Tensor,
-    doubtful: Tensor,
+    degenerate: Tensor,
     *,
     largest: bool,
     whole_block: bool,
@@ -52,7 +52,7 @@ def solve_without_basis(
         values: the selected eigenvalues, ``(*, k)``.
         U: the selected eigenvectors, ``(*, n, k)``.
         H: right-hand sides, ``(*, n, k)``.
-        doubtful: items whose answer is not unique, ``(*,)``.
+        degenerate: items whose answer is not unique, ``(*,)``.
         largest: which end of the spectrum was selected.
         whole_block: leave out all selected eigenvectors, not only those that coincide.
         rtol: relative tolerance of what coincides, or ``None`` for the default.
@@ -63,7 +63,7 @@ def solve_without_basis(
     """
     if torch.compiler.is_compiling() and isinstance(X, (Dense, Gram)):
         (M,), gram = X.tensors, isinstance(X, Gram)
-        traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, doubtful, gram, largest, whole_block, rtol, atol)
+        traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, degenerate, gram, largest, whole_block, rtol, atol)
         return traced
     rtol = relative_tolerance(rtol, U.dtype, X.n)
     if entrywise(X, U, H):
@@ -72,9 +72,9 @@ def solve_without_basis(
     if not look and (isinstance(X, (Dense, Gram)) or X.n <= DENSE_LIMIT):
         sound = values.isfinite().all(-1, keepdim=True)
         finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)
-        W = complement_by_factorisation(X, finite, basis, H, doubtful, largest=largest, rtol=rtol, atol=atol)
+        W = complement_by_factorisation(X, finite, basis, H, degenerate, largest=largest, rtol=rtol, atol=atol)
     else:
-        W, converged = solve_outside(X, values, U, H, doubtful, largest=largest)
+        W, converged = solve_outside(X, values, U, H, degenerate, largest=largest)
         if not bool(converged.all()):
             W = rescue(X, values, U, H, W, converged, rtol, atol)
     if whole_block or values.shape[-1] == 1:
@@ -86,7 +86,7 @@ def solve_without_basis(
 
 
 def solve_outside(
-    X: Operator, values: Tensor, U: Tensor, H: Tensor, doubtful: Tensor, *, largest: bool
+    X: Operator, values: Tensor, U: Tensor, H: Tensor, degenerate: Tensor, *, largest: bool
 ) -> tuple[Tensor, Tensor]:
     """The part outside span(U), and a mask of the columns that were found."""
     few = isinstance(X, Dense) and values.shape[-1] <= FEW
@@ -100,7 +100,7 @@ def solve_outside(
         if not few or bool(done.all()):
             return W, done
     W, definite = solve_deflated(X.dense(), values, U, H, largest=largest)
-    return W, definite & ~doubtful[..., None]
+    return W, definite & ~degenerate[..., None]
 
 
 def stands_apart(X: Tensor, values: Tensor, largest: bool) -> bool:
@@ -161,7 +161,7 @@ def complement(
     values: Tensor,
     U: Tensor,
     H: Tensor,
-    doubtful: Tensor,
+    degenerate: Tensor,
     gram: bool,
     largest: bool,
     whole_block: bool,
@@ -171,7 +171,7 @@ def complement(
     """:func:`solve_without_basis` as one node of a graph."""
     operator = Gram(X) if gram else Dense(X)
     return solve_without_basis(
-        operator, values, U, H, doubtful, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol
+        operator, values, U, H, degenerate, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol
     ).clone(memory_format=torch.contiguous_format)
 
 
@@ -181,7 +181,7 @@ def _(
     values: Tensor,
     U: Tensor,
     H: Tensor,
-    doubtful: Tensor,
+    degenerate: Tensor,
     gram: bool,
     largest: bool,
     whole_block: bool,

@@ -18,8 +18,8 @@ __all__ = ["EigenAux", "solve_in_basis"]
 class EigenAux(NamedTuple):
     """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
 
-    bad: Tensor  # (*,) bool: no usable answer, its gradient is zero
-    doubtful: Tensor  # (*,) bool: the answer is not unique
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
     eigenvalues: Tensor  # (*, k)
     spectrum: Tensor  # (*, n) all eigenvalues, ascending; or (*, r) those of F Fᴴ
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ

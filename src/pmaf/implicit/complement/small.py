@@ -1,4 +1,4 @@
-r"""The bordered system of one eigenpair of a small real symmetric matrix, and its pullback, entry by entry."""
+r"""The bordered system of one eigenpair of a small real symmetric matrix, and its derivative, entry by entry."""
 
 import torch
 from torch import Tensor
