@@ -46,25 +46,24 @@ def derivative_levels(params: Any) -> int:
 
 
 def with_plain_derivatives(
-    rule: Any, params: tuple[Tensor | None, ...], outputs: tuple[Tensor, ...], levels: int
-) -> Any:
+    equations: Equations, params: Params, found: ForwardResult, levels: int
+) -> ForwardResult:
     """A solution with derivatives of up to ``levels`` orders in plain operations.
 
     Args:
-        rule: the layer's rule, see :mod:`pmaf.implicit.base`.
+        equations: those that the solution satisfies.
         params: the parameters, in the graph of the active transforms.
-        outputs: what the solver returned for their values: solution, aux, reports.
+        found: the result for their values.
         levels: how many derivatives are taken.
 
     Returns:
-        The outputs, with another solution in front.
+        The result, with another solution.
     """
     constants = tuple(None if p is None else p.detach() for p in params)
-    _, start, aux, reports = rule.split((*constants, *outputs), len(rule.aux_type._fields))
-    solution = start
+    solution = start = found.solution
     for _ in range(levels):
-        missing = rule.equations.residual(params, solution, aux)
+        missing = equations.residual(params, solution, found.aux)
         missing = tuple(m.expand_as(s) for m, s in zip(missing, start, strict=True))
-        step = rule.solve(constants, start, aux, missing)
+        step = equations.inverse(constants, start, found.aux, missing)
         solution = tuple(s - d for s, d in zip(solution, step, strict=True))
-    return (*solution, *aux, *reports)
+    return found._replace(solution=solution)
