@@ -13,7 +13,7 @@ from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver
 from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.transforms import anywhere
+from pmaf.transforms import anywhere, compiling
 
 __all__ = ["OUTPUTS", "EigenForward"]
 
@@ -43,7 +43,7 @@ class EigenForward:
         Returns:
             What :meth:`run` returns.
         """
-        return run_eigenpairs(self, *tensors) if torch.compiler.is_compiling() else self.run(*tensors)
+        return run_eigenpairs(self, *tensors) if compiling() else self.run(*tensors)
 
     def basis_size(self, X: Tensor) -> int:
         """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""

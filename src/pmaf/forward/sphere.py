@@ -18,6 +18,7 @@ from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
 from pmaf.solvers.sphere.more_sorensen import MoreSorensen
+from pmaf.transforms import compiling
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
@@ -56,7 +57,7 @@ class LeastSquaresForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_least_squares(self, A, b, weights, C, radius)
         return self.run(A, b, weights, C, radius)
 
@@ -107,7 +108,7 @@ class QuadraticForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_quadratic(self, H, g, radius)
         return self.run(H, g, radius)
 

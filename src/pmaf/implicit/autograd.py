@@ -23,19 +23,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pmaf.errors import DegeneracyError
 from pmaf.implicit.base import Equations, Params, Rule, Vectors, fill
 from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
-from pmaf.transforms import anywhere, nests_forward_mode, no_autocast, outside_transforms, pushforward
+from pmaf.transforms import (
+    anywhere,
+    compiling,
+    nests_forward_mode,
+    no_autocast,
+    outside_dual_levels,
+    outside_transforms,
+    pushforward,
+    recorded,
+)
 
 __all__ = ["align", "apply_layer", "refuse_nested_forward_mode"]
 
 
 def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
     """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
-    if torch.compiler.is_compiling() or (not torch.is_grad_enabled() and outside_transforms()):
+    if compiling() or (not torch.is_grad_enabled() and outside_transforms()):
         return rule.solve(params, solution, aux, rhs)
     flat = (*params, *solution, *aux, *rhs)
     outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
@@ -192,7 +200,7 @@ class Layer(torch.autograd.Function):
         """
         rule = ctx.rule
         params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        if rule.degenerate == "raise" and not torch.compiler.is_compiling() and bool(aux.doubtful.any()):
+        if rule.degenerate == "raise" and not compiling() and bool(aux.doubtful.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with no_autocast(solution[0]):
             y = run_solve(rule.transposed(), params, solution, aux, fill(gradients[: len(solution)], solution))
@@ -255,7 +263,7 @@ def attach(rule: Rule, solver: Callable[..., Vectors], params: Params) -> Vector
     """
     with torch.no_grad():
         answer = solver(*params)
-    if not torch.is_grad_enabled() or not any(p is not None and p.requires_grad for p in params):
+    if not recorded(*params):
         return answer
     size = rule.equations.solution_size
     bad = rule.aux_type(*answer[size : size + len(rule.aux_type._fields)]).bad
@@ -306,17 +314,15 @@ def apply_layer(
     """
     params = align(params, equations.core_dims())
     rule = Rule(equations, aux_type, degenerate, len(params), outputs)
-    if torch.compiler.is_compiling() and not (
-        torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
-    ):
+    if compiling() and not recorded(*params):
         return tuple(output.contiguous() for output in solver(*params))
-    if not torch.compiler.is_compiling() and nests_forward_mode() and hasattr(equations, "residual"):
+    if not compiling() and nests_forward_mode() and hasattr(equations, "residual"):
         constants = tuple(None if p is None else p.detach() for p in params)
         found: Vectors = LayerWithTransforms.apply(rule, solver, *constants)  # type: ignore[no-untyped-call]
         improved: Vectors = with_plain_derivatives(rule, params, found, derivative_levels(params))
         return improved
-    if not torch.compiler.is_compiling() and outside_transforms() and forward_ad._current_level < 0:
+    if not compiling() and outside_transforms() and outside_dual_levels():
         return attach(rule, solver, params)
-    layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
+    layer = Layer if compiling() else LayerWithTransforms
     answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
     return answer

@@ -23,6 +23,7 @@ from torch import Tensor
 from pmaf.errors import GradientWarning
 from pmaf.implicit.complement.eigenbasis import EigenAux
 from pmaf.operators.derived import General
+from pmaf.transforms import mapped_the_older_way
 
 __all__ = ["DominantEquations"]
 
@@ -72,7 +73,7 @@ class DominantEquations:
             RuntimeError: inside the older vmap of ``is_grads_batched``.
         """
         (u, value), (h, f) = solution, rhs
-        if torch._C._functorch.is_legacy_batchedtensor(h):
+        if mapped_the_older_way(h):
             raise RuntimeError(
                 "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which the fixed-point "
                 "iteration does; use torch.func.vmap or torch.func.jacrev, or a dense matrix"

@@ -19,6 +19,7 @@ from pmaf.implicit.base import expand_as
 from pmaf.implicit.dense_jacobian import DenseJacobian
 from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.modes import Implicit, Unrolled
+from pmaf.transforms import compiling, recorded
 
 __all__ = ["Backward", "compare"]
 
@@ -131,7 +132,7 @@ def compare(
         None if p is None else p.expand(batch + p.shape[p.dim() - c :]) for p, c in zip(params, core_dims, strict=True)
     ]
     # torch.compile refuses Functions with a jvp.
-    with_transforms = hasattr(mode, f"{layer}_forward") and not torch.compiler.is_compiling()
+    with_transforms = hasattr(mode, f"{layer}_forward") and not compiling()
     rule = PlainForward if with_transforms else Plain
     answer: Tensors = rule.apply(mode, layer, degenerate, solver, *expanded)  # type: ignore[no-untyped-call]
     return answer
@@ -158,7 +159,6 @@ def unroll(
     if degenerate != "drop":
         raise ValueError(f"pmaf.{function}: degenerate={degenerate!r} has no meaning with backward=Unrolled()")
     outputs = solver(*params)
-    wanted = torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
-    if wanted and not outputs[0].requires_grad:
+    if recorded(*params) and not outputs[0].requires_grad:
         raise ValueError(f"pmaf.{function}: autograd cannot follow this solver; backward=Unrolled() needs one in torch")
     return (*outputs[:solution_size], *(o.detach() for o in outputs[solution_size:]))

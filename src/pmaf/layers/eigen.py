@@ -31,7 +31,7 @@ from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution, judge, narrowed
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
-from pmaf.transforms import no_autocast
+from pmaf.transforms import compiling, no_autocast
 
 __all__ = ["Eigenpairs", "ied", "ied_ex", "principal_projector"]
 
@@ -240,7 +240,7 @@ def _prepare(
     if isinstance(operator, Gram) and operator.factor.shape[-2] == 0:
         raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {describe(operator.factor)}")
     k = check_counts(function, k, operator.n)
-    if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
+    if isinstance(operator, MatVec) and compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
         operator = Dense(operator.matmat(eye))  # a graph can hold a matrix, made in the graph, but no function
     if reference is not None:
