@@ -15,7 +15,7 @@ from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, Lo
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.transforms import readable
 
-__all__ = ["FreeLESSSolution", "IEDSolution", "LESSSolution", "Status", "judge", "less_solution", "narrowed"]
+__all__ = ["DominantSolution", "IEDSolution", "LESSSolution", "ProjectorSolution", "Status", "judge", "narrowed"]
 
 SEVERAL = "Several answers are equally good, so this is one of them: "
 SEPARATE = {
@@ -74,6 +74,7 @@ class LESSSolution(NamedTuple):
         steps: iterations of the solver, ``(*,)``.
         residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data, ``(*,)``.
         gap: :math:`\lambda + \lambda_{\min}(Q)`, non-negative at a global minimiser, ``(*,)``.
+        z: the free unknowns, ``(*, p)``; ``None`` if there are none.
     """
 
     u: torch.Tensor
@@ -82,18 +83,7 @@ class LESSSolution(NamedTuple):
     steps: torch.Tensor
     residual: torch.Tensor
     gap: torch.Tensor
-
-
-class FreeLESSSolution(NamedTuple):
-    """A :class:`LESSSolution` with the free unknowns ``z``, ``(*, p)``, as a last field."""
-
-    u: torch.Tensor
-    multiplier: torch.Tensor
-    status: torch.Tensor
-    steps: torch.Tensor
-    residual: torch.Tensor
-    gap: torch.Tensor
-    z: torch.Tensor
+    z: torch.Tensor | None = None
 
 
 class IEDSolution(NamedTuple):
@@ -117,6 +107,44 @@ class IEDSolution(NamedTuple):
     gap: torch.Tensor
 
 
+class ProjectorSolution(NamedTuple):
+    r"""The projector onto a leading subspace, with what was measured of it.
+
+    Attributes:
+        projector: ``(*, n, n)``.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|` of the vectors that span it, ``(*,)``.
+        gap: distance from the selected eigenvalues to the nearest one left out, ``(*,)``.
+    """
+
+    projector: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
+class DominantSolution(NamedTuple):
+    r"""The dominant pair of a general matrix, with what was measured of it.
+
+    Attributes:
+        eigenvalue: ``(*,)``.
+        eigenvector: ``(*, n)``, of unit length.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: :math:`\|X u - \lambda u\| / |\lambda|`, measured, ``(*,)``.
+        gap: :math:`|\lambda|` less the next magnitude, NaN where that is not known, ``(*,)``.
+    """
+
+    eigenvalue: torch.Tensor
+    eigenvector: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
 def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
     """An answer in the type of the input, and the status, NON_FINITE where it leaves the range of that type.
 
@@ -132,21 +160,6 @@ def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Ten
         return x, status
     narrow = x.to(dtype)
     return narrow, torch.where(narrow.isfinite().all(-1), status, Status.NON_FINITE)
-
-
-def less_solution(outputs: tuple[Tensor, ...], dtype: torch.dtype) -> LESSSolution:
-    """The named result: the minimiser in the type of the input, its certificate in that of the computation.
-
-    Args:
-        outputs: of a layer: u and λ first; status, steps, residual and gap last.
-        dtype: that of the input.
-
-    Returns:
-        The solution.
-    """
-    u, multiplier, *_, status, steps, residual, gap = outputs
-    u, status = narrowed(u, dtype, status)
-    return LESSSolution(u, multiplier, status, steps, residual, gap)
 
 
 def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
@@ -172,9 +185,9 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
             raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
         if degenerate == "drop" and differentiates:
             text = message(function, status, Status.NOT_UNIQUE)
-            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
+            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=4)
     if bool((status == Status.NOT_GLOBAL).any()):
-        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=4)
 
 
 def message(function: str, status: Tensor, kind: Status) -> str:

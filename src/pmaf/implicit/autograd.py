@@ -26,16 +26,24 @@ from torch import Tensor
 
 from pmaf.errors import DegeneracyError
 from pmaf.handover import ForwardResult
-from pmaf.implicit.base import NESTED_FORWARD_MODE, Equations, Params, Vectors, fill
+from pmaf.implicit.base import NESTED_FORWARD_MODE, Derivative, Equations, Params, Vectors, fill
 from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
-from pmaf.transforms import follows_nothing, jvp_by_vjp, nests_forward_mode, no_autocast, outside_transforms
+from pmaf.transforms import (
+    compiling,
+    follows_nothing,
+    jvp_by_vjp,
+    nests_forward_mode,
+    no_autocast,
+    outside_transforms,
+    recorded,
+)
 
 __all__ = ["apply_layer"]
 
 Forward = Callable[..., ForwardResult]
 
 
-def apply_layer(equations: Equations, forward: Forward, params: Params) -> ForwardResult:
+def apply_layer(equations: Derivative, forward: Forward, params: Params) -> ForwardResult:
     """Solve, and differentiate implicitly.
 
     Args:
@@ -47,8 +55,8 @@ def apply_layer(equations: Equations, forward: Forward, params: Params) -> Forwa
         The result, with derivatives attached to the solution.
     """
     params = align(params, equations.core_dims)
-    asked = torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
-    if torch.compiler.is_compiling():
+    asked = recorded(*params)
+    if compiling():
         if not asked:
             return forward(*params)
         return result_of(equations, Layer.apply(equations, forward, *params))  # type: ignore[no-untyped-call]
@@ -65,7 +73,7 @@ def apply_layer(equations: Equations, forward: Forward, params: Params) -> Forwa
     return result_of(equations, LayerWithTransforms.apply(equations, forward, *params))  # type: ignore[no-untyped-call]
 
 
-def result_of(equations: Equations, flat: Vectors) -> ForwardResult:
+def result_of(equations: Derivative, flat: Vectors) -> ForwardResult:
     """A result from its tensors in a row."""
     return ForwardResult.of(flat, equations.solution_size, equations.aux_type)
 
@@ -86,7 +94,7 @@ def align(params: Params, core_dims: tuple[int, ...]) -> Params:
 
 def run_solve(equations: Equations, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
     """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
-    if torch.compiler.is_compiling() or (not torch.is_grad_enabled() and outside_transforms()):
+    if compiling() or (not torch.is_grad_enabled() and outside_transforms()):
         return equations.inverse(params, solution, aux, rhs)
     flat = (*params, *solution, *aux, *rhs)
     outputs: Vectors = SolveWithTransforms.apply(equations, len(params), *flat)  # type: ignore[no-untyped-call]
@@ -156,7 +164,7 @@ class SolveWithTransforms(Solve):
                 full = list(moving)
                 for i, tensor in zip(chosen, some, strict=True):
                     full[i] = tensor
-                return applied(equations, tuple(full[: len(params)]), (), aux, y, *full[len(params) :])  # type: ignore[arg-type]
+                return applied(equations, tuple(full[: len(params)]), (), aux, y, *full[len(params) :])
 
             changed = jvp_by_vjp(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
             d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
@@ -172,7 +180,7 @@ class Layer(torch.autograd.Function):
     """The solution of F(y; θ) = 0 as a differentiable operation of θ."""
 
     @staticmethod
-    def forward(equations: Equations, forward: Forward, *params: Any) -> Any:
+    def forward(equations: Derivative, forward: Forward, *params: Any) -> Any:
         """Run the solver; its outputs are the solution, then aux, then what is only reported."""
         return forward(*params).flat()
 
@@ -197,7 +205,7 @@ class Layer(torch.autograd.Function):
         """
         equations, needs = ctx.equations, ctx.needs_input_grad[2:]
         params, solution, aux, _ = equations.split(ctx.saved_tensors, ctx.parameters)
-        if equations.policy == "raise" and not torch.compiler.is_compiling() and bool(aux.degenerate.any()):
+        if equations.policy == "raise" and not compiling() and bool(aux.degenerate.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with no_autocast(solution[0]):
             cotangents = fill(gradients[: len(solution)], solution)
@@ -219,7 +227,7 @@ class LayerWithTransforms(Layer):
         return (*change, *([None] * (ctx.outputs - len(solution))))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, equations: Equations, forward: Forward, *params: Any) -> Any:
+    def vmap(info: Any, in_dims: Any, equations: Derivative, forward: Forward, *params: Any) -> Any:
         """One more batch dimension, or one item after the other for an operator that has none."""
         return mapped(partial(LayerWithTransforms.apply, equations, forward), equations, info, in_dims[2:], params)
 
@@ -228,7 +236,7 @@ class Direct(Layer):
     """:class:`Layer` where no transform is active: the solver ran before, and only the solution passes through."""
 
     @staticmethod
-    def forward(ctx: Any, equations: Equations, found: ForwardResult, *params: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, equations: Derivative, found: ForwardResult, *params: Any) -> Any:  # type: ignore[override]
         """Hand the solution over; keep parameters, solution and aux."""
         ctx.equations, ctx.parameters = equations, len(params)
         ctx.save_for_backward(*params, *found.solution, *found.aux)
@@ -249,7 +257,7 @@ def refuse_nested_forward_mode() -> None:
 
 
 def mapped(
-    function: Callable[..., Vectors], equations: Equations, info: Any, in_dims: Sequence[int | None], given: Any
+    function: Callable[..., Vectors], equations: Derivative, info: Any, in_dims: Sequence[int | None], given: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
     """A function of tensors under vmap: with one more batch dimension in front, or item by item where there is none."""
     moved = list(zip(given, in_dims, strict=True))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pmaf.transforms import anywhere
 
-__all__ = ["NESTED_FORWARD_MODE", "Equations", "Params", "Vectors", "expand_as", "fill"]
+__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill"]
 
 Params = tuple[Tensor | None, ...]
 Vectors = tuple[Tensor, ...]
@@ -26,13 +26,62 @@ NESTED_FORWARD_MODE = (
 )
 
 
-class Equations(ABC):
-    """The equations F(y; θ) = 0 of a layer, and what becomes of items whose answer is not unique."""
+class Derivative(ABC):
+    """How the solution of a layer is differentiated, and what becomes of items whose answer is not unique."""
 
     aux_type: ClassVar[Any]  # the named tuple that the forward pass leaves; begins with ``failed`` and ``degenerate``
     solution_size: int = 2  # how many tensors make a solution
     core_dims: tuple[int, ...] = ()  # non-batch dimensions of each parameter; empty where vmap is not supported
     policy: str  # for gradients of answers that are not unique: "drop", "nan" or "raise"
+
+    @abstractmethod
+    def gradient(
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+    ) -> Params:
+        """θ̄ from the cotangents of the solution, in differentiable operations.
+
+        Args:
+            params: θ.
+            solution: y.
+            aux: what the forward pass left.
+            cotangents: ȳ.
+            needs: which parameters need a gradient.
+            solve: :meth:`Equations.inverse` as a differentiable operation.
+
+        Returns:
+            θ̄, ``None`` where it is not needed.
+        """
+
+    @abstractmethod
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Solver) -> Vectors:
+        """The change of the solution when θ changes by the tangents, in differentiable operations."""
+
+    def residual(self, params: Any, solution: Any, aux: Any) -> Vectors:
+        """F, in operations that every transform can follow: what forward mode over forward mode needs.
+
+        Raises:
+            RuntimeError: if the layer has no such form.
+        """
+        raise RuntimeError(NESTED_FORWARD_MODE)
+
+    def inverse(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs, for forward mode over forward mode.
+
+        Raises:
+            RuntimeError: if the layer has no such form.
+        """
+        raise RuntimeError(NESTED_FORWARD_MODE)
+
+    def split(self, tensors: Sequence[Any], parameters: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
+        """Tensors in a row as parameters, solution, aux and the rest."""
+        solution = parameters + self.solution_size
+        aux = solution + len(self.aux_type._fields)
+        given = self.aux_type(*tensors[solution:aux])
+        return tuple(tensors[:parameters]), tuple(tensors[parameters:solution]), given, tuple(tensors[aux:])
+
+
+class Equations(Derivative):
+    """A layer that is differentiated through its equations F(y; θ) = 0."""
 
     def transposed(self) -> Equations:
         """The equations with Mᴴ in place of M: these, since M is self-adjoint unless a subclass says otherwise."""
@@ -54,35 +103,15 @@ class Equations(ABC):
     def jvp(self, params: Any, tangents: Any, solution: Any, aux: Any) -> Vectors:
         """−∂F/∂θ dθ."""
 
-    def residual(self, params: Any, solution: Any, aux: Any) -> Vectors:
-        """F, in operations that every transform can follow: what forward mode over forward mode needs.
-
-        Raises:
-            RuntimeError: if the layer has no such form.
-        """
-        raise RuntimeError(NESTED_FORWARD_MODE)
-
     def gradient(
         self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
     ) -> Params:
-        """θ̄ from the cotangents of the solution, in differentiable operations.
-
-        Args:
-            params: θ.
-            solution: y.
-            aux: what the forward pass left.
-            cotangents: ȳ.
-            needs: which parameters need a gradient.
-            solve: :meth:`inverse` as a differentiable operation.
-
-        Returns:
-            θ̄, ``None`` where it is not needed.
-        """
+        """One adjoint solve, and the vector–Jacobian product of F."""
         y = solve(self.transposed(), params, solution, aux, cotangents)
         return self.vjp(params, without_failed(aux, solution), aux, y, needs)
 
     def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Solver) -> Vectors:
-        """The change of the solution when θ changes by the tangents, in differentiable operations."""
+        """The Jacobian–vector product of F, and one solve."""
         return solve(self, params, solution, aux, self.jvp(params, tangents, without_failed(aux, solution), aux))
 
     def inverse(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
@@ -92,13 +121,6 @@ class Equations(ABC):
         if self.policy == "nan":
             y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
         return tuple(v.contiguous() for v in y)
-
-    def split(self, tensors: Sequence[Any], parameters: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
-        """Tensors in a row as parameters, solution, aux and the rest."""
-        solution = parameters + self.solution_size
-        aux = solution + len(self.aux_type._fields)
-        given = self.aux_type(*tensors[solution:aux])
-        return tuple(tensors[:parameters]), tuple(tensors[parameters:solution]), given, tuple(tensors[aux:])
 
 
 Solver = Callable[[Equations, Params, Vectors, Any, Vectors], Vectors]

@@ -13,10 +13,9 @@ make all derivatives exact that can be asked for.
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from pmaf.transforms import levels_of
+from pmaf.handover import ForwardResult
+from pmaf.implicit.base import Derivative, Params
+from pmaf.transforms import innermost, levels_of, recorded
 
 __all__ = ["derivative_levels", "with_plain_derivatives"]
 
@@ -33,21 +32,15 @@ def derivative_levels(params: Any) -> int:
     Raises:
         RuntimeError: if reverse mode outside of torch.func could take any number more.
     """
-    functorch = torch._C._functorch
-    for x in params:
-        while x is not None and functorch.is_functorch_wrapped_tensor(x):
-            x = functorch.get_unwrapped(x)
-        if x is not None and x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                "pmaf: forward mode over forward mode is not supported for tensors that require a gradient outside of "
-                "torch.func; detach them, or use torch.func.grad or torch.func.jacrev for the outer derivative"
-            )
+    if recorded(*(None if p is None else innermost(p) for p in params)):
+        raise RuntimeError(
+            "pmaf: forward mode over forward mode is not supported for tensors that require a gradient outside of "
+            "torch.func; detach them, or use torch.func.grad or torch.func.jacrev for the outer derivative"
+        )
     return levels_of("Jvp", "Grad")
 
 
-def with_plain_derivatives(
-    equations: Equations, params: Params, found: ForwardResult, levels: int
-) -> ForwardResult:
+def with_plain_derivatives(equations: Derivative, params: Params, found: ForwardResult, levels: int) -> ForwardResult:
     """A solution with derivatives of up to ``levels`` orders in plain operations.
 
     Args:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from pmaf.checks.values import describe
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
@@ -22,6 +20,7 @@ from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.sphere.more_sorensen import MoreSorensen
 from pmaf.solvers.sphere.secular import Secular
 from pmaf.solvers.sphere.slsqp import SLSQP
+from pmaf.transforms import compiling
 
 __all__ = ["DENSE_LIMIT", "EIGEN", "SPHERE", "named", "select"]
 
@@ -120,4 +119,4 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
     if X.n <= 4 and k == 1 and not X.dtype.is_complex:
         return ClosedForm()
     # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.
-    return Eigh() if torch.compiler.is_compiling() else LanczosEigh()
+    return Eigh() if compiling() else LanczosEigh()

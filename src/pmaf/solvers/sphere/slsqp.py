@@ -10,6 +10,7 @@ from pmaf.checks.extras import needs
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.sphere.geometry import length, on_unit_sphere, starting_point, unconstrained
+from pmaf.transforms import recorded
 
 __all__ = ["SLSQP"]
 
@@ -123,7 +124,7 @@ def check_not_unrolled(problem: LeastSquares) -> None:
     Raises:
         ValueError: if a gradient is asked for.
     """
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in problem):
+    if recorded(*problem):
         raise ValueError("pmaf.solvers.SLSQP: cannot be unrolled, use backward=Implicit() or another solver")
 
 
