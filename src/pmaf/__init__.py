@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pmaf.implicit.modes import Unrolled as Unrolled
     from pmaf.layers.certificate import Certificate as Certificate
     from pmaf.layers.certificate import certify as certify
+    from pmaf.layers.certificate import certify_quadratic as certify_quadratic
     from pmaf.layers.dominant import DominantPair as DominantPair
     from pmaf.layers.dominant import dominant_pair as dominant_pair
     from pmaf.layers.dominant import dominant_pair_ex as dominant_pair_ex
@@ -66,6 +67,7 @@ _HOMES = {
     "Status": "pmaf.solution",
     "Unrolled": "pmaf.implicit.modes",
     "certify": "pmaf.layers.certificate",
+    "certify_quadratic": "pmaf.layers.certificate",
     "dominant_pair": "pmaf.layers.dominant",
     "dominant_pair_ex": "pmaf.layers.dominant",
     "ied": "pmaf.layers.eigen",

@@ -185,9 +185,9 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
             raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
         if degenerate == "drop" and differentiates:
             text = message(function, status, Status.NOT_UNIQUE)
-            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=4)
+            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
     if bool((status == Status.NOT_GLOBAL).any()):
-        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=4)
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
 
 
 def message(function: str, status: Tensor, kind: Status) -> str:

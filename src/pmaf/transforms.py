@@ -22,6 +22,7 @@ __all__ = [
     "innermost",
     "levels_of",
     "mapped_the_older_way",
+    "may_wait",
     "nests_forward_mode",
     "no_autocast",
     "on_host",
@@ -109,6 +110,11 @@ def readable(x: Tensor) -> bool:
 def on_host(x: Tensor) -> bool:
     """Whether x lies in the memory of the host, which has to wait for the values of any other device."""
     return x.is_cpu
+
+
+def may_wait(x: Tensor, raises: bool) -> bool:
+    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere one that raises does."""
+    return raises or on_host(x)
 
 
 def cheap(x: Tensor) -> bool:

@@ -19,7 +19,7 @@ from pmaf.implicit.base import Derivative
 from pmaf.implicit.explicit import unroll
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.solution import judge
-from pmaf.transforms import on_host
+from pmaf.transforms import may_wait
 
 __all__ = ["Door", "Modes", "Options", "differentiate", "raising", "reporting"]
 
@@ -38,7 +38,7 @@ class Door:
 
     def may_wait(self, x: Tensor) -> bool:
         """Whether the call may wait for the values of x: on the host there is no need to, elsewhere plain ones do."""
-        return self.raises or on_host(x)
+        return may_wait(x, self.raises)
 
 
 def reporting(name: str, path: Callable[Concatenate[Door, P], Solution], doc: str) -> Callable[P, Solution]:

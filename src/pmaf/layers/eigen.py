@@ -102,7 +102,7 @@ def _ied(
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
     mode, known = options.mode, options.tolerances
-    wait = known.check_gauge or may_wait(_door, X)
+    wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
     check_reference(_door.name, operator, reference)
     start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
@@ -175,7 +175,7 @@ def _principal_projector(
                 [0., 0., 0.]])
     """
     options = Options(_door, None, solver, None, degenerate, largest=largest)
-    wait = may_wait(_door, X)
+    wait = reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
     given = solver is not None
     chosen = named(_door.name, solver, EIGEN) if given else select("ied", operator, k, largest, wait=wait)
@@ -190,7 +190,7 @@ def _principal_projector(
     return ProjectorSolution(P.to(dtype), *found.report)
 
 
-def may_wait(door: Door, X: Tensor | Operator) -> bool:
+def reads_values(door: Door, X: Tensor | Operator) -> bool:
     """Whether the call may wait for the values of X."""
     first = X.tensors[0] if isinstance(X, Operator) and X.tensors else X
     return not isinstance(first, Tensor) or door.may_wait(first)

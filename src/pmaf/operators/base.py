@@ -19,14 +19,11 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pmaf.transforms import on_host
-
-__all__ = ["LinearMap", "Operator", "may_wait"]
+__all__ = ["LinearMap", "Operator"]
 
 
 class Operator(ABC):
@@ -81,12 +78,6 @@ class Operator(ABC):
     @abstractmethod
     def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The change of X U when the tensors change by ``tangents``."""
-
-
-def may_wait(x: Any, plain: bool) -> bool:
-    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere plain functions do."""
-    x = x.tensors[0] if isinstance(x, Operator) else x
-    return plain or not isinstance(x, Tensor) or on_host(x)
 
 
 class LinearMap(ABC):
