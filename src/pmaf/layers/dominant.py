@@ -176,7 +176,8 @@ Returns:
 
 Example:
     >>> import torch, pmaf
-    >>> pmaf.dominant_pair_ex(torch.tensor([[2.0, 1.0], [0.0, -1.0]])).eigenvalue
-    tensor(2.)
+    >>> found = pmaf.dominant_pair_ex(torch.tensor([[2.0, 1.0], [0.0, -1.0]]))
+    >>> round(float(found.eigenvalue), 4), pmaf.Status(int(found.status)).name
+    (2.0, 'CONVERGED')
 """,
 )
