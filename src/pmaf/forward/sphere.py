@@ -14,7 +14,7 @@ from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.cholesky import definite_inverse
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.robust_eigh import hermitian_eigh
-from pmaf.linalg.scaling import magnitude
+from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
@@ -200,7 +200,7 @@ def report(
     batch, radius = problem.batch_shape, problem.radius
     if found.norm is not None:  # no basis
         norm = found.norm
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         assert found.gap is not None
         assert found.multiplier is not None
@@ -214,7 +214,7 @@ def report(
         norm = s.abs().amax(-1)
     else:
         norm = found.spectrum.abs().amax(-1)
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
         norm = s.abs().amax(-1)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pmaf.linalg.dtypes import double
 
-__all__ = ["first_vector", "random_block"]
+__all__ = ["first_vector", "perturbed", "random_block"]
 
 SEED = 2306_14759  # far from the small seeds of experiments: data drawn with the start's own seed may be blind to it
 
@@ -24,3 +24,19 @@ def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed:
     """A reproducible Gaussian block, ``(n, p)``, that leaves the global random state alone."""
     generator = torch.Generator().manual_seed(SEED + seed)
     return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
+
+
+def perturbed(given: Tensor, noise: Tensor) -> Tensor:
+    """Guesses of vectors, off by √ε of their size: a guess that is an unwanted eigenvector must not stay one.
+
+    Args:
+        given: vectors in either of the last two dimensions, in units of their own.
+        noise: of no particular direction, with entries of order one, broadcastable with ``given``.
+
+    Returns:
+        The vectors with the largest entry of order one; the noise alone where nothing is given that is finite.
+    """
+    finite = torch.where(given.isfinite(), given, 0)  # a bad guess costs steps, not the answer
+    peak = finite.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(given.dtype).tiny)
+    off: Tensor = finite / peak + torch.finfo(given.dtype).eps ** 0.5 * noise
+    return off

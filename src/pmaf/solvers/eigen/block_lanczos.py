@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_integers, set_reals
-from pmaf.linalg.batched import combined, inner_products
-from pmaf.linalg.krylov import Basis, grow, next_block, rayleigh_ritz
+from pmaf.linalg.batched import combined
+from pmaf.linalg.krylov import Basis, extended, rayleigh_ritz
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
@@ -87,7 +87,7 @@ class BlockLanczos:
         Returns:
             The pairs; ``next`` is the Ritz value after them.
         """
-        n, eps = X.n, torch.finfo(X.dtype).eps
+        n = X.n
         rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
         p = min(n, self.block_size or k + 1)
         limit = max(self.max_basis or max(64, 3 * k + 2 * p), k + 2 * p)
@@ -106,13 +106,8 @@ class BlockLanczos:
         steps = torch.zeros_like(finished, dtype=torch.int64)
         check = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
         for step in range(self.max_steps):
-            W = operator(block)
-            C = inner_products(V, W)  # (*, m, p)
-            H = grow(H, C)
-            m = V.shape[-1]
-            block, B = next_block(V, W - combined(V, C), noise.roll(step, 0), 10 * eps * C.abs().amax((-2, -1)))
-            width = min(block.shape[-1], n - m)
-            block = block[..., :width]
+            H, block, B = extended(V, H, operator(block), noise.roll(step, 0))
+            m, width = V.shape[-1], block.shape[-1]
             steps = steps + ~finished
             full, last = m + width > limit and width > 0, width == 0 or step + 1 == self.max_steps
             if m >= check or full or last:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_integers, set_reals
-from pmaf.linalg.vectors import random_block
+from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.solvers.base import EigenAnswer
@@ -96,9 +96,7 @@ class LanczosEigh:
             rows = torch.cat((row, rows[:, 1:]), 1)
         if start is not None:
             given = start[..., : k + 1].to(A).expand(*A.shape[:-2], n, -1).reshape(len(flat), n, -1).mH
-            shaken = given / given.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(A.dtype).tiny)
-            shaken = shaken + torch.finfo(A.dtype).eps ** 0.5 * rows[:, : given.shape[1]]
-            rows = torch.cat((torch.where(shaken.isfinite(), shaken, 0), rows[:, given.shape[1] :]), 1)
+            rows = torch.cat((perturbed(given, rows[:, : given.shape[1]]), rows[:, given.shape[1] :]), 1)
         rtol = self.rtol or default_rtol(A.dtype)
         theta, U, following, done, taken, norm = lanczos(flat, k, largest, rows, steps, rtol)
         batch = A.shape[:-2]

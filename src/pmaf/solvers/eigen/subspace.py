@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.batched import combined, inner_products
-from pmaf.linalg.krylov import grow, join, next_block, orthonormal, rayleigh_ritz
-from pmaf.linalg.vectors import random_block
+from pmaf.linalg.krylov import extended, join, orthonormal, rayleigh_ritz
+from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import ScaledOperator
 
@@ -35,14 +35,12 @@ def default_rtol(dtype: torch.dtype) -> float:
 def starting_block(X: Operator, p: int, start: Tensor | None) -> Tensor:
     """An orthonormal block, ``(*, n, p)``: the columns of ``start`` first, then random ones.
 
-    Columns of a given start are shaken by √eps: a start that happens to be an unwanted eigenvector must not stay one.
+    Columns of a given start are :func:`perturbed`.
     """
     V = random_block(X.n, p, X.dtype, X.device)
     if start is not None:
         given = start[..., :p].to(V)
-        given = given / given.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(V.dtype).tiny)
-        given = torch.where(given.isfinite(), given, 0)  # a bad start costs steps, not the answer
-        given = given + torch.finfo(V.dtype).eps ** 0.5 * V[:, : given.shape[-1]]
+        given = perturbed(given, V[:, : given.shape[-1]])
         rest = V[:, given.shape[-1] :].expand(*given.shape[:-1], p - given.shape[-1])
         V = torch.cat((given, rest), -1)
     return orthonormal(V)[0].expand(*X.batch_shape, X.n, p)
@@ -78,19 +76,13 @@ def spectral_range(operator: ScaledOperator, steps: int) -> tuple[Tensor, Tensor
         last two are lower bounds of the eigenvalues they stand for (Cauchy interlacing).
     """
     X = operator.X
-    steps, eps = min(steps, X.n), torch.finfo(X.dtype).eps
+    steps = min(steps, X.n)
     noise = random_block(X.n, 1, X.dtype, X.device, seed=2)
-    V = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
-    H = V[..., :0, :0]
+    q = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
+    V, H = q[..., :0], q[..., :0, :0]
     for j in range(steps):
-        W = operator(V[..., -1:])
-        C = V.mH @ W  # (*, j + 1, 1)
-        H = grow(H, C)
-        if j + 1 < X.n:
-            q, B = next_block(V, W - V @ C, noise.roll(j + 1, 0), 10 * eps * C.abs().amax((-2, -1)))
-            V = join(V, q)
-        else:
-            B = torch.zeros_like(C[..., :1, :])  # the whole space: nothing is left
+        V = join(V, q)
+        H, q, B = extended(V, H, operator(q), noise.roll(j + 1, 0))
     theta, Q = rayleigh_ritz(H)
     slack = B[..., 0, 0].abs() * Q[..., -1, -1].abs()  # residual of the smallest Ritz pair
     return theta[..., -1] - slack, theta[..., min(1, steps - 1)], theta[..., 0]

@@ -19,10 +19,10 @@ from torch import Tensor
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.batched import adjoint_matvec
 from pmaf.linalg.dtypes import double
-from pmaf.linalg.krylov import grow, join, next_block
+from pmaf.linalg.krylov import extended, join
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import magnitude
-from pmaf.linalg.vectors import random_block
+from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense, Gram
 from pmaf.operators.scaled import scaled
@@ -142,15 +142,7 @@ class _Space(NamedTuple):
     def extended(self, product: Product, noise: Tensor) -> "_Space":
         """The space with the next block in it, at the cost of one product."""
         V = join(self.V, self.ahead)
-        W = product(self.ahead)
-        C = V.mH @ W  # (*, k, p)
-        n, k = V.shape[-2:]
-        p = W.shape[-1]
-        if k == n:
-            return _Space(V, grow(self.T, C), W[..., :0], torch.zeros_like(C[..., -p:, :]))
-        cutoff = 10 * torch.finfo(V.dtype).eps * C.abs().amax((-2, -1))
-        ahead, coupling = next_block(V, W - V @ C, noise.roll(k, 0)[:, :p], cutoff)
-        return _Space(V, grow(self.T, C), ahead[..., : n - k], coupling)
+        return _Space(V, *extended(V, self.T, product(self.ahead), noise.roll(V.shape[-1], 0)))
 
 
 def solve_krylov(
@@ -178,8 +170,7 @@ def solve_krylov(
     noise = random_block(n, 2, g.dtype, g.device)
     z = noise[:, 0].expand_as(g)
     if start is not None:  # a guess takes the place of z, with enough of z left in it to be found one step later
-        guess = torch.where(start.isfinite(), start, 0).to(g).expand_as(g)
-        z = guess / guess.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(g.dtype).tiny) + eps**0.5 * z
+        z = perturbed(start.to(g)[..., None], noise[:, :1])[..., 0].expand_as(g)
     block = torch.stack((g, z), -1)[..., :n]  # (*, n, p)
     ahead, R = torch.linalg.qr(block)
     p = ahead.shape[-1]
