@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.linalg.lu import solve
+
 __all__ = ["DenseJacobian"]
 
 Tensors = tuple[Tensor, ...]
@@ -85,7 +87,7 @@ class DenseJacobian:
         border = torch.cat((u, torch.zeros_like(values)[..., None]), -1)  # (*, k, n + 1)
         M = torch.cat((torch.cat((H, u[..., None, :]), -2), border[..., None]), -1)  # (*, k, n + 1, n + 1)
         B = torch.nn.functional.pad(symmetric_product(u).flatten(-2), (0, 0, 0, 1))  # (*, k, n + 1, n²)
-        jacobian = torch.linalg.solve_ex(M, B)[0]
+        jacobian = solve(M, B)
         rows = torch.cat((cotangents[0].mT, cotangents[1][..., None]), -1)[..., None, :]
         return ((rows @ jacobian).sum((-3, -2)).unflatten(-1, (n, n)),)
 
@@ -110,7 +112,7 @@ def pull(H: Tensor, B: Tensor, u: Tensor, radius: Tensor, cotangents: Tensors) -
     Returns:
         The gradient of all parameters, ``(*, p)``.
     """
-    solved = torch.linalg.solve_ex(H, torch.cat((u[..., None], B), -1))[0]
+    solved = solve(H, torch.cat((u[..., None], B), -1))
     HA, HB = solved[..., :1], solved[..., 1:]
     AHA = (u * HA[..., 0]).sum(-1)  # (*,)
     AHB = (u[..., None, :] @ HB)[..., 0, :]  # (*, p)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.arguments import set_flags
+from pmaf.linalg.lu import solve
 
 __all__ = ["FixedPoint"]
 
@@ -65,9 +66,9 @@ class FixedPoint:
             n = X.shape[-1]
             eye = torch.eye(n, dtype=X.dtype, device=X.device)
             by_X = (eye - U @ U.mT)[..., None] * (U.mT / scale)[..., None, :, :]  # (*, n, n, n): P_ik u_l/λ
-            jacobian = torch.linalg.solve_ex(system, by_X.flatten(-2))[0]
+            jacobian = solve(system, by_X.flatten(-2))
             return (along + (bar.mT @ jacobian)[..., 0, :].unflatten(-1, (n, n)),)
-        v = torch.linalg.solve_ex(system.mT, bar)[0]
+        v = solve(system.mT, bar)
         v = (v - U @ (U.mT @ v)) / scale
         return (along + v @ U.mT,)
 
@@ -77,7 +78,7 @@ class FixedPoint:
         U, value = solution
         scale = value[..., None, :]
         change = dX @ U
-        dU = torch.linalg.solve_ex(fixed_point_matrix(X, U, scale), (change - U @ (U.mT @ change)) / scale)[0]
+        dU = solve(fixed_point_matrix(X, U, scale), (change - U @ (U.mT @ change)) / scale)
         return dU, (U * change + (X @ U + X.mT @ U) * dU).sum(-2)
 
 

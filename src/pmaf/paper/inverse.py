@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import pmaf
+from pmaf.linalg.lu import solve
 
 __all__ = ["SHIFT", "leading_by_inverse"]
 
@@ -44,7 +45,7 @@ class _Inverse(torch.autograd.Function):
         X, values, u = ctx.saved_tensors
         eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
         H = (values[..., None] + SHIFT) * eye - X
-        by_grad, by_u = torch.linalg.solve(H, torch.stack((grad, u), -1)).unbind(-1)  # (B, m) each
+        by_grad, by_u = solve(H, torch.stack((grad, u), -1)).unbind(-1)  # (B, m) each
         ratio = (u * by_grad).sum(-1, keepdim=True) / (u * by_u).sum(-1, keepdim=True)
         outer = (by_grad - ratio * by_u)[..., :, None] * u[..., None, :]
         return (outer + outer.mT) / 2, None

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.autodiff import untracked
+from pmaf.linalg.lu import lu_factor, lu_solve
 from pmaf.operators import Dense, Gram, Operator
 from pmaf.products import double
 from pmaf.solvers.eigh import Eigh, nearest
@@ -110,12 +111,12 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
     shift = s[..., -1:] + delta if largest else s[..., :1] - delta
     shifted = A.clone()
     shifted.diagonal(dim1=-2, dim2=-1).sub_(shift)
-    LU, pivots, _ = torch.linalg.lu_factor_ex(shifted)
+    LU, pivots = lu_factor(shifted)
     v = torch.arange(1, n + 1, dtype=s.dtype, device=A.device).mul_(GOLDEN).frac_().sub_(0.4).to(A.dtype)
     v = v[:, None].expand(*A.shape[:-1], 1)
     for solve in range(1, MOST_SOLVES + 1):
         before = v
-        y = torch.linalg.lu_solve(LU, pivots, before)
+        y = lu_solve(LU, pivots, before)
         length = torch.linalg.vector_norm(y, dim=-2, keepdim=True)
         v = y / length
         if solve < SOLVES:
@@ -132,7 +133,7 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
 
 def newton_step(LU: Tensor, pivots: Tensor, v: Tensor, residual: Tensor, theta: Tensor) -> Tensor:
     """(σI − X)⁻¹r without its part along v, a row, ``(*, 1, n)``: σ stands in for θ, which is next to it."""
-    step: Tensor = -torch.linalg.lu_solve(LU, pivots, residual.mH)
+    step = -lu_solve(LU, pivots, residual.mH)
     return (step - v * (v.conj() * step).sum(-2, keepdim=True)).mH
 
 

@@ -1,0 +1,1 @@
+"""Numerics that solvers and derivatives share."""
