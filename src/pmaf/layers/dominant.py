@@ -18,6 +18,7 @@ from pmaf.implicit.modes import Backward, Unrolled
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.eigen import check_reference, prepare
 from pmaf.layers.gauge import fix_phase
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_linear_map
@@ -25,7 +26,7 @@ from pmaf.operators.dense import Dense
 from pmaf.operators.derived import General
 from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse, SparseMap
-from pmaf.solution import DominantSolution, narrowed
+from pmaf.solution import DominantSolution
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 from pmaf.transforms import no_autocast
 

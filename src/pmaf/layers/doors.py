@@ -18,7 +18,7 @@ from pmaf.implicit.autograd import apply_layer
 from pmaf.implicit.base import Derivative
 from pmaf.implicit.explicit import unroll
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
-from pmaf.solution import judge
+from pmaf.layers.verdict import judge
 from pmaf.transforms import may_wait
 
 __all__ = ["Door", "Modes", "Options", "differentiate", "raising", "reporting"]

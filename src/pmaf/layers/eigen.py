@@ -17,6 +17,7 @@ from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
@@ -24,7 +25,7 @@ from pmaf.operators.dense import Dense, Gram
 from pmaf.operators.function import MatVec
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.operators.sparse import Sparse
-from pmaf.solution import IEDSolution, ProjectorSolution, narrowed
+from pmaf.solution import IEDSolution, ProjectorSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
 from pmaf.transforms import compiling, no_autocast

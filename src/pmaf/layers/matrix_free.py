@@ -12,10 +12,11 @@ from pmaf.implicit.autograd import apply_layer
 from pmaf.implicit.matrix_free import MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
 from pmaf.layers.doors import Options
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import LinearMap, Operator
 from pmaf.operators.probe import check_symmetric_operator
-from pmaf.solution import LESSSolution, narrowed
+from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
 from pmaf.transforms import no_autocast
 

@@ -25,10 +25,11 @@ from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_linear_map, as_operator
-from pmaf.solution import LESSSolution, narrowed
+from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.base import SphereSolver
 from pmaf.transforms import no_autocast
