@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -365,30 +366,53 @@ PMAF_INLINE void scatter(T* p, std::ptrdiff_t stride, int lanes, Lanes<T, W> a) 
   for (int l = 0; l < lanes; l++) p[l * stride] = a.v[l];
 }
 
+// The two shuffles of one stage of a transposition: lanes l with l & s change places between rows s apart.
+template <class T, int W, int s, int... l>
+PMAF_INLINE void exchange(Lanes<T, W>& a, Lanes<T, W>& b, std::integer_sequence<int, l...>) {
+  const auto low = __builtin_shufflevector(a.v, b.v, ((l & s) ? W + l - s : l)...);
+  const auto high = __builtin_shufflevector(a.v, b.v, ((l & s) ? W + l : l + s)...);
+  a.v = low, b.v = high;
+}
+
+template <class T, int W, int s>
+PMAF_INLINE void transposition_stage(Lanes<T, W>* rows) {
+  if constexpr (s < W) {
+    for (int i = 0; i < W; i++)
+      if (!(i & s)) exchange<T, W, s>(rows[i], rows[i + s], std::make_integer_sequence<int, W>());
+    transposition_stage<T, W, 2 * s>(rows);
+  }
+}
+
 // W vectors of W numbers: row i becomes column i.
 template <class T, int W>
 PMAF_INLINE void transpose(Lanes<T, W>* rows) {
-  alignas(64) T buffer[W * W];
-  for (int i = 0; i < W; i++) rows[i].store(buffer + i * W);
-  for (int i = 0; i < W; i++)
-    for (int l = 0; l < W; l++) rows[i].v[l] = buffer[l * W + i];
+  transposition_stage<T, W, 1>(rows);
 }
 
 // Item-contiguous memory into lanes: to[i·W + l] = from[l·stride + i] for i < count. Lanes beyond repeat the first item.
 template <class T, int W>
 void load_items(const T* from, std::ptrdiff_t stride, int lanes, std::ptrdiff_t count, T* to) {
-  for (int l = 0; l < W; l++) {
-    const T* item = from + (l < lanes ? l : 0) * stride;
-    for (std::ptrdiff_t i = 0; i < count; i++) to[i * W + l] = item[i];
+  std::ptrdiff_t i = 0;
+  for (; i + W <= count; i += W) {
+    Lanes<T, W> rows[W];
+    for (int l = 0; l < W; l++) rows[l] = Lanes<T, W>::load(from + (l < lanes ? l : 0) * stride + i);
+    transpose(rows);
+    for (int l = 0; l < W; l++) rows[l].store(to + (i + l) * W);
   }
+  for (; i < count; i++) gather<T, W>(from + i, stride, lanes).store(to + i * W);
 }
 
+// Lanes into item-contiguous memory: to[l·stride + i] = from[i·W + l] for i < count and l < lanes.
 template <class T, int W>
 void store_items(const T* from, std::ptrdiff_t count, T* to, std::ptrdiff_t stride, int lanes) {
-  for (int l = 0; l < lanes; l++) {
-    T* item = to + l * stride;
-    for (std::ptrdiff_t i = 0; i < count; i++) item[i] = from[i * W + l];
+  std::ptrdiff_t i = 0;
+  for (; i + W <= count; i += W) {
+    Lanes<T, W> rows[W];
+    for (int l = 0; l < W; l++) rows[l] = Lanes<T, W>::load(from + (i + l) * W);
+    transpose(rows);
+    for (int l = 0; l < lanes; l++) rows[l].store(to + l * stride + i);
   }
+  for (; i < count; i++) scatter(to + i, stride, lanes, Lanes<T, W>::load(from + i * W));
 }
 
 }  // namespace PMAF_ISA
