@@ -35,7 +35,5 @@ int eigenpairs(const EigenpairsCall& call) {
   }
 }
 
-int eigen_gradient(const EigenGradientCall&) { return NEEDS_BASIS; }
-
 }  // namespace PMAF_ISA
 }  // namespace pmaf

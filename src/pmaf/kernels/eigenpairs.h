@@ -243,7 +243,7 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
 
   // Selected values nearer than this to each other leave their common part of a correction alone.
   for (int half = 0; half < halves; half++) {
-    V::store_real(room[0], half, V::load_real(block.norm, half) * D(1e-3));
+    V::store_real(room[0], half, V::load_real(block.norm, half) * D(64 * epsilon<T>));
     V::store_real(worst, half, D(0.0));
   }
   for (int w = 0; w < k; w++) {

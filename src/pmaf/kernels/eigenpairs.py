@@ -172,3 +172,116 @@ def eigenpairs(
     if seen & Code.NO_MEMORY:
         raise MemoryError(f"pmaf.kernels.eigenpairs: no memory to work on {n}×{n} matrices; use another solver")
     return Eigenpairs(values, vectors, following, norm, residual, code, factor, seen)
+
+
+def eigen_gradient(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor | None,
+    values_cotangent: Tensor | None = None,
+    *,
+    largest: bool = True,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """herm(Σ wᵢuᵢᴴ) + Σ λ̄ᵢ uᵢuᵢᴴ with wᵢ = (λᵢI − X)⁺ hᵢ, exactly Hermitian; zero for items without an answer.
+
+    Args:
+        X: what :func:`eigenpairs` was given.
+        found: what it returned.
+        H: the cotangent of the vectors, ``(*, n, k)``, or ``None`` for zero.
+        values_cotangent: that of the values, ``(*, k)``, or ``None`` for zero.
+        largest: as before.
+        rtol: components along vectors whose eigenvalue is within rtol·‖X‖ + atol of λᵢ are left out.
+        atol: see ``rtol``.
+        threads: as before.
+
+    Returns:
+        The gradient ``(*, n, n)``, the codes ``(*,)``, and all codes or-ed together.
+    """
+    gradient, code = torch.empty_like(X, memory_format=torch.contiguous_format), torch.empty_like(found.code)
+    seen = run_gradient(X, found, H, values_cotangent, largest, rtol, atol, threads, None, gradient, code)
+    return gradient, code, seen
+
+
+def eigen_solve(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor,
+    *,
+    largest: bool = True,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """wᵢ = (λᵢI − X)⁺ hᵢ; zero for items without an answer.
+
+    Args:
+        X: what :func:`eigenpairs` was given.
+        found: what it returned.
+        H: right-hand sides, ``(*, n, k)``.
+        largest: as before.
+        rtol: components along vectors whose eigenvalue is within rtol·‖X‖ + atol of λᵢ are left out.
+        atol: see ``rtol``.
+        threads: as before.
+
+    Returns:
+        W ``(*, n, k)``, the codes ``(*,)``, and all codes or-ed together.
+    """
+    W, code = torch.empty_like(H, memory_format=torch.contiguous_format), torch.empty_like(found.code)
+    seen = run_gradient(X, found, H, None, largest, rtol, atol, threads, W, None, code)
+    return W, code, seen
+
+
+def run_gradient(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor | None,
+    values_cotangent: Tensor | None,
+    largest: bool,
+    rtol: float,
+    atol: float,
+    threads: int | None,
+    W: Tensor | None,
+    gradient: Tensor | None,
+    code: Tensor,
+) -> int:
+    """One call of the gradient kernel; see ``calls.h``.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
+    loaded = kernels()
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.eigen_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
+    X = X.contiguous()
+    H = None if H is None else H.contiguous()
+    values_cotangent = None if values_cotangent is None else values_cotangent.contiguous()
+    call = EigenGradientCall(
+        TYPES[X.dtype],
+        found.code.numel(),
+        X.shape[-1],
+        found.values.shape[-1],
+        largest,
+        X.data_ptr(),
+        found.factor.data_ptr(),
+        found.values.data_ptr(),
+        found.vectors.data_ptr(),
+        found.next.data_ptr(),
+        found.norm.data_ptr(),
+        found.code.data_ptr(),
+        None if H is None else H.data_ptr(),
+        None if values_cotangent is None else values_cotangent.data_ptr(),
+        rtol,
+        atol,
+        torch.get_num_threads() if threads is None else threads,
+        None if W is None else W.data_ptr(),
+        None if gradient is None else gradient.data_ptr(),
+        code.data_ptr(),
+    )
+    seen: int = loaded.library.pmaf_eigen_gradient(loaded.isa, ctypes.byref(call))
+    if seen & Code.NO_MEMORY:
+        raise MemoryError("pmaf.kernels.eigen_gradient: no memory to work in; use another solver")
+    return seen

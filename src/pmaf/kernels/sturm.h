@@ -148,7 +148,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     const D g = -(m.dp / m.p), q = m.ddp / m.p, h = fnma(D(2.0), q, g * g);
     const D inside = max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h));
     const D step = D(double(n)) / (g + sqrt(inside));
-    x = select(finite(step) & (step > D(0.0)), x + step, x);
+    x = select((g > D(0.0)) & (h > D(0.0)) & finite(step), x + step, x);
   }
   other_end = x;
 
