@@ -248,14 +248,33 @@ struct Block {
       for (int i = 0; i < n; i++) V::store(to + std::ptrdiff_t(i) * stride, half, V::load(from + i, half));
   }
 
-  // Factors μI − T or λᵢI − T for the solves with pair i.
-  void factorise_for(int i) {
+  // Where to factorise for pair i: beside λᵢ, so that what rounding leaves along selected vectors grows by no more than
+  // 1/ε, and above it unless another selected value is there.
+  D beside(int i, int half) const {
     constexpr double shift = 8 * epsilon<T>;
+    const D lambda = value(i, half);
+    D best = lambda + D(shift);
+    if (i == 0) return best;
+    D room(0.0);
+    for (const double candidate : {shift, -shift, 3 * shift, -3 * shift}) {
+      const D mu = lambda + D(candidate);
+      D nearest(shift / 2);
+      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j, half)), nearest);
+      const auto better = nearest > room;
+      best = select(better, mu, best);
+      room = select(better, nearest, room);
+    }
+    return best;
+  }
+
+  // Factors μI − T or T − μI for the solves with pair i.
+  void factorise_for(int i) {
     for (int half = 0; half < halves; half++) {
       const auto t = tridiagonal(half);
-      if (i == 0) factorise(t, value(0, half) + D(shift), Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)});
+      const D mu = beside(i, half);
+      if (i == 0) factorise(t, mu, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)});
       else
-        factorise(t, value(i, half), shift,
+        factorise(t, mu, epsilon<T>,
                   Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
                                  rows(scratch[3], half), rows(scratch[4], half)});
     }

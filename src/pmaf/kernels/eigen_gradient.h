@@ -61,6 +61,16 @@ void store_columns(const S* from, int n, int k, int lanes, typename S::scalar* t
                 Lanes<T, S::width>::load(reinterpret_cast<const T*>(from + std::ptrdiff_t(w) * n + i) + q * S::width));
 }
 
+// x·conj(y), rounded so that y·conj(x) is its conjugate to the last digit.
+template <class T, int W>
+PMAF_INLINE Lanes<T, W> outer(Lanes<T, W> x, Lanes<T, W> y) {
+  return x * y;
+}
+template <class L>
+PMAF_INLINE Complex<L> outer(Complex<L> x, Complex<L> y) {
+  return {x.re * y.re + x.im * y.im, x.im * y.re - x.re * y.im};
+}
+
 // Items first … first + lanes − 1 of a call; the or of their codes.
 template <class S>
 int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int lanes, char* memory) {
@@ -140,6 +150,15 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
 
   if (call.gradient) {
     const T* cotangent = static_cast<const T*>(call.values_cotangent);
+    for (int w = 0; w < k; w++) {  // λ̄ u counts as a part of w
+      S *out = room.W + std::ptrdiff_t(w) * n, *u = block.u(w);
+      const L factor = cotangent ? gather<T, W>(cotangent + first * k + w, k, lanes) : L(T(0));
+      for (int i = 0; i < n; i++) {
+        const S along = u[i] * factor;
+        out[i] = solving ? out[i] + along : along;
+        if (!solving) out[i] = select(fine, out[i], S(T(0)));
+      }
+    }
     T* gradient = static_cast<T*>(call.gradient) + first * numbers;
     const int rows = n <= 32 ? n : 1;
     for (int i = 0; i < n; i++) {
@@ -147,14 +166,8 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
       for (int j = 0; j < n; j++) out[j] = S(T(0));
       for (int w = 0; w < k; w++) {
         const S *u = block.u(w), *v = room.W + std::ptrdiff_t(w) * n;
-        if (solving) {
-          const S ui = u[i] * L(T(0.5)), vi = v[i] * L(T(0.5));
-          for (int j = 0; j < n; j++) out[j] = out[j] + fma(vi, conj(u[j]), ui * conj(v[j]));
-        }
-        if (cotangent) {
-          const S scaled = u[i] * gather<T, W>(cotangent + first * k + w, k, lanes);
-          for (int j = 0; j < n; j++) out[j] = fma(scaled, conj(u[j]), out[j]);
-        }
+        const S ui = u[i] * L(T(0.5)), vi = v[i] * L(T(0.5));
+        for (int j = 0; j < n; j++) out[j] = out[j] + (outer(vi, u[j]) + outer(ui, v[j]));
       }
       for (int j = 0; j < n; j++) out[j] = select(fine, out[j], S(T(0)));
       if ((i + 1) % rows == 0)
