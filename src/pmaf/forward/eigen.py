@@ -8,7 +8,7 @@ from torch import Tensor
 from pmaf.forward.custom_ops import register, run_eigenpairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver

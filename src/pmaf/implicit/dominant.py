@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pmaf.errors import GradientWarning
 from pmaf.implicit.complement.eigenbasis import EigenAux
-from pmaf.operators.derived import General
+from pmaf.operators.base import Operator
 
 __all__ = ["DominantEquations"]
 
@@ -35,7 +35,7 @@ MAX_STEPS = 10_000
 class DominantEquations:
     """Equations of the pair; parameters are the operator's tensors, the solution is u, ``(n, 1)``, and λ, ``(1,)``."""
 
-    operator: General  # only its structure counts
+    operator: Operator  # only its structure counts
     adjoint: bool = False  # Mᵀ in place of M
 
     @property
@@ -51,14 +51,14 @@ class DominantEquations:
         """The equations with Mᵀ."""
         return replace(self, adjoint=not self.adjoint)
 
-    def filled(self, params: Params) -> General:
+    def filled(self, params: Params) -> Operator:
         """The operator made of the parameters."""
         return self.operator.with_tensors([p for p in params if p is not None])
 
     def product(self, params: Params, V: Tensor) -> Tensor:
         """X V or XᵀV."""
         X = self.filled(params)
-        return X.A.adjoint(V) if self.adjoint else X.matmat(V)
+        return X.rmatmat(V) if self.adjoint else X.matmat(V)
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""

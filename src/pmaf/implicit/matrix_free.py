@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pmaf.errors import GradientWarning
 from pmaf.linalg.projected_cg import complement_cg
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.operators.derived import Normal
 
 __all__ = ["MatrixFreeAux", "MatrixFreeLeastSquares", "MatrixFreeQuadratic"]
@@ -64,7 +64,7 @@ class _MatrixFree(ABC):
         """M y."""
         u, multiplier = solution
         w, mu = y
-        upper = self.Q(params).hermitian_matmat(w[:, None])[:, 0] + multiplier * w + mu * u
+        upper = self.Q(params).matmat(w[:, None])[:, 0] + multiplier * w + mu * u
         return upper, (u.conj() * w).sum(-1).real
 
     def solve(self, params: Params, solution: Vectors, aux: MatrixFreeAux, rhs: Vectors) -> Vectors:
@@ -74,7 +74,7 @@ class _MatrixFree(ABC):
         Q = self.Q(params)
 
         def K(x: Tensor) -> Tensor:
-            return Q.hermitian_matmat(x[:, None])[:, 0] + multiplier * x
+            return Q.matmat(x[:, None])[:, 0] + multiplier * x
 
         squared = u.abs().square().sum()
         squared = torch.where(squared > 0, squared, 1)
@@ -86,7 +86,7 @@ class _MatrixFree(ABC):
 
         goal = project((h - K(along))[:, None])
         tangent = complement_cg(
-            lambda V: -project(Q.hermitian_matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal
+            lambda V: -project(Q.matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal
         )[0]
         tangent = project(tangent)
         misfit = torch.linalg.vector_norm(project(K(tangent[:, 0])[:, None]) - goal)
@@ -107,9 +107,9 @@ class _MatrixFree(ABC):
 class MatrixFreeLeastSquares(_MatrixFree):
     """½‖A u − b‖² with A known by its products."""
 
-    A: LinearMap  # only its structure counts
+    A: Operator  # only its structure counts
 
-    def filled(self, params: Params) -> LinearMap:
+    def filled(self, params: Params) -> Operator:
         """A made of the parameters."""
         return self.A.with_tensors(params[:-2])
 
@@ -138,7 +138,7 @@ class MatrixFreeLeastSquares(_MatrixFree):
         change = A.jvp(dA, u)
         if db is not None:
             change = change - db[:, None]
-        upper = A.jvp_adjoint(dA, rho) - A.adjoint(change)
+        upper = A.jvp_adjoint(dA, rho) - A.rmatmat(change)
         return upper[:, 0], torch.zeros_like(solution[1]) if dr is None else radius * dr
 
 

@@ -9,17 +9,15 @@ from pmaf.implicit.fixed_point import FixedPoint
 from pmaf.implicit.modes import Unrolled
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
-from pmaf.operators.convert import as_linear_map
 from pmaf.operators.dense import Dense
-from pmaf.operators.derived import General
 from pmaf.operators.function import MatVec
-from pmaf.operators.sparse import Sparse, SparseMap
+from pmaf.operators.sparse import Sparse
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 
 __all__ = ["general_choices", "general_operator", "general_rtol"]
 
 
-def general_operator(function: str, X: Operator, k: int, largest: bool) -> Dense | General:
+def general_operator(function: str, X: Operator, k: int, largest: bool) -> Operator:
     """X as a real matrix that need not be symmetric.
 
     Args:
@@ -45,13 +43,11 @@ def general_operator(function: str, X: Operator, k: int, largest: bool) -> Dense
             f"pmaf.{function}: symmetric=False finds the one eigenvalue of largest magnitude, got k={k}, "
             f"largest={largest}"
         )
-    if isinstance(X, Dense):
-        return X
-    return General(SparseMap(X.pattern, X.tensors[0]) if isinstance(X, Sparse) else as_linear_map(X))
+    return X.general()
 
 
 def general_choices(
-    function: str, X: Dense | General, solver: Any, backward: Backward | None
+    function: str, X: Operator, solver: Any, backward: Backward | None
 ) -> tuple[PowerIteration, FixedPoint | Unrolled]:
     """The solver and the backward mode.
 
@@ -75,7 +71,7 @@ def general_choices(
     mode = FixedPoint() if backward is None else backward
     if not isinstance(mode, (FixedPoint, Unrolled)):
         raise ValueError(f"pmaf.{function}: symmetric=False needs backward=FixedPoint() or Unrolled(), got {mode}")
-    if mode == FixedPoint(dense=True) and isinstance(X, General):
+    if mode == FixedPoint(dense=True) and not isinstance(X, Dense):
         raise ValueError(
             f"pmaf.{function}: backward={mode} forms the n×n² Jacobian of a dense matrix; for a sparse matrix or a "
             "function use FixedPoint(), which needs products alone"

@@ -23,9 +23,9 @@ from pmaf.layers.gauge import fix_phase, watch_gauge
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator, may_wait
 from pmaf.operators.convert import as_operator
-from pmaf.operators.dense import Dense, Gram
-from pmaf.operators.derived import General
+from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
+from pmaf.operators.gram import Gram
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution, judge, narrowed
@@ -307,7 +307,7 @@ def _solve(
     with no_autocast(operator.tensors[0]):
         if isinstance(mode, Implicit):
             outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
-        elif isinstance(mode, FixedPoint) and isinstance(structure, General):
+        elif isinstance(mode, FixedPoint) and not (symmetric or isinstance(structure, Dense)):
             pair = DominantEquations(structure)
             outputs = apply_layer(pair, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
         else:

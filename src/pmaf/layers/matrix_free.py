@@ -13,7 +13,7 @@ from pmaf.implicit.explicit import Backward
 from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
 from pmaf.linalg.dtypes import working_dtype
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.solution import LESSSolution, less_solution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
@@ -38,7 +38,7 @@ def refuse_with_operator(function: str, name: str, ball: bool, **given: object) 
 
 def solve_matrix_free(
     function: str,
-    matrix: LinearMap | Operator,
+    matrix: Operator,
     linear: Tensor,
     radius: float | Tensor,
     start: Tensor | None,
@@ -51,11 +51,11 @@ def solve_matrix_free(
     Raises:
         ValueError: if an argument has a shape or kind that does not go with an operator.
     """
-    name = "b" if isinstance(matrix, LinearMap) else "g"
+    name = "g" if matrix.hermitian else "b"
     check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
     if linear.dim() != 1:
         raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
-    rows = matrix.rows if isinstance(matrix, LinearMap) else matrix.n
+    rows = matrix.rows
     if rows is not None:
         of = "the rows of A" if name == "b" else "the order of H"
         check_sizes(function, **{name: (of, rows, linear.shape[0])})
@@ -72,11 +72,11 @@ def solve_matrix_free(
     r = positive_radius(function, radius, linear, wait=True)
     if r.dim():
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
-    if isinstance(matrix, Operator):
+    if matrix.hermitian:
         check_symmetric_operator(function, "H", matrix, asymmetry_allowed(dtype))
     mode = backward if isinstance(backward, Implicit) else Implicit()
     shell = matrix.structure()
-    equations = MatrixFreeLeastSquares(shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(shell)
+    equations = MatrixFreeQuadratic(shell) if shell.hermitian else MatrixFreeLeastSquares(shell)
     forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
     with no_autocast(linear):
         params = (*matrix.tensors, linear, r)

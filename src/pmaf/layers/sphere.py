@@ -27,7 +27,7 @@ from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator, may_wait
-from pmaf.operators.convert import as_linear_map, as_operator
+from pmaf.operators.convert import as_operator
 from pmaf.solution import FreeLESSSolution, LESSSolution, judge, less_solution, narrowed
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.base import SphereSolver
@@ -268,7 +268,7 @@ def _less(
         if isinstance(A, Tensor):
             check_tensor(function, "A", A, 2, "(m, n)", sparse=True)
         refuse_with_operator(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
-        return solve_matrix_free(function, as_linear_map(A), b, radius, start, solver, backward, degenerate)
+        return solve_matrix_free(function, as_operator(A).general(), b, radius, start, solver, backward, degenerate)
     check_tensor(function, "A", A, 2, "(*, m, n)")
     check_tensor(function, "b", b, 1, "(*, m)")
     wait = may_wait(A, not function.endswith("_ex"))

@@ -16,7 +16,7 @@ from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer
 
 __all__ = ["CholeskyInverseIteration"]

@@ -16,7 +16,7 @@ from pmaf.linalg.dtypes import double
 from pmaf.linalg.refinement import polished
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer
 
 __all__ = ["Eigh", "nearest"]

@@ -23,7 +23,8 @@ from pmaf.linalg.dtypes import double
 from pmaf.linalg.lu import lu_factor, lu_solve
 from pmaf.linalg.refinement import polished
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer
 from pmaf.solvers.eigen.eigh import Eigh, nearest
 from pmaf.solvers.eigen.subspace import default_rtol

@@ -89,7 +89,7 @@ class PowerIteration:
             raise ValueError(
                 "pmaf.solvers.PowerIteration: symmetric=False finds the dominant pair only, got largest=False"
             )
-        return self.dominant(X, start)
+        return self.dominant(X.general(), start)
 
     def leading(self, X: Operator, largest: bool, start: Tensor | None) -> EigenAnswer:
         """The algebraically largest (smallest) pair of a Hermitian X."""

@@ -24,7 +24,8 @@ from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import magnitude
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.operators.scaled import scaled
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
