@@ -23,7 +23,7 @@ from pmaf.operators.gram import Gram
 __all__ = ["decode", "encode", "register", "run_eigenpairs", "run_least_squares", "run_quadratic"]
 
 KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
-    cls.__name__: cls for cls in (getattr(solvers, name) for name in solvers.__all__) if isinstance(cls, type)
+    cls.__name__: cls for cls in vars(solvers).values() if isinstance(cls, type)
 }
 
 

@@ -12,7 +12,6 @@ from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver
-from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.transforms import anywhere
 
 __all__ = ["OUTPUTS", "EigenForward"]
@@ -48,7 +47,7 @@ class EigenForward:
     def basis_size(self, X: Tensor) -> int:
         """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
         r, n = X.shape[-2:]
-        if not isinstance(self.solver, Eigh):
+        if not getattr(self.solver, "leaves_basis", False):
             return 0
         return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
 
