@@ -410,7 +410,11 @@ def layer(name: str) -> LayerCase:
 ROWS = (
     [Row(case, None) for case in LAYERS]
     + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS if solver.name == solver.short != "secular"]
-    + [Row(layer("sphere_quadratic"), solver) for solver in SPHERE_SOLVERS if solver.certified and solver.name != "secular"]
+    + [
+        Row(layer("sphere_quadratic"), solver)
+        for solver in SPHERE_SOLVERS
+        if solver.certified and solver.name != "secular"
+    ]
     + [
         Row(layer(name), solver)
         for solver in EIGEN_SOLVERS

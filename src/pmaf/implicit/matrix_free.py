@@ -85,9 +85,7 @@ class _MatrixFree(ABC):
             return V - normal * (normal.conj() * V).sum(0).real
 
         goal = project((h - K(along))[:, None])
-        tangent = complement_cg(
-            lambda V: -project(Q.matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal
-        )[0]
+        tangent = complement_cg(lambda V: -project(Q.matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal)[0]
         tangent = project(tangent)
         misfit = torch.linalg.vector_norm(project(K(tangent[:, 0])[:, None]) - goal)
         size = torch.linalg.vector_norm(goal)
