@@ -1,8 +1,15 @@
 """How the documentation is built: ``make docs``."""
 
+import sys
 import warnings
+from pathlib import Path
 
 import pmaf
+
+sys.path.insert(0, str(Path(__file__).parent))
+import solver_tables
+
+solver_tables.write(Path(__file__).parent / "_solvers")
 
 project = "pmaf"
 author = "pmaf contributors"
@@ -19,7 +26,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"pmaf {release}"
 html_static_path: list[str] = []
-exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/**/*.md5"]
+exclude_patterns = ["_build", "_solvers", "auto_examples/*.ipynb", "auto_examples/**/*.md5"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

@@ -72,16 +72,39 @@ def hermitian(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class SolverCase:
-    """One solver: its short name, the object, set for tight answers, and what it can do."""
+    """One solver: its short name, its class, which says what it can do, and settings for tight answers."""
 
     name: str
-    make: Callable[[], Any]
-    certified: bool = True  # finds the global optimum of every problem
-    error: float = 1e-12  # of u, in double precision on the layers below
-    k_max: int = 10**6
-    n_max: int = 10**6
-    complex: bool = True
-    gap: float | None = 1e-13  # relative error of the nearest eigenvalue left out; None where it is not known
+    cls: Any
+    settings: dict[str, Any]
+
+    def make(self) -> Any:
+        return self.cls(
+            **{name: value() if isinstance(value, type) else value for name, value in self.settings.items()}
+        )
+
+    @property
+    def certified(self) -> bool:
+        """Finds the global optimum of every problem."""
+        return bool(self.cls.certified)
+
+    @property
+    def complex(self) -> bool:
+        return bool(self.cls.suits(1, 1, torch.complex128))
+
+    @property
+    def error(self) -> float:
+        """Of u, in double precision on the layers below."""
+        return 1e-6 if not self.certified else 1e-11 if self.short == "krylov_trust_region" else 1e-12
+
+    @property
+    def gap(self) -> float | None:
+        """Relative error of the nearest eigenvalue left out; None where it is not known."""
+        return (
+            {"closed_form": 1e-3, "simultaneous_iteration": 1e-10, "block_lanczos": 1e-10}.get(self.short, 1e-13)
+            if self.cls.gives_gap
+            else None
+        )
 
     @property
     def short(self) -> str:
@@ -94,38 +117,26 @@ class SolverCase:
         return {} if self.error <= 1e-11 else {"eps": 1e-4, "atol": 1e-3, "rtol": 1e-2}
 
     def suits(self, layer: LayerCase) -> bool:
-        return layer.k <= self.k_max and layer.n <= self.n_max
+        return bool(self.cls.suits(layer.n, layer.k))
 
 
-def _descent(name: str, **settings: Any) -> SolverCase:
-    kind = {"projected_gradient": "ProjectedGradient", "riemannian_gradient": "RiemannianGradient"}[name.split(",")[0]]
-
-    def make() -> Any:
-        step = {"step": settings["step"]()} if "step" in settings else {}
-        return getattr(pmaf.solvers, kind)(**{**settings, **step, "tol": 1e-18, "max_steps": 2000})
-
-    return SolverCase(name, make, certified=False, error=1e-6)
-
-
+DESCENT = {"tol": 1e-18, "max_steps": 2000}
+SETTINGS = {
+    "projected_gradient": DESCENT,
+    "riemannian_gradient": DESCENT,
+    "slsqp": {"tol": 1e-15, "max_steps": 500},
+    "power_iteration": {"max_steps": 5000},
+    "simultaneous_iteration": {"max_steps": 5000},
+}
 SPHERE_SOLVERS = [
-    SolverCase("secular", lambda: pmaf.solvers.Secular()),
-    SolverCase("more_sorensen", lambda: pmaf.solvers.MoreSorensen()),
-    _descent("projected_gradient"),
-    _descent("riemannian_gradient"),
-    _descent("riemannian_gradient, backtracking", step=lambda: pmaf.solvers.Backtracking()),
-    SolverCase("krylov_trust_region", lambda: pmaf.solvers.SPHERE["krylov_trust_region"](), error=1e-11),
-    SolverCase("slsqp", lambda: pmaf.solvers.SLSQP(tol=1e-15, max_steps=500), certified=False, error=1e-6),
+    *(SolverCase(name, cls, SETTINGS.get(name, {})) for name, cls in pmaf.solvers.SPHERE.items()),
+    SolverCase(
+        "riemannian_gradient, backtracking",
+        pmaf.solvers.RiemannianGradient,
+        {**DESCENT, "step": pmaf.solvers.Backtracking},
+    ),
 ]
-EIGEN_SOLVERS = [
-    SolverCase("eigh", lambda: pmaf.solvers.Eigh()),
-    SolverCase("lanczos_eigh", lambda: pmaf.solvers.LanczosEigh()),
-    SolverCase("cholesky_inverse_iteration", lambda: pmaf.solvers.CholeskyInverseIteration()),
-    SolverCase("eigvals_inverse_iteration", lambda: pmaf.solvers.EigvalsInverseIteration(), k_max=1),
-    SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False, gap=1e-3),
-    SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1, gap=None),
-    SolverCase("simultaneous_iteration", lambda: pmaf.solvers.SimultaneousIteration(max_steps=5000)),
-    SolverCase("block_lanczos", lambda: pmaf.solvers.BlockLanczos()),
-]
+EIGEN_SOLVERS = [SolverCase(name, cls, SETTINGS.get(name, {})) for name, cls in pmaf.solvers.EIGEN.items()]
 
 
 def ids(cases: Any) -> Any:
@@ -398,8 +409,12 @@ def layer(name: str) -> LayerCase:
 
 ROWS = (
     [Row(case, None) for case in LAYERS]
-    + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS[1:] if solver.name == solver.short]
-    + [Row(layer("sphere_quadratic"), solver) for solver in SPHERE_SOLVERS[1:] if solver.certified]
+    + [Row(layer("less"), solver) for solver in SPHERE_SOLVERS if solver.name == solver.short != "secular"]
+    + [
+        Row(layer("sphere_quadratic"), solver)
+        for solver in SPHERE_SOLVERS
+        if solver.certified and solver.name != "secular"
+    ]
     + [
         Row(layer(name), solver)
         for solver in EIGEN_SOLVERS

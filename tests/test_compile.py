@@ -15,7 +15,8 @@ from cases import randn
 from pmaf.forward.custom_ops import encode
 from pmaf.forward.eigen import EigenForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 
 SECULAR = encode(LeastSquaresForward(pmaf.solvers.Secular(), False, None, None, 0.0))
 BALL = encode(LeastSquaresForward(pmaf.solvers.Secular(), True, None, None, 0.0))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pmaf.operators.convert import as_operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
-from pmaf.operators.sparse import Sparse
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
 from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
 from pmaf.solvers.sphere.secular import Secular
@@ -171,7 +171,7 @@ def test_operators_agree_with_matrices() -> None:
     expected = Secular().solve(problem).u
     solver = KrylovTrustRegion()
     torch.testing.assert_close(solver.solve_operator(Dense(problem.H), problem.g, problem.radius).u, expected)
-    sparse = Sparse.from_tensor(problem.H[0].to_sparse_coo())
+    sparse = as_operator(problem.H[0].to_sparse_coo())
     torch.testing.assert_close(solver.solve_operator(sparse, problem.g[0], problem.radius[0]).u, expected[0])
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
     from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
     from pmaf.operators.base import Operator as Operator
-    from pmaf.operators.dense import Gram as Gram
     from pmaf.operators.function import MatVec as MatVec
+    from pmaf.operators.gram import Gram as Gram
     from pmaf.solution import DominantSolution as DominantSolution
     from pmaf.solution import IEDSolution as IEDSolution
     from pmaf.solution import LESSSolution as LESSSolution
@@ -55,7 +55,7 @@ _HOMES = {
     "FixedPoint": "pmaf.implicit.fixed_point",
     "GaugeWarning": "pmaf.errors",
     "GradientWarning": "pmaf.errors",
-    "Gram": "pmaf.operators.dense",
+    "Gram": "pmaf.operators.gram",
     "IEDSolution": "pmaf.solution",
     "Implicit": "pmaf.implicit.modes",
     "LESSSolution": "pmaf.solution",

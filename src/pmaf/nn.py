@@ -22,7 +22,7 @@ from pmaf.layers.eigen import Eigenpairs, ied
 from pmaf.layers.sphere import less
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.solvers import EIGEN, SPHERE, named
 
 __all__ = ["IED", "LESS", "PrincipalPool2d"]

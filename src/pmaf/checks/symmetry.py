@@ -13,6 +13,8 @@ from pmaf.transforms import readable
 
 __all__ = ["asymmetry_allowed", "check_square", "check_symmetric", "skew_items"]
 
+ROUNDING = 4  # units of the last place that products with X may differ by from products with Xᴴ
+
 
 def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, instead: str = "") -> bool:
     """X is square and, as far as rounding goes, Hermitian.
@@ -25,7 +27,7 @@ def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, i
         instead: what else can be done about a matrix that is not Hermitian.
 
     Returns:
-        Whether X was found to be Hermitian to the last digit.
+        Whether X was found to be Hermitian up to rounding, so that its Hermitian part need not be formed.
 
     Raises:
         ValueError: if it is not.
@@ -36,14 +38,15 @@ def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, i
     if exactly_hermitian(X.detach()):
         return True
     with torch.no_grad():
-        wrong = skew_items(X)
+        skew, size = skew_parts(X)
+        wrong = skew > asymmetry_allowed(X.dtype) * size
     if bool(wrong.any()):
         which = f"item {first_index(wrong)} of {describe(X)}" if wrong.dim() else describe(X)
         raise ValueError(
             f"pmaf.{function}: {name} must be symmetric (Hermitian), but {which} is not; "
             f"pass ({name} + {name}.mH) / 2 if that is meant{instead}"
         )
-    return False
+    return bool((skew <= ROUNDING * torch.finfo(X.dtype).eps * size).all())
 
 
 def check_square(function: str, name: str, X: Tensor) -> None:
@@ -71,23 +74,29 @@ def exactly_hermitian(X: Tensor) -> bool:
 
 
 def skew_items(X: Tensor) -> Tensor:
-    """Items that are not Hermitian up to rounding, found without passes over all of X.
+    """Items that are farther from Hermitian than a computed matrix may be."""
+    skew, size = skew_parts(X)
+    return skew > asymmetry_allowed(X.dtype) * size
+
+
+def skew_parts(X: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of each item is not Hermitian, and the size that this is to be compared with, found in two products.
 
     X v and Xᴴ v are compared for one v that no particular skew part annuls; the smallest matrices entry by entry.
     """
-    n, allowed = X.shape[-1], asymmetry_allowed(X.dtype)
+    n = X.shape[-1]
     if n > SMALL:
         probe = torch.linspace(-2, 2, n, dtype=torch.float64).exp().to(X)[None]
         there, back = probe @ X.mT, probe @ X.conj()
         length: Tensor = torch.linalg.vector_norm(there, dim=(-2, -1)) + torch.linalg.vector_norm(back, dim=(-2, -1))
-        return torch.gt(torch.linalg.vector_norm(there - back, dim=(-2, -1)), allowed * length)
+        return torch.linalg.vector_norm(there - back, dim=(-2, -1)), length
     size: Tensor = sum((X[..., i, i].abs() for i in range(1, n)), X[..., 0, 0].abs())
     skew = X[..., 0, 0].imag.abs() if X.is_complex() else torch.zeros_like(size)
     for i in range(n):
         for j in range(i):
             size = size + X[..., i, j].abs()
             skew = torch.maximum(skew, (X[..., i, j] - X[..., j, i].conj()).abs())
-    return torch.gt(skew, allowed * size)
+    return skew, size
 
 
 def asymmetry_allowed(dtype: torch.dtype) -> float:

@@ -18,12 +18,13 @@ from torch import Tensor
 from pmaf import solvers
 from pmaf.handover import EigenAux, ForwardResult, SphereAux
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 
 __all__ = ["decode", "encode", "register", "run_eigenpairs", "run_least_squares", "run_quadratic"]
 
 KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
-    cls.__name__: cls for cls in (getattr(solvers, name) for name in solvers.__all__) if isinstance(cls, type)
+    cls.__name__: cls for cls in vars(solvers).values() if isinstance(cls, type)
 }
 
 
@@ -60,7 +61,9 @@ def encode(value: Any) -> str:
             "matrix, pmaf.Gram or, of order up to 256, pmaf.MatVec there, or call it outside the compiled region"
         )
     parts = [f'"class": "{name}"']
-    if not isinstance(value, Operator):
+    if isinstance(value, Operator):
+        parts += [f'"hermitian": {encode(value.hermitian)}']
+    else:
         names = type(value).__dataclass_fields__  # type: ignore[attr-defined]
         parts += [f'"{name}": {encode(None if name == "start" else getattr(value, name))}' for name in names]
     return "{" + ", ".join(parts) + "}"
@@ -73,7 +76,7 @@ def decode(data: Any) -> Any:
     cls = KNOWN[data["class"]]
     if issubclass(cls, Operator):
         shell = cls.__new__(cls)
-        shell.tensors = ()
+        shell.tensors, shell.hermitian = (), data["hermitian"]
         return shell
     return cls(**{name: decode(value) for name, value in data.items() if name != "class"})
 

@@ -9,11 +9,10 @@ from pmaf.forward.custom_ops import register, run_eigenpairs
 from pmaf.handover import EigenAux, ForwardResult, Report
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver
-from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.transforms import anywhere, compiling
 
 __all__ = ["EigenForward"]
@@ -47,7 +46,7 @@ class EigenForward:
     def basis_size(self, X: Tensor) -> int:
         """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
         r, n = X.shape[-2:]
-        if not isinstance(self.solver, Eigh):
+        if not getattr(self.solver, "leaves_basis", False):
             return 0
         return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pmaf.handover import ForwardResult, MatrixFreeAux, Report
 from pmaf.linalg.tolerances import relative_tolerance
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.operators.derived import Normal
 from pmaf.solution import Status
 from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
@@ -19,7 +19,7 @@ __all__ = ["MatrixFreeForward"]
 class MatrixFreeForward:
     """The forward pass as a function of (*operator's tensors, b or g, radius)."""
 
-    matrix: LinearMap | Operator  # only its structure counts: A of least squares, or H of a quadratic
+    matrix: Operator  # only its structure counts: A of least squares, taken as it is, or H of a quadratic
     solver: KrylovTrustRegion
     start: Tensor | None
     rtol: float | None
@@ -36,9 +36,9 @@ class MatrixFreeForward:
         """
         *tensors, linear, radius = params
         filled = self.matrix.with_tensors(tensors)
-        if isinstance(filled, LinearMap):
+        if not filled.hermitian:
             Q: Operator = Normal(filled)
-            g = filled.adjoint(linear[:, None])[:, 0]
+            g = filled.rmatmat(linear[:, None])[:, 0]
         else:
             Q, g = filled, linear
         found = self.solver.solve_operator(Q, g, radius, self.start)
@@ -46,7 +46,7 @@ class MatrixFreeForward:
         assert found.gap is not None
         u, multiplier, gap = found.u, found.multiplier, found.gap
 
-        Qu = Q.hermitian_matmat(u[:, None])[:, 0]
+        Qu = Q.matmat(u[:, None])[:, 0]
         length = torch.linalg.vector_norm(u)
         norm = torch.linalg.vector_norm(Qu) / torch.where(length > 0, length, 1)  # at most ‖Q‖
         size = (norm + multiplier.abs()) * length

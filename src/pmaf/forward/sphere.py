@@ -18,7 +18,6 @@ from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
-from pmaf.solvers.sphere.more_sorensen import MoreSorensen
 from pmaf.transforms import compiling
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
@@ -36,7 +35,7 @@ class SphereForward:
 
     def basis_size(self, matrix: Tensor) -> int:
         """How large an eigenbasis is left for a matrix; 0 for a solver that works by factorisations."""
-        return 0 if isinstance(self.solver, MoreSorensen) else matrix.shape[-1]
+        return matrix.shape[-1] if getattr(self.solver, "leaves_basis", True) else 0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 from pmaf.errors import GradientWarning
 from pmaf.handover import EigenAux
 from pmaf.implicit.base import Equations, Params, Vectors
-from pmaf.operators.derived import General
+from pmaf.operators.base import Operator
 from pmaf.transforms import mapped_the_older_way
 
 __all__ = ["DominantEquations"]
@@ -37,21 +37,21 @@ class DominantEquations(Equations):
 
     aux_type = EigenAux
     policy: str
-    operator: General  # only its structure counts
+    operator: Operator  # only its structure counts
     adjoint: bool = False  # Mᵀ in place of M
 
     def transposed(self) -> "DominantEquations":
         """The equations with Mᵀ."""
         return replace(self, adjoint=not self.adjoint)
 
-    def filled(self, params: Params) -> General:
+    def filled(self, params: Params) -> Operator:
         """The operator made of the parameters."""
         return self.operator.with_tensors([p for p in params if p is not None])
 
     def product(self, params: Params, V: Tensor) -> Tensor:
         """X V or XᵀV."""
         X = self.filled(params)
-        return X.A.adjoint(V) if self.adjoint else X.matmat(V)
+        return X.rmatmat(V) if self.adjoint else X.matmat(V)
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""

@@ -32,7 +32,7 @@ from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
 from pmaf.linalg.refinement import is_single
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
@@ -99,7 +99,7 @@ class EigenpairEquations(OperatorEquations):
         """M y."""
         U, values = solution
         W, mu = y
-        upper = W * values[..., None, :] - self.filled(params).hermitian_matmat(W) + U * mu[..., None, :]
+        upper = W * values[..., None, :] - self.filled(params).matmat(W) + U * mu[..., None, :]
         return upper, (U.conj() * W).sum(-2).real
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
@@ -132,7 +132,7 @@ class SubspaceEquations(OperatorEquations):
         """M y."""
         U, T = solution
         W, S = y
-        return W @ T - self.filled(params).hermitian_matmat(W) + U @ S, U.mH @ W
+        return W @ T - self.filled(params).matmat(W) + U @ S, U.mH @ W
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """F, which is M (U, 0) but for the constant in the constraint."""

@@ -25,7 +25,7 @@ from pmaf.errors import GradientWarning
 from pmaf.handover import MatrixFreeAux
 from pmaf.implicit.base import Equations, Vectors
 from pmaf.linalg.projected_cg import complement_cg
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.operators.derived import Normal
 
 __all__ = ["MatrixFreeLeastSquares", "MatrixFreeQuadratic"]
@@ -44,7 +44,7 @@ class _MatrixFree(Equations):
         """M y."""
         u, multiplier = solution
         w, mu = y
-        upper = self.Q(params).hermitian_matmat(w[:, None])[:, 0] + multiplier * w + mu * u
+        upper = self.Q(params).matmat(w[:, None])[:, 0] + multiplier * w + mu * u
         return upper, (u.conj() * w).sum(-1).real
 
     def solve(self, params: Any, solution: Vectors, aux: MatrixFreeAux, rhs: Vectors) -> Vectors:
@@ -54,7 +54,7 @@ class _MatrixFree(Equations):
         Q = self.Q(params)
 
         def K(x: Tensor) -> Tensor:
-            return Q.hermitian_matmat(x[:, None])[:, 0] + multiplier * x
+            return Q.matmat(x[:, None])[:, 0] + multiplier * x
 
         squared = u.abs().square().sum()
         squared = torch.where(squared > 0, squared, 1)
@@ -65,9 +65,7 @@ class _MatrixFree(Equations):
             return V - normal * (normal.conj() * V).sum(0).real
 
         goal = project((h - K(along))[:, None])
-        tangent = complement_cg(
-            lambda V: -project(Q.hermitian_matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal
-        )[0]
+        tangent = complement_cg(lambda V: -project(Q.matmat(V)), multiplier[None], u.new_zeros(*u.shape, 0), goal)[0]
         tangent = project(tangent)
         misfit = torch.linalg.vector_norm(project(K(tangent[:, 0])[:, None]) - goal)
         size = torch.linalg.vector_norm(goal)
@@ -88,9 +86,9 @@ class MatrixFreeLeastSquares(_MatrixFree):
     """½‖A u − b‖² with A known by its products."""
 
     policy: str
-    A: LinearMap  # only its structure counts
+    A: Operator  # only its structure counts
 
-    def filled(self, params: Any) -> LinearMap:
+    def filled(self, params: Any) -> Operator:
         """A made of the parameters."""
         return self.A.with_tensors(params[:-2])
 
@@ -117,7 +115,7 @@ class MatrixFreeLeastSquares(_MatrixFree):
         change = A.jvp(dA, u)
         if db is not None:
             change = change - db[:, None]
-        upper = A.jvp_adjoint(dA, rho) - A.adjoint(change)
+        upper = A.jvp_adjoint(dA, rho) - A.rmatmat(change)
         return upper[:, 0], torch.zeros_like(solution[1]) if dr is None else radius * dr
 
 

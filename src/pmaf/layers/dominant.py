@@ -21,11 +21,9 @@ from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
-from pmaf.operators.convert import as_linear_map
 from pmaf.operators.dense import Dense
-from pmaf.operators.derived import General
 from pmaf.operators.function import MatVec
-from pmaf.operators.sparse import Sparse, SparseMap
+from pmaf.operators.sparse import Sparse
 from pmaf.solution import DominantSolution
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 from pmaf.transforms import no_autocast
@@ -97,9 +95,9 @@ def _dominant_pair(
     forward = EigenForward(shell, 1, True, chosen, start, rtol, 0.0, False, asymmetry_allowed(dtype))
 
     def fixed_point() -> Derivative:
-        if isinstance(shell, General):
-            return DominantEquations("drop", shell)
-        return FixedPointPair("drop", mode == FixedPoint(dense=True))
+        if isinstance(shell, Dense):
+            return FixedPointPair("drop", mode == FixedPoint(dense=True))
+        return DominantEquations("drop", shell)
 
     with no_autocast(matrix.tensors[0]):
         options = Options(_door, start, solver, mode)
@@ -110,7 +108,7 @@ def _dominant_pair(
     return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *found.report[1:])
 
 
-def general_operator(function: str, X: Operator) -> Dense | General:
+def general_operator(function: str, X: Operator) -> Operator:
     """X as a real matrix that need not be symmetric.
 
     Args:
@@ -128,13 +126,11 @@ def general_operator(function: str, X: Operator) -> Dense | General:
             f"pmaf.{function}: X must be a real tensor, dense or sparse, or a real pmaf.MatVec, got "
             f"{type(X).__name__} of {X.dtype}"
         )
-    if isinstance(X, Dense):
-        return X
-    return General(SparseMap(X.pattern, X.tensors[0]) if isinstance(X, Sparse) else as_linear_map(X))
+    return X.general()
 
 
 def general_choices(
-    function: str, X: Dense | General, solver: Any, backward: Backward | None
+    function: str, X: Operator, solver: Any, backward: Backward | None
 ) -> tuple[PowerIteration, FixedPoint | Unrolled]:
     """The solver and the backward mode.
 
@@ -156,7 +152,7 @@ def general_choices(
     mode = FixedPoint() if backward is None else backward
     if not isinstance(mode, (FixedPoint, Unrolled)):
         raise ValueError(f"pmaf.{function}: backward must be FixedPoint() or Unrolled(), got {mode}")
-    if mode == FixedPoint(dense=True) and isinstance(X, General):
+    if mode == FixedPoint(dense=True) and not isinstance(X, Dense):
         raise ValueError(
             f"pmaf.{function}: backward={mode} forms the n×n² Jacobian of a dense matrix; for a sparse matrix or a "
             "function use FixedPoint(), which needs products alone"

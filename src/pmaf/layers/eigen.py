@@ -21,8 +21,9 @@ from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
+from pmaf.operators.gram import Gram
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution, ProjectorSolution

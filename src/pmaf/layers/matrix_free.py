@@ -14,7 +14,7 @@ from pmaf.implicit.modes import Implicit
 from pmaf.layers.doors import Options
 from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
@@ -38,20 +38,18 @@ def refuse_with_operator(options: Options, name: str, **given: object) -> None:
         raise ValueError(f"pmaf.{options.name}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
 
 
-def solve_matrix_free(
-    options: Options, matrix: LinearMap | Operator, linear: Tensor, radius: float | Tensor
-) -> LESSSolution:
+def solve_matrix_free(options: Options, matrix: Operator, linear: Tensor, radius: float | Tensor) -> LESSSolution:
     """Least squares or a quadratic whose matrix is known by its products only.
 
     Raises:
         ValueError: if an argument has a shape or kind that does not go with an operator.
     """
     function = options.name
-    name = "b" if isinstance(matrix, LinearMap) else "g"
+    name = "g" if matrix.hermitian else "b"
     check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
     if linear.dim() != 1:
         raise ValueError(f"pmaf.{function}: with an operator {name} has no batch dimensions, got {describe(linear)}")
-    rows = matrix.rows if isinstance(matrix, LinearMap) else matrix.n
+    rows = matrix.rows
     if rows is not None:
         of = "the rows of A" if name == "b" else "the order of H"
         check_sizes(function, **{name: (of, rows, linear.shape[0])})
@@ -68,13 +66,13 @@ def solve_matrix_free(
     r = positive_radius(function, radius, linear, wait=True)
     if r.dim():
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
-    if isinstance(matrix, Operator):
+    if matrix.hermitian:
         check_symmetric_operator(function, "H", matrix, asymmetry_allowed(dtype))
     shell, policy = matrix.structure(), options.policy
     known = options.tolerances
     forward = MatrixFreeForward(shell, chosen, options.start, known.rtol, known.atol)
     equations: MatrixFreeLeastSquares | MatrixFreeQuadratic = (
-        MatrixFreeLeastSquares(policy, shell) if isinstance(shell, LinearMap) else MatrixFreeQuadratic(policy, shell)
+        MatrixFreeQuadratic(policy, shell) if shell.hermitian else MatrixFreeLeastSquares(policy, shell)
     )
     with no_autocast(linear):
         found = apply_layer(equations, forward, (*matrix.tensors, linear, r))

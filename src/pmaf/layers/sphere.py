@@ -28,7 +28,7 @@ from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
 from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
-from pmaf.operators.convert import as_linear_map, as_operator
+from pmaf.operators.convert import as_operator
 from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.base import SphereSolver
@@ -102,7 +102,7 @@ def _less(
         if isinstance(A, Tensor):
             check_tensor(_door.name, "A", A, 2, "(m, n)", sparse=True)
         refuse_with_operator(options, "A", weights=weights, free=free)
-        return solve_matrix_free(options, as_linear_map(A), b, radius)
+        return solve_matrix_free(options, as_operator(A).general(), b, radius)
     check_tensor(_door.name, "A", A, 2, "(*, m, n)")
     check_tensor(_door.name, "b", b, 1, "(*, m)")
     wait = _door.may_wait(A)

@@ -1,37 +1,48 @@
 r"""What a solver may ask of a matrix.
 
-An operator is a Hermitian matrix X(θ), known through its products with a block of vectors. It tells which tensors θ
-it is made of and carries gradients to them: for :math:`\varphi(\theta) = \mathrm{Re}\,\langle W, X(\theta) U\rangle`
+An operator is a matrix X(θ) known through its products with blocks of vectors. It tells which tensors θ it is made of
+and carries gradients to them:
 
-    vjp(W, U)     = ∂φ/∂θ           one vector–Jacobian product of a matrix–vector product
-    jvp(dθ, U) = (∂X/∂θ · dθ) U  its transpose
+    vjp(W, U)       = ∂ Re⟨W, X(θ) U⟩/∂θ    one vector–Jacobian product of a matrix–vector product
+    jvp(dθ, U)      = (∂X/∂θ · dθ) U        its transpose
 
-which is all that implicit differentiation of eigenpairs needs.
-
-A linear map is a rectangular matrix A(θ), ``(m, n)``, for least squares, with the products A V and Aᴴ Y and
-the transpose of its dependence on θ:
-
-    vjp(Y, V) = ∂ Re⟨Y, A(θ) V⟩/∂θ,     jvp(dθ, V) = (∂A/∂θ · dθ) V.
+which is all that implicit differentiation needs. Of a square matrix only the Hermitian part ½(X + Xᴴ) counts, in
+products as in derivatives, unless it is taken as it is, :meth:`Operator.general`: this is the one place that decides
+what a matrix means that is not quite symmetric.
 """
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["LinearMap", "Operator"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Operator"]
 
 
 class Operator(ABC):
-    """A Hermitian matrix known by its products; subclasses say what it is made of."""
+    """A matrix known by its products; subclasses say what it is made of."""
 
     tensors: tuple[Tensor, ...]
-    n: int
+    hermitian: bool = True  # whether only the Hermitian part counts
+    known: Any = None  # what a subclass finds out of its tensors once
     core_dims: tuple[int, ...] = ()  # non-batch dimensions of each tensor; empty where tensors carry no batch
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """The number of columns."""
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows; ``None`` where it is not known before the first product."""
+        return self.n
 
     @property
     def dtype(self) -> torch.dtype:
@@ -46,30 +57,36 @@ class Operator(ABC):
     @property
     def batch_shape(self) -> torch.Size:
         """The leading dimensions."""
-        return torch.Size()
+        return self.tensors[0].shape[: -self.core_dims[0]] if self.core_dims else torch.Size()
 
-    @abstractmethod
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Operator:
-        """The same operator made of other tensors."""
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        """The same operator made of other tensors, which need not be looked at again."""
+        same = object.__new__(type(self))
+        same.__dict__.update(self.__dict__, tensors=tuple(tensors), known=None)
+        return same
 
-    def structure(self) -> Operator:
-        """The structure alone, without the tensors, to be filled by ``with_tensors``."""
-        shell = object.__new__(type(self))
-        shell.__dict__.update(self.__dict__, tensors=())
-        return shell
+    def structure(self) -> Self:
+        """The structure alone, without the tensors, to be filled by :meth:`with_tensors`."""
+        return self.with_tensors(())
+
+    def general(self) -> Self:
+        """The same matrix taken as it is, for least squares and for pairs of a matrix that need not be Hermitian."""
+        same = self.with_tensors(self.tensors)
+        same.hermitian = False
+        return same
+
+    def dense(self) -> Tensor:
+        """What counts of X as a full matrix, ``(*, m, n)``."""
+        X = self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
+        return (X + X.mH) / 2 if self.hermitian else X
 
     @abstractmethod
     def matmat(self, V: Tensor) -> Tensor:
         """X V for a block V, ``(*, n, p)``."""
 
-    def hermitian_matmat(self, V: Tensor) -> Tensor:
-        """The product with the Hermitian part, which is what derivatives are taken of."""
-        return self.matmat(V)
-
-    def dense(self) -> Tensor:
-        """X as a full matrix, ``(*, n, n)``."""
-        X = self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
-        return (X + X.mH) / 2
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """Xᴴ Y for a block Y, ``(*, m, p)``."""
+        return self.matmat(Y)
 
     @abstractmethod
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,49 +96,6 @@ class Operator(ABC):
     def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """The change of X U when the tensors change by ``tangents``."""
 
-
-class LinearMap(ABC):
-    """A matrix known by its products with blocks of vectors."""
-
-    tensors: tuple[Tensor, ...]
-    n: int
-
-    @property
-    def rows(self) -> int | None:
-        """m; not known of a function before it is called."""
-        return self.n
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The data type of the products."""
-        return self.tensors[0].dtype
-
-    def structure(self) -> LinearMap:
-        """The structure alone, to be filled by ``with_tensors``."""
-        shell = copy.copy(self)
-        shell.tensors = ()
-        return shell
-
-    @abstractmethod
-    def with_tensors(self, tensors: Sequence[Tensor]) -> LinearMap:
-        """The same map made of other tensors."""
-
-    @abstractmethod
-    def matmat(self, V: Tensor) -> Tensor:
-        """A V for V ``(n, p)``."""
-
-    @abstractmethod
-    def adjoint(self, Y: Tensor) -> Tensor:
-        """Aᴴ Y for Y ``(m, p)``."""
-
-    @abstractmethod
-    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of Re⟨Y, A V⟩ with respect to each tensor."""
-
-    @abstractmethod
-    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
-        """The change of A V when the tensors change by ``tangents``."""
-
-    @abstractmethod
     def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
-        """The change of Aᴴ Y when the tensors change by ``tangents``."""
+        """The change of Xᴴ Y when the tensors change by ``tangents``."""
+        return self.jvp(tangents, Y)

@@ -1,4 +1,4 @@
-"""Matrices that are there entry by entry: a symmetric one, or the Gram matrix of a factor."""
+"""A matrix that is there entry by entry."""
 
 from __future__ import annotations
 
@@ -7,42 +7,48 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pmaf.checks.values import check_tensor
 from pmaf.linalg.batched import interleaved
 from pmaf.linalg.entrywise import SMALL
 from pmaf.operators.base import Operator
+from pmaf.transforms import untracked
 
-__all__ = ["Dense", "Gram"]
+__all__ = ["Dense"]
 
 
 class Dense(Operator):
-    """A full matrix; what counts is its Hermitian part, so its gradient is Hermitian.
+    """A full matrix; where what counts is its Hermitian part, its gradient is Hermitian.
 
     Args:
         X: ``(*, n, n)``.
-        exact: X is known to equal its Hermitian part to the last digit, which then need not be formed.
+        exact: X is known to equal its Hermitian part up to rounding, which then need not be formed.
     """
 
     core_dims = (2,)
     exact = False
+    known: Tensor | None = None  # the Hermitian part, once it has been formed
 
     def __init__(self, X: Tensor, *, exact: bool = False) -> None:
-        self.tensors = (X,)
-        self.n = X.shape[-1]
-        self.exact = exact
+        self.tensors, self.exact = (X,), exact
 
     @property
-    def batch_shape(self) -> torch.Size:
-        """The leading dimensions of X."""
-        return self.tensors[0].shape[:-2]
+    def n(self) -> int:
+        """The number of columns."""
+        return self.tensors[0].shape[-1]
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Dense:
-        """The same with another X."""
-        return Dense(tensors[0], exact=self.exact)
+    def dense(self) -> Tensor:
+        """The Hermitian part of X, or X where all of it counts."""
+        X = self.tensors[0]
+        if self.exact or not self.hermitian:
+            return X
+        if not untracked(X):
+            return (X + X.mH) / 2
+        if self.known is None:
+            self.known = (X + X.mH) / 2
+        return self.known
 
     def matmat(self, V: Tensor) -> Tensor:
         """X V, entry by entry for the smallest matrices, else as a product of rows: both batch faster than X @ V."""
-        X = self.tensors[0]
+        X = self.dense()
         if self.n > SMALL or V.shape[-1] > 1:
             return (V.mT @ X.mT).mT
         v = V[..., 0].unbind(-1)
@@ -54,17 +60,14 @@ class Dense(Operator):
             rows.append(total)
         return interleaved(rows)[..., None]
 
-    def hermitian_matmat(self, V: Tensor) -> Tensor:
-        """½(X + Xᴴ) V."""
-        return (self.matmat(V) + self.tensors[0].mH @ V) / 2
-
-    def dense(self) -> Tensor:
-        """The Hermitian part of X."""
-        X = self.tensors[0]
-        return X if self.exact else (X + X.mH) / 2
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """Xᴴ Y."""
+        return self.matmat(Y) if self.hermitian else self.tensors[0].mH @ Y
 
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """sym(W Uᴴ)."""
+        """sym(W Uᴴ), or W Uᴴ where all of X counts."""
+        if not self.hermitian:
+            return (W @ U.mH,)
         W = W / 2
         if U.shape[-1] == 1:
             return (W * U.mH + U * W.mH,)  # symmetric to the last digit, which a fused multiplication would not be
@@ -72,68 +75,12 @@ class Dense(Operator):
         return (half + half.mH,)
 
     def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """sym(dX) U."""
+        """sym(dX) U, or dX U where all of X counts."""
         (dX,) = tangents
-        return torch.zeros_like(U) if dX is None else (dX @ U + dX.mH @ U) / 2
-
-
-class Gram(Operator):
-    r"""The Gram matrix :math:`X = F^H F` of a factor, never formed.
-
-    The eigenvectors of X are the right singular vectors of F and its eigenvalues the squared singular values, so
-    ``ied(Gram(F), k)`` is a principal component analysis of the rows of F and ``ied(Gram(F), 1, largest=False)`` its
-    null vector. Gradients reach F: :math:`\bar F = (F U) W^H + (F W) U^H`.
-
-    Args:
-        F: the factor, ``(*, r, n)``.
-
-    Example:
-        >>> import torch, pmaf
-        >>> F = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
-        >>> pmaf.ied(pmaf.Gram(F), 1).eigenvalues
-        tensor([9.])
-    """
-
-    core_dims = (2,)
-
-    def __init__(self, F: Tensor) -> None:
-        check_tensor("Gram", "F", F, 2, "(*, r, n)")
-        self.tensors = (F,)
-        self.n = F.shape[-1]
-
-    @property
-    def factor(self) -> Tensor:
-        """F."""
-        return self.tensors[0]
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """The leading dimensions of F."""
-        return self.factor.shape[:-2]
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Gram:
-        """The same with another F, which need not be looked at again."""
-        same = object.__new__(Gram)
-        same.tensors, same.n = (tensors[0],), tensors[0].shape[-1]
-        return same
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """Fᴴ(F V)."""
-        return self.factor.mH @ (self.factor @ V)
-
-    def dense(self) -> Tensor:
-        """FᴴF."""
-        return self.factor.mH @ self.factor
-
-    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """(F U) Wᴴ + (F W) Uᴴ, as one product of rank 2k."""
-        left = torch.cat((self.factor @ U, self.factor @ W), -1)
-        right = torch.cat((W, U), -1)
-        return (left @ right.mH,)
-
-    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """dFᴴ(F U) + Fᴴ(dF U)."""
-        (dF,) = tangents
-        if dF is None:
+        if dX is None:
             return torch.zeros_like(U)
-        return dF.mH @ (self.factor @ U) + self.factor.mH @ (dF @ U)
+        return (dX @ U + dX.mH @ U) / 2 if self.hermitian else dX @ U
+
+    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """The same for Xᴴ."""
+        return self.jvp([None if dX is None else dX.mH for dX in tangents], Y)

@@ -1,61 +1,39 @@
-r"""Maps made of operators and operators made of maps."""
+r"""Operators made of operators."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 
-__all__ = ["General", "HermitianMap", "Normal"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-
-class HermitianMap(LinearMap):
-    """A Hermitian operator taken as the matrix of a least-squares problem."""
-
-    def __init__(self, operator: Operator) -> None:
-        self.operator, self.n, self.tensors = operator, operator.n, operator.tensors
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> HermitianMap:
-        """The same operator made of other tensors."""
-        return HermitianMap(self.operator.with_tensors(tensors))
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """X V."""
-        return self.operator.hermitian_matmat(V)
-
-    def adjoint(self, Y: Tensor) -> Tensor:
-        """X Y."""
-        return self.operator.hermitian_matmat(Y)
-
-    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
-        """That of the operator."""
-        return self.operator.vjp(Y, V)
-
-    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
-        """That of the operator."""
-        return self.operator.jvp(tangents, V)
-
-    def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
-        """That of the operator."""
-        return self.operator.jvp(tangents, Y)
+__all__ = ["Normal"]
 
 
 class Normal(Operator):
-    """AᴴA of a linear map, for solvers that only multiply by it."""
+    """AᴴA, for solvers that only multiply by it."""
 
-    def __init__(self, A: LinearMap) -> None:
-        self.A, self.n, self.tensors = A, A.n, A.tensors
+    def __init__(self, A: Operator) -> None:
+        self.A, self.tensors = A, A.tensors
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Normal:
+    @property
+    def n(self) -> int:
+        """The columns of A."""
+        return self.A.n
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
         """The same made of other tensors."""
-        return Normal(self.A.with_tensors(tensors))
+        return type(self)(self.A.with_tensors(tensors))
 
     def matmat(self, V: Tensor) -> Tensor:
         """Aᴴ(A V)."""
-        return self.A.adjoint(self.A.matmat(V))
+        return self.A.rmatmat(self.A.matmat(V))
 
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """∂Re⟨A W, A U⟩/∂θ in one product with twice the columns."""
@@ -64,31 +42,4 @@ class Normal(Operator):
     def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """dAᴴ(A U) + Aᴴ(dA U)."""
         there = self.A.jvp_adjoint(tangents, self.A.matmat(U))
-        return there + self.A.adjoint(self.A.jvp(tangents, U))
-
-
-class General(Operator):
-    """A square matrix that need not be Hermitian, for solvers and derivatives that do not assume it."""
-
-    def __init__(self, A: LinearMap) -> None:
-        self.A, self.n, self.tensors = A, A.n, A.tensors
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> General:
-        """The same made of other tensors."""
-        return General(self.A.with_tensors(tensors))
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """A V."""
-        return self.A.matmat(V)
-
-    def dense(self) -> Tensor:
-        """A as a full matrix."""
-        return self.matmat(torch.eye(self.n, dtype=self.dtype, device=self.device))
-
-    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """That of the map: entry by entry, not symmetric."""
-        return self.A.vjp(W, U)
-
-    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """That of the map."""
-        return self.A.jvp(tangents, U)
+        return there + self.A.rmatmat(self.A.jvp(tangents, U))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import check_integer, describe
-from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.base import Operator
 from pmaf.transforms import compiling, jvp_by_vjp
 
-__all__ = ["FunctionMap", "MatVec", "differentiable", "multiplied", "with_constants"]
+__all__ = ["MatVec", "differentiable", "multiplied", "with_constants"]
 
 
 def differentiable(x: Tensor) -> bool:
@@ -100,53 +100,30 @@ class MatVec(Operator):
                 "or complex"
             )
         self.fn = fn if len(self.tensors) == len(given) else with_constants(fn, given)
-        self.n = check_integer("MatVec", "n", n)
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> MatVec:
-        """The same function of other parameters."""
-        return MatVec(self.fn, self.n, tuple(tensors))
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """The function's value."""
-        return multiplied(self.fn, self.tensors, V, self.n)
-
-    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
-        vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1]
-        gradients: tuple[Tensor, ...] = vjp(W)
-        return gradients
-
-    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
-        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = jvp_by_vjp(lambda *params: self.fn(*params, U), self.tensors, filled)
-        return change
-
-
-class FunctionMap(LinearMap):
-    """A matrix given by a function ``fn(*params, V)`` that multiplies a block of vectors by it."""
-
-    def __init__(self, fn: Callable[..., Tensor], n: int, params: Sequence[Tensor]) -> None:
-        self.fn, self.n, self.tensors = fn, n, tuple(params)
+        self.order = check_integer("MatVec", "n", n)
 
     @property
-    def rows(self) -> None:
-        """Not known."""
+    def n(self) -> int:
+        """The order."""
+        return self.order
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> FunctionMap:
-        """The same function of other parameters."""
-        return FunctionMap(self.fn, self.n, tensors)
+    @property
+    def rows(self) -> int | None:
+        """As many as columns; not known where the function need not be symmetric."""
+        return self.n if self.hermitian else None
 
     def matmat(self, V: Tensor) -> Tensor:
         """The function's value."""
-        return multiplied(self.fn, self.tensors, V, None)
+        return multiplied(self.fn, self.tensors, V, self.rows)
 
-    def adjoint(self, Y: Tensor) -> Tensor:
-        """One vector–Jacobian product of ``fn`` with respect to its block of vectors.
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """X Y, or, where all of X counts, one vector–Jacobian product of ``fn`` with respect to its block of vectors.
 
         Raises:
             ValueError: if Y has not as many rows as the products.
         """
+        if self.hermitian:
+            return self.matmat(Y)
         value, vjp = torch.func.vjp(self.matmat, Y.new_zeros(self.n, Y.shape[-1]))[:2]
         if value.shape != Y.shape:
             raise ValueError(
@@ -156,19 +133,21 @@ class FunctionMap(LinearMap):
         product: Tensor = vjp(Y)[0]
         return product
 
-    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""
-        gradients: tuple[Tensor, ...] = torch.func.vjp(lambda *params: self.fn(*params, V), *self.tensors)[1](Y)
+        gradients: tuple[Tensor, ...] = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1](W)
         return gradients
 
-    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
         """One Jacobian–vector product of ``fn`` with respect to its parameters."""
-        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = jvp_by_vjp(lambda *params: self.fn(*params, V), self.tensors, filled)
-        return change
+        return self.changed(lambda *params: self.fn(*params, U), tangents)
 
     def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
-        """One Jacobian–vector product of the adjoint with respect to the parameters."""
+        """One Jacobian–vector product of the adjoint product with respect to the parameters."""
+        return self.changed(lambda *params: self.with_tensors(params).rmatmat(Y), tangents)
+
+    def changed(self, product: Callable[..., Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """The change of a product when the parameters change by ``tangents``."""
         filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
-        change: Tensor = jvp_by_vjp(lambda *params: self.with_tensors(params).adjoint(Y), self.tensors, filled)
+        change: Tensor = jvp_by_vjp(product, self.tensors, filled)
         return change

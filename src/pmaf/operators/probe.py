@@ -5,6 +5,7 @@ import torch
 from pmaf.linalg.batched import inner_products
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
+from pmaf.operators.sparse import Sparse
 from pmaf.transforms import no_autocast, readable
 
 __all__ = ["check_symmetric_operator"]
@@ -26,7 +27,7 @@ def check_symmetric_operator(function: str, name: str, X: Operator, allowed: flo
         return
     with torch.no_grad(), no_autocast(X.tensors[0]):
         P = torch.stack([first_vector(X.n, X.dtype, X.device, which) for which in (0, 1)], -1)
-        product = X.matmat(P)
+        product = (X.general() if isinstance(X, Sparse) else X).matmat(P)
         peak = product.abs().amax()
         G = inner_products(P, product / torch.where(peak > 0, peak, 1))
         wrong = torch.linalg.vector_norm(G - G.mH) > allowed * torch.linalg.vector_norm(G)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 
 __all__ = ["separation_tolerance"]
 

@@ -16,10 +16,11 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from pmaf.operators.base import LinearMap, Operator
-from pmaf.transforms import untracked
+from pmaf.linalg.vectors import first_vector
+from pmaf.operators.base import Operator
+from pmaf.transforms import readable, untracked
 
-__all__ = ["Pattern", "Sparse", "SparseMap", "pattern_and_values"]
+__all__ = ["Pattern", "Sparse", "pattern_and_values"]
 
 
 class Pattern:
@@ -57,10 +58,13 @@ class Pattern:
     def adjoint(self, values: Tensor, Y: Tensor) -> Tensor:
         """Aᴴ Y for values ``(e,)`` and Y ``(m, p)``."""
         if not untracked(values, Y):
-            terms = values.conj()[:, None] * Y[self.rows]
-            return Y.new_zeros(self.shape[1], Y.shape[-1]).index_add(0, self.columns, terms)
+            return self.scattered(values, Y)
         pattern, order = self.transposed
         return pattern.matmat(values.conj()[order], Y)
+
+    def scattered(self, values: Tensor, Y: Tensor) -> Tensor:
+        """Aᴴ Y without the transposed pattern, entry by entry."""
+        return Y.new_zeros(self.shape[1], Y.shape[-1]).index_add(0, self.columns, values.conj()[:, None] * Y[self.rows])
 
     def vjp(self, Y: Tensor, V: Tensor) -> Tensor:
         """The gradient of Re⟨Y, A V⟩ with respect to the values: the entries of Y Vᴴ on the pattern, ``(e,)``."""
@@ -101,78 +105,68 @@ def pattern_and_values(A: Tensor) -> tuple[Pattern, Tensor]:
 
 
 class Sparse(Operator):
-    """A sparse symmetric matrix: a fixed pattern and a tensor of values.
+    """A sparse matrix: a fixed pattern and a tensor of values; of a square one the Hermitian part counts.
 
     Args:
         pattern: where the entries stand.
         values: the entries, ``(e,)``.
     """
 
-    def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        self.pattern, self.n = pattern, pattern.shape[0]
-        self.tensors = (values,)
-
-    @classmethod
-    def from_tensor(cls, X: Tensor) -> Sparse:
-        """The operator of a torch sparse matrix of any layout; gradients reach its values."""
-        return cls(*pattern_and_values(X))
-
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Sparse:
-        """The same pattern with other values."""
-        return Sparse(self.pattern, tensors[0])
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """X V."""
-        return self.pattern.matmat(self.tensors[0], V)
-
-    def hermitian_matmat(self, V: Tensor) -> Tensor:
-        """½(X + Xᴴ) V."""
-        return (self.matmat(V) + self.pattern.adjoint(self.tensors[0], V)) / 2
-
-    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
-        """The entries of sym(W Uᴴ) on the pattern."""
-        return (self.pattern.vjp(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
-
-    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
-        """The Hermitian part of the same pattern with other values, times U."""
-        (dvalues,) = tangents
-        return torch.zeros_like(U) if dvalues is None else self.with_tensors((dvalues,)).hermitian_matmat(U)
-
-
-class SparseMap(LinearMap):
-    """A sparse matrix: a fixed pattern and a tensor of values."""
+    known: bool | None = None  # whether the Hermitian part is found to be X itself, up to rounding
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        self.pattern, self.n = pattern, pattern.shape[1]
-        self.tensors = (values,)
+        self.pattern, self.tensors = pattern, (values,)
+
+    @property
+    def n(self) -> int:
+        """The columns of the pattern."""
+        return self.pattern.shape[1]
 
     @property
     def rows(self) -> int:
         """Those of the pattern."""
         return self.pattern.shape[0]
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> SparseMap:
-        """The same pattern with other values."""
-        return SparseMap(self.pattern, tensors[0])
-
     def matmat(self, V: Tensor) -> Tensor:
-        """A V."""
-        return self.pattern.matmat(self.tensors[0], V)
+        """½(X + Xᴴ) V, which one product is enough for where X v and Xᴴ v agree; X V where all of X counts."""
+        (values,) = self.tensors
+        product = self.pattern.matmat(values, V)
+        if not self.hermitian or self.symmetric(V):
+            return product
+        return (product + self.pattern.adjoint(values, V)) / 2
 
-    def adjoint(self, Y: Tensor) -> Tensor:
-        """Aᴴ Y."""
-        return self.pattern.adjoint(self.tensors[0], Y)
+    def symmetric(self, V: Tensor) -> bool:
+        """Whether Xv and Xᴴv differ by rounding only; no, where nobody may look or autograd follows."""
+        (values,) = self.tensors
+        if not (untracked(values, V) and readable(values)):
+            return False
+        if self.known is None:
+            v = first_vector(self.n, self.dtype, self.device, 0)[:, None]
+            there, back = self.pattern.matmat(values, v), self.pattern.scattered(values, v)
+            size = torch.linalg.vector_norm(there) + torch.linalg.vector_norm(back)
+            allowed = 4 * torch.finfo(self.dtype).eps * size
+            self.known = bool(torch.linalg.vector_norm(there - back) <= allowed)
+        return self.known
 
-    def vjp(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
-        """The entries of Y Vᴴ on the pattern."""
-        return (self.pattern.vjp(Y, V),)
+    def rmatmat(self, Y: Tensor) -> Tensor:
+        """Xᴴ Y."""
+        return self.matmat(Y) if self.hermitian else self.pattern.adjoint(self.tensors[0], Y)
 
-    def jvp(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
-        """The same product with other values."""
-        (change,) = tangents
-        return self.pattern.matmat(torch.zeros_like(self.tensors[0]) if change is None else change, V)
+    def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """The entries of sym(W Uᴴ) on the pattern, or of W Uᴴ where all of X counts."""
+        if not self.hermitian:
+            return (self.pattern.vjp(W, U),)
+        return (self.pattern.vjp(torch.cat((W, U), -1), torch.cat((U, W), -1)) / 2,)
+
+    def jvp(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """The product with the same pattern and other values."""
+        return self.changed(tangents).matmat(U)
 
     def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
-        """The same adjoint product with other values."""
+        """The adjoint product with the same pattern and other values."""
+        return self.changed(tangents).rmatmat(Y)
+
+    def changed(self, tangents: Sequence[Tensor | None]) -> Sparse:
+        """The same pattern with other values."""
         (change,) = tangents
-        return self.pattern.adjoint(torch.zeros_like(self.tensors[0]) if change is None else change, Y)
+        return self.with_tensors((torch.zeros_like(self.tensors[0]) if change is None else change,))

@@ -1,11 +1,12 @@
-r"""What a solver is given and what it gives back.
+r"""What a solver is given, what it gives back, and what it says of itself.
 
 A solver is a frozen dataclass with one method, ``solve``. It sees plain tensors, knows nothing of autograd, and
 writes no tensor in place, so that the same code can be unrolled. Leading dimensions are batch dimensions that
-broadcast against each other.
+broadcast against each other. What it can do are its class attributes, :class:`Solver`; tables, checks and choices
+derive from them.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -106,3 +107,67 @@ class EigenSolver(Protocol):
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k algebraically largest (smallest) eigenpairs of every item of the batch."""
+
+
+class Solver:
+    """What a solver says of itself; any object with ``solve`` will do, and counts as one that says none of this.
+
+    The name and the problem of a solver are those of its file, ``solvers/problem/name.py``, unless it states others.
+    """
+
+    name: ClassVar[str]  # the short name
+    problem: ClassVar[str]  # "sphere" or "eigen"
+    use: ClassVar[str]  # what it is for, a line in the table of the documentation
+    needs: ClassVar[str] = "the matrix"  # what of the matrix it works with
+    certified: ClassVar[bool] = True  # finds the global answer of every problem, or says that it has not
+    leaves_basis: ClassVar[bool] = False  # whether an eigenbasis is there after the forward pass, whatever the values
+    gives_gap: ClassVar[bool] = True  # whether it knows the nearest eigenvalue left out
+    takes_start: ClassVar[bool] = False  # whether a first guess saves work; else it is refused
+    largest_k: ClassVar[int | None] = None  # the most pairs it finds
+    largest_n: ClassVar[int | None] = None  # the largest order it takes
+    dtypes: ClassVar[str] = "real and complex"
+    waits: ClassVar[bool] = True  # whether the host has to wait for the device
+    unrolls: ClassVar[bool] = True  # whether autograd can follow it
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _, problem, name = f"..{cls.__module__}".rsplit(".", 2)
+        for attribute, value in (("problem", problem), ("name", name)):
+            if attribute not in cls.__dict__:
+                setattr(cls, attribute, value)
+
+    @classmethod
+    def suits(cls, n: int, k: int = 1, dtype: torch.dtype = torch.float64) -> bool:
+        """Whether matrices of this order and type, and as many pairs, are for this solver."""
+        small = (cls.largest_n is None or n <= cls.largest_n) and (cls.largest_k is None or k <= cls.largest_k)
+        return small and not (dtype.is_complex and cls.dtypes == "real")
+
+    @classmethod
+    def accept(cls, X: Operator, k: int, start: Tensor | None) -> None:
+        """Let a problem pass that is for this solver.
+
+        Raises:
+            ValueError: for more pairs, a larger order or another type than the solver takes, or a start it has no use
+                for.
+        """
+        cls.refuse_start(start)
+        if not cls.suits(X.n, k, X.dtype):
+            kind = {None: "eigenpairs", 1: "one eigenpair"}.get(cls.largest_k, f"{cls.largest_k} eigenpairs")
+            order = "" if cls.largest_n is None else f" of {cls.dtypes} matrices of order up to {cls.largest_n}"
+            raise ValueError(
+                f"pmaf.solvers.{cls.__name__}: finds {kind}{order}, got k={k}, n={X.n}, {X.dtype}; use Eigh() or "
+                "BlockLanczos()"
+            )
+
+    @classmethod
+    def refuse_start(cls, start: Tensor | None) -> None:
+        """Let no start pass that the solver has no use for.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        if start is not None and not cls.takes_start:
+            kind = "direct" if cls.problem == "eigen" else "global"
+            raise ValueError(
+                f"pmaf.solvers.{cls.__name__}: is {kind} and needs no start, which is for iterative solvers"
+            )

@@ -1,5 +1,6 @@
 """The solvers' short names, and which one is chosen when none is named."""
 
+from types import ModuleType
 from typing import Any
 
 from pmaf.checks.values import describe
@@ -7,47 +8,24 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse
-from pmaf.solvers.eigen.block_lanczos import BlockLanczos
-from pmaf.solvers.eigen.cholesky_inverse_iteration import CholeskyInverseIteration
-from pmaf.solvers.eigen.closed_form import ClosedForm
-from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration
-from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh
-from pmaf.solvers.eigen.power_iteration import PowerIteration
-from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
-from pmaf.solvers.sphere.gradient_descent import ProjectedGradient, RiemannianGradient
-from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
-from pmaf.solvers.sphere.more_sorensen import MoreSorensen
-from pmaf.solvers.sphere.secular import Secular
-from pmaf.solvers.sphere.slsqp import SLSQP
+from pmaf.solvers import eigen, sphere
+from pmaf.solvers.base import Solver
 from pmaf.transforms import compiling
 
 __all__ = ["DENSE_LIMIT", "EIGEN", "SPHERE", "named", "select"]
 
-# A solver's short name is the name of its module, but for the two in gradient_descent.
-SPHERE: dict[str, type] = {
-    "secular": Secular,
-    "more_sorensen": MoreSorensen,
-    "projected_gradient": ProjectedGradient,
-    "riemannian_gradient": RiemannianGradient,
-    "krylov_trust_region": KrylovTrustRegion,
-    "slsqp": SLSQP,
-}
-EIGEN: dict[str, type] = {
-    "eigh": Eigh,
-    "lanczos_eigh": LanczosEigh,
-    "cholesky_inverse_iteration": CholeskyInverseIteration,
-    "eigvals_inverse_iteration": EigvalsInverseIteration,
-    "closed_form": ClosedForm,
-    "power_iteration": PowerIteration,
-    "simultaneous_iteration": SimultaneousIteration,
-    "block_lanczos": BlockLanczos,
-}
 
+def table(package: ModuleType) -> dict[str, type[Any]]:
+    """The solvers of a package by their short names."""
+    classes = [cls for cls in vars(package).values() if isinstance(cls, type) and issubclass(cls, Solver)]
+    return {cls.name: cls for cls in classes}
+
+
+SPHERE, EIGEN = table(sphere), table(eigen)
 DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
-def named(function: str, solver: Any, table: dict[str, type]) -> Any:
+def named(function: str, solver: Any, table: dict[str, type[Any]]) -> Any:
     """A solver object from an object or a short name.
 
     Args:
@@ -66,9 +44,8 @@ def named(function: str, solver: Any, table: dict[str, type]) -> Any:
         if solver not in table:
             raise ValueError(f"pmaf.{function}: unknown solver {solver!r}; known are {', '.join(sorted(table))}")
         return table[solver]()
-    others = EIGEN if table is SPHERE else SPHERE
-    if isinstance(solver, tuple(others.values())):
-        what = "finds eigenpairs" if others is EIGEN else "minimises on the sphere"
+    if getattr(solver, "problem", None) == ("eigen" if table is SPHERE else "sphere"):
+        what = "finds eigenpairs" if table is SPHERE else "minimises on the sphere"
         raise TypeError(
             f"pmaf.{function}: solver {solver!r} {what}, which is another problem; known are {', '.join(sorted(table))}"
         )
@@ -103,20 +80,20 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         Secular(max_steps=60, gram_limit=10000.0)
     """
     if problem in ("less", "sphere_quadratic"):
-        return Secular() if wait else MoreSorensen()
+        return sphere.Secular() if wait else sphere.MoreSorensen()
     if problem == "ied" and X is None:
-        return LanczosEigh() if wait else CholeskyInverseIteration()
+        return eigen.LanczosEigh() if wait else eigen.CholeskyInverseIteration()
     if problem != "ied":
         raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
     if isinstance(X, (Sparse, MatVec)):
         if X.n > DENSE_LIMIT and 4 * k < X.n:
-            return BlockLanczos()
-        return Eigh() if wait else CholeskyInverseIteration()
+            return eigen.BlockLanczos()
+        return eigen.Eigh() if wait else eigen.CholeskyInverseIteration()
     if not wait:
-        return CholeskyInverseIteration()
+        return eigen.CholeskyInverseIteration()
     if not isinstance(X, Dense):
-        return Eigh()
-    if X.n <= 4 and k == 1 and not X.dtype.is_complex:
-        return ClosedForm()
+        return eigen.Eigh()
+    if eigen.ClosedForm.suits(X.n, k, X.dtype):
+        return eigen.ClosedForm()
     # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.
-    return Eigh() if compiling() else LanczosEigh()
+    return eigen.Eigh() if compiling() else eigen.LanczosEigh()

@@ -20,7 +20,8 @@ from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.projected_cg import complement_cg
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.transforms import cheap, compiling, wrapped
 

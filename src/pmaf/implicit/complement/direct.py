@@ -33,7 +33,7 @@ from pmaf.linalg.cholesky import solve_definite
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.refinement import is_single, residual_in_double
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
+from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 
 __all__ = ["complement_by_factorisation", "solve_deflated"]

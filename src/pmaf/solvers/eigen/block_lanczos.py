@@ -11,7 +11,7 @@ from pmaf.linalg.krylov import Basis, extended, rayleigh_ritz
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
-from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.subspace import default_rtol, following, identity_block, orthonormal_pairs, starting_block
 from pmaf.transforms import untracked
 
@@ -21,7 +21,7 @@ Pairs = tuple[Tensor, Tensor, Tensor]  # Ritz values (*, k), vectors (*, n, k), 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockLanczos:
+class BlockLanczos(Solver):
     r"""The k leading eigenpairs from the block Krylov space :math:`\mathrm{span}(V_0, XV_0, X^2V_0, \dots)`.
 
     Each step multiplies the newest block by X, orthogonalises the product against the whole basis V (twice), and takes
@@ -65,6 +65,10 @@ class BlockLanczos:
         >>> answer.eigenvalues.round(decimals=3), answer.finished
         (tensor([99., 98.]), tensor(True))
     """
+
+    needs = "products"
+    use = "large sparse matrices and functions; the default for them"
+    takes_start = True
 
     block_size: int | None = None
     max_basis: int | None = None

@@ -16,14 +16,14 @@ from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
 from pmaf.linalg.vectors import first_vector, perturbed
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
-from pmaf.solvers.base import EigenAnswer
+from pmaf.operators.gram import Gram
+from pmaf.solvers.base import EigenAnswer, Solver
 
 __all__ = ["CholeskyInverseIteration"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CholeskyInverseIteration:
+class CholeskyInverseIteration(Solver):
     r"""The k leading eigenpairs by certified inverse iteration: nothing but Cholesky factorisations and substitutions.
 
     Does not wait for the device: factorisations report success there, and the number of steps is fixed, except on the
@@ -51,6 +51,11 @@ class CholeskyInverseIteration:
         >>> pmaf.ied(X, 1, solver=pmaf.solvers.CholeskyInverseIteration()).eigenvalues
         tensor([3.])
     """
+
+    needs = "the matrix, or the factor of a Gram matrix"
+    use = "to keep the host from waiting for a GPU; the default there for ied_ex"
+    takes_start = True
+    waits = False
 
     max_steps: int | None = None
 

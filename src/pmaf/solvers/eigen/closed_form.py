@@ -9,7 +9,7 @@ from pmaf.checks.values import set_reals
 from pmaf.linalg.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
-from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.solvers.eigen.subspace import default_rtol
 
@@ -21,7 +21,7 @@ GENERIC = (1.0, 0.6180, -0.7321, 0.4142)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedForm:
+class ClosedForm(Solver):
     r"""The largest or smallest eigenpair of real symmetric matrices of order up to 4, by arithmetic on their entries.
 
     For the largest eigenvalue of X, shifted to trace zero and scaled:
@@ -56,6 +56,11 @@ class ClosedForm:
         tensor([3.])
     """
 
+    use = "tiny matrices; the default for them"
+    largest_k = 1
+    largest_n = 4
+    dtypes = "real"
+
     rtol: float | None = None
 
     def __post_init__(self) -> None:
@@ -76,11 +81,7 @@ class ClosedForm:
         Raises:
             ValueError: for k > 1, n > 4, complex matrices, or a given ``start``.
         """
-        if k != 1 or X.n > 4 or X.dtype.is_complex or start is not None:
-            raise ValueError(
-                "pmaf.solvers.ClosedForm: finds one eigenpair of real symmetric matrices of order up to 4, without a "
-                f"start, got k={k}, n={X.n}, {X.dtype}; use Eigh() instead"
-            )
+        self.accept(X, k, start)
         whole = X.tensors[0] if isinstance(X, Dense) else X.dense()
         flat = whole.reshape(-1, X.n, X.n)
         rtol = self.rtol or default_rtol(X.dtype)

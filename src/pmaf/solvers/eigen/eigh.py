@@ -17,8 +17,8 @@ from pmaf.linalg.refinement import polished
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Gram
-from pmaf.solvers.base import EigenAnswer
+from pmaf.operators.gram import Gram
+from pmaf.solvers.base import EigenAnswer, Solver
 
 __all__ = ["Eigh", "nearest"]
 
@@ -64,7 +64,7 @@ def singular_decomposition(F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eigh:
+class Eigh(Solver):
     """All eigenpairs by ``torch.linalg.eigh``, with a rescue in float64 where it does not converge.
 
     Cost: O(n³) for each item, O(r²n + r³) for the Gram matrix of an ``(r, n)`` factor with r < n.
@@ -74,6 +74,10 @@ class Eigh:
         >>> pmaf.ied(torch.diag(torch.tensor([1.0, 3.0])), 1, solver=pmaf.solvers.Eigh()).eigenvalues
         tensor([3.])
     """
+
+    needs = "the matrix, O(n³)"
+    use = "Gram matrices by their factor, and traced graphs; the default for them"
+    leaves_basis = True
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k largest (smallest) eigenpairs of every item.
@@ -90,8 +94,7 @@ class Eigh:
         Raises:
             ValueError: if ``start`` is given.
         """
-        if start is not None:
-            raise ValueError("pmaf.solvers.Eigh: is direct and needs no start, which is for iterative solvers")
+        self.accept(X, k, start)
         if isinstance(X, Gram):
             return self._solve_gram(X.factor, k, largest)
         A = X.dense()

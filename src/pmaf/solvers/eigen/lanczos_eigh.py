@@ -9,7 +9,7 @@ from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
-from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration, settled_or_decomposed
 from pmaf.solvers.eigen.subspace import default_rtol
@@ -26,7 +26,7 @@ ALIGNED = 0.98  # cosine between successive products that tells a leading eigenv
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanczosEigh:
+class LanczosEigh(Solver):
     r"""The k leading eigenpairs of dense matrices: block Lanczos with a budget, then :class:`Eigh` for what is left.
 
     A leading eigenvalue that stands apart, as of matrices with entries of one sign, settles within ten products; an
@@ -59,6 +59,9 @@ class LanczosEigh:
         >>> answer.eigenvalues.round(), answer.basis is None
         (tensor([200.]), True)
     """
+
+    use = "dense matrices; the default for them: a few products, else EigvalsInverseIteration or Eigh"
+    takes_start = True
 
     rtol: float | None = None
     max_steps: int | None = None

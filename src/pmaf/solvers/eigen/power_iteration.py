@@ -10,7 +10,7 @@ from pmaf.linalg.batched import lengths
 from pmaf.linalg.krylov import orthonormal
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
-from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.subspace import default_rtol, dominating_shift, spectral_range, starting_block
 from pmaf.solvers.iteration import State, iterate
 
@@ -20,7 +20,7 @@ PROBE_STEPS = 8  # products spent on finding the shift
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerIteration:
+class PowerIteration(Solver):
     r"""The leading eigenpair by :math:`u \leftarrow (X + \sigma I)u / \|(X + \sigma I)u\|`.
 
     Without a shift the iteration finds the eigenvalue of largest *magnitude*. Here :math:`\sigma` comes from the Ritz
@@ -54,6 +54,12 @@ class PowerIteration:
         tensor([2.])
     """
 
+    needs = "products"
+    use = "one dominant pair that is well separated"
+    largest_k = 1
+    takes_start = True
+    gives_gap = False
+
     rtol: float | None = None
     max_steps: int = 1000
     symmetric: bool = True
@@ -78,18 +84,14 @@ class PowerIteration:
         Raises:
             ValueError: for k > 1, and for ``largest=False`` if not ``symmetric``.
         """
-        if k != 1:
-            raise ValueError(
-                f"pmaf.solvers.PowerIteration: finds one eigenpair, got k={k}; use SimultaneousIteration() or "
-                "BlockLanczos()"
-            )
+        self.accept(X, k, start)
         if self.symmetric:
             return self.leading(X, largest, start)
         if not largest:
             raise ValueError(
                 "pmaf.solvers.PowerIteration: symmetric=False finds the dominant pair only, got largest=False"
             )
-        return self.dominant(X, start)
+        return self.dominant(X.general(), start)
 
     def leading(self, X: Operator, largest: bool, start: Tensor | None) -> EigenAnswer:
         """The algebraically largest (smallest) pair of a Hermitian X."""

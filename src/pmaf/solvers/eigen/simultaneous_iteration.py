@@ -10,7 +10,7 @@ from pmaf.linalg.batched import combined, inner_products
 from pmaf.linalg.krylov import orthonormal, rayleigh_ritz
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
-from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.power_iteration import PROBE_STEPS
 from pmaf.solvers.eigen.subspace import (
     default_rtol,
@@ -26,7 +26,7 @@ __all__ = ["SimultaneousIteration"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimultaneousIteration:
+class SimultaneousIteration(Solver):
     r"""The k leading eigenpairs by :math:`V \leftarrow \mathrm{orth}((X + \sigma I)V)`, V of p = k + ``guard`` columns.
 
     Each step takes the best approximations in the span of V (Rayleigh–Ritz), so that clustered eigenvalues inside the
@@ -55,6 +55,10 @@ class SimultaneousIteration:
         >>> answer.eigenvalues.round(decimals=5)
         tensor([-3.,  0.])
     """
+
+    needs = "products"
+    use = "a few pairs that are well separated"
+    takes_start = True
 
     guard: int = 4
     rtol: float | None = None

@@ -10,7 +10,6 @@ None of the methods is global: they find a stationary point near the start.
 Reference: Xu, Wang, Liu, Gould, *PMaF: Deep Declarative Layers for Principal Matrix Features*, 2023, arXiv 2306.14759.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from pmaf.checks.values import set_flags, set_integers, set_reals
 from pmaf.linalg.batched import adjoint_matvec, matvec
-from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.sphere.geometry import (
     inner,
@@ -31,7 +30,7 @@ from pmaf.solvers.sphere.geometry import (
 )
 from pmaf.solvers.sphere.step_sizes import ExactStep, Ray, Step, half_square
 
-__all__ = ["ProjectedGradient", "RiemannianGradient", "descend", "direction_weight"]
+__all__ = ["Descent", "ProjectedGradient", "RiemannianGradient", "direction_weight"]
 
 EXACT = ExactStep()  # one for all: a traced graph cannot make objects
 
@@ -51,58 +50,85 @@ def direction_weight(x: Tensor, gradient: Tensor, outside: Tensor) -> Tensor:
     return 1 - torch.where(outside, -cosine, cosine)
 
 
-def descend(
-    problem: object,
-    start: Tensor | None,
-    *,
-    solver: str,
-    along_sphere: bool,
-    step: Step,
-    weighted: bool,
-    tol: float,
-    max_steps: int,
-    observe: Callable[[Tensor], None] | None = None,
-) -> SphereAnswer:
-    """Run the iteration above on every item of a batch.
+@dataclass(frozen=True, kw_only=True)
+class Descent(Solver):
+    """What both methods share: the iteration above on every item of a batch."""
 
-    Args:
-        problem: a :class:`LeastSquares`.
-        start: first point, ``(*, n)``; normalised. By default A⁺b.
-        solver: the solver's name, for messages.
-        along_sphere: whether δ is the tangent part of the gradient.
-        step: chooses η.
-        weighted: whether w is the direction weight, else one.
-        tol: an item stops when its objective, in units of the radius, changes by less.
-        max_steps: the most steps an item may take.
-        observe: called with x in the units of the problem, ``(*, n)``, before the first step and after each one.
+    use = "to compare with the paper, with its step rules ExactStep, Backtracking, TangentDecay"
+    leaves_basis = True  # made by the forward pass, for the gap
+    needs = "products"
+    certified = False
+    gives_gap = False
+    takes_start = True
+    along_sphere = False  # whether δ is the tangent part of the gradient
 
-    Returns:
-        The last points, and which items stopped by themselves or can no longer be told from those that did.
-    """
-    unit, radius = on_unit_sphere(problem, solver)
-    A, b, _ = unit
-    free = unconstrained(unit) if weighted or start is None else start
-    outside = length(free) >= 1 if weighted else None
+    direction_weight: bool = False
+    tol: float = 1e-7
+    max_steps: int = 100
 
-    def advance(state: State) -> tuple[State, Tensor]:
-        x, misfit, idle, _ = state
-        gradient = adjoint_matvec(A, misfit)
-        direction = tangent(x, gradient) if along_sphere else gradient
-        weight = torch.ones_like(unit.radius) if outside is None else direction_weight(x, gradient, outside)
-        ray = Ray(unit, x, misfit, gradient, direction, matvec(A, direction), weight.expand(idle.shape), idle)
-        eta, arrived = step.choose(ray)
-        x = normalise(ray.point(eta), otherwise=x)
-        fresh = matvec(A, x) - b
-        change = half_square(fresh) - half_square(misfit)
-        done = (change.abs() < tol) | arrived | ~torch.isfinite(change)
-        return (x, fresh, done, change.abs() <= rounding(fresh, b)), done
+    def __post_init__(self) -> None:
+        set_integers(self, "max_steps")
+        set_reals(self, "non-negative", "tol")
+        set_flags(self, "direction_weight")
 
-    x = starting_point(unit, free if start is None else start)
-    idle = torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device)
-    state = (x, matvec(A, x) - b, idle, idle)
-    report = None if observe is None else (lambda state, active: observe(state[0] * radius))
-    (x, _, _, level), finished, steps = iterate(advance, state, unit.batch_shape, max_steps, report)
-    return SphereAnswer(u=x * radius, finished=(finished | level) & torch.isfinite(x).all(-1), steps=steps)
+    @property
+    def rule(self) -> Step:
+        """What chooses η."""
+        return EXACT
+
+    def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
+        """Improve every item of the batch until it stops.
+
+        Args:
+            problem: least squares on a sphere.
+            start: first point, ``(*, n)``, of any length; by default A⁺b.
+
+        Returns:
+            The last points, and which items stopped by themselves.
+        """
+        return self._descend(problem, start, None)
+
+    def iterates(self, problem: LeastSquares, start: Tensor | None = None) -> list[Tensor]:
+        """The path of ``solve``: the start and the point after each step, each ``(*, n)``.
+
+        Args:
+            problem: least squares on a sphere.
+            start: first point.
+
+        Returns:
+            As many points as the slowest item takes steps, and one more.
+        """
+        path: list[Tensor] = []
+        self._descend(problem, start, path)
+        return path
+
+    def _descend(
+        self, problem: LeastSquares | SphereQuadratic, start: Tensor | None, path: list[Tensor] | None
+    ) -> SphereAnswer:
+        unit, radius = on_unit_sphere(problem, type(self).__name__)
+        A, b, _ = unit
+        free = unconstrained(unit) if self.direction_weight or start is None else start
+        outside = length(free) >= 1 if self.direction_weight else None
+
+        def advance(state: State) -> tuple[State, Tensor]:
+            x, misfit, idle, _ = state
+            gradient = adjoint_matvec(A, misfit)
+            direction = tangent(x, gradient) if self.along_sphere else gradient
+            weight = torch.ones_like(unit.radius) if outside is None else direction_weight(x, gradient, outside)
+            ray = Ray(unit, x, misfit, gradient, direction, matvec(A, direction), weight.expand(idle.shape), idle)
+            eta, arrived = self.rule.choose(ray)
+            x = normalise(ray.point(eta), otherwise=x)
+            fresh = matvec(A, x) - b
+            change = half_square(fresh) - half_square(misfit)
+            done = (change.abs() < self.tol) | arrived | ~torch.isfinite(change)
+            return (x, fresh, done, change.abs() <= rounding(fresh, b)), done
+
+        x = starting_point(unit, free if start is None else start)
+        idle = torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device)
+        state = (x, matvec(A, x) - b, idle, idle)
+        report = None if path is None else (lambda state, active: path.append(state[0] * radius))
+        (x, _, _, level), finished, steps = iterate(advance, state, unit.batch_shape, self.max_steps, report)
+        return SphereAnswer(u=x * radius, finished=(finished | level) & torch.isfinite(x).all(-1), steps=steps)
 
 
 def rounding(misfit: Tensor, b: Tensor) -> Tensor:
@@ -121,7 +147,7 @@ def rounding(misfit: Tensor, b: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedGradient:
+class ProjectedGradient(Descent):
     r"""Step along −∇f and project back: PGD, the paper's baseline.
 
     .. math::
@@ -153,59 +179,11 @@ class ProjectedGradient:
         tensor([0.6000, 0.8000])
     """
 
-    direction_weight: bool = False
-    tol: float = 1e-7
-    max_steps: int = 100
-
-    def __post_init__(self) -> None:
-        set_integers(self, "max_steps")
-        set_reals(self, "non-negative", "tol")
-        set_flags(self, "direction_weight")
-
-    def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
-        """Improve every item of the batch until it stops.
-
-        Args:
-            problem: least squares on a sphere.
-            start: first point, ``(*, n)``, of any length; by default A⁺b.
-
-        Returns:
-            The last points.
-        """
-        return self._descend(problem, start, None)
-
-    def iterates(self, problem: LeastSquares, start: Tensor | None = None) -> list[Tensor]:
-        """The path of ``solve``: the start and the point after each step, each ``(*, n)``.
-
-        Args:
-            problem: least squares on a sphere.
-            start: first point.
-
-        Returns:
-            As many points as the slowest item takes steps, and one more.
-        """
-        path: list[Tensor] = []
-        self._descend(problem, start, path)
-        return path
-
-    def _descend(
-        self, problem: LeastSquares | SphereQuadratic, start: Tensor | None, path: list[Tensor] | None
-    ) -> SphereAnswer:
-        return descend(
-            problem,
-            start,
-            solver="ProjectedGradient",
-            along_sphere=False,
-            step=ExactStep(),
-            weighted=self.direction_weight,
-            tol=self.tol,
-            max_steps=self.max_steps,
-            observe=None if path is None else path.append,
-        )
+    name = "projected_gradient"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RiemannianGradient:
+class RiemannianGradient(Descent):
     r"""Step along the tangent part of −∇f and project back: PGD+RM and its line searches.
 
     .. math::
@@ -239,58 +217,19 @@ class RiemannianGradient:
         tensor([0.6000, 0.8000])
     """
 
+    name = "riemannian_gradient"
+    along_sphere = True
     step: Step = field(default_factory=lambda: EXACT)
-    direction_weight: bool = False
-    tol: float = 1e-7
-    max_steps: int = 100
 
     def __post_init__(self) -> None:
-        set_integers(self, "max_steps")
-        set_reals(self, "non-negative", "tol")
-        set_flags(self, "direction_weight")
+        super().__post_init__()
         if isinstance(self.step, type) or not hasattr(self.step, "choose"):
             raise TypeError(
                 "pmaf.solvers.RiemannianGradient: step must be a rule such as ExactStep(), Backtracking() or "
                 f"TangentDecay(), got {self.step!r}"
             )
 
-    def solve(self, problem: LeastSquares | SphereQuadratic, start: Tensor | None = None) -> SphereAnswer:
-        """Improve every item of the batch until it stops.
-
-        Args:
-            problem: least squares on a sphere.
-            start: first point, ``(*, n)``, of any length; by default A⁺b.
-
-        Returns:
-            The last points.
-        """
-        return self._descend(problem, start, None)
-
-    def iterates(self, problem: LeastSquares, start: Tensor | None = None) -> list[Tensor]:
-        """The path of ``solve``: the start and the point after each step, each ``(*, n)``.
-
-        Args:
-            problem: least squares on a sphere.
-            start: first point.
-
-        Returns:
-            As many points as the slowest item takes steps, and one more.
-        """
-        path: list[Tensor] = []
-        self._descend(problem, start, path)
-        return path
-
-    def _descend(
-        self, problem: LeastSquares | SphereQuadratic, start: Tensor | None, path: list[Tensor] | None
-    ) -> SphereAnswer:
-        return descend(
-            problem,
-            start,
-            solver="RiemannianGradient",
-            along_sphere=True,
-            step=self.step,
-            weighted=self.direction_weight,
-            tol=self.tol,
-            max_steps=self.max_steps,
-            observe=None if path is None else path.append,
-        )
+    @property
+    def rule(self) -> Step:
+        """What chooses η."""
+        return self.step

@@ -24,9 +24,10 @@ from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import magnitude
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense, Gram
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.operators.scaled import scaled
-from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
 from pmaf.solvers.sphere.geometry import length
 from pmaf.solvers.sphere.secular import unit_solution
@@ -37,7 +38,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KrylovTrustRegion:
+class KrylovTrustRegion(Solver):
     r"""The global minimiser from products with Q alone, for large n; needs no entry of Q = AᴴA or H.
 
     .. math:: \min_u\ \tfrac12 u^H Q u - \mathrm{Re}\,g^H u \quad\text{subject to}\quad \|u\| = r
@@ -66,6 +67,11 @@ class KrylovTrustRegion:
         >>> answer.multiplier.round(decimals=4), answer.u.abs().round(decimals=4)
         (tensor(1.), tensor([0.8660, 0.5000, 0.0000]))
     """
+
+    needs = "products"
+    use = "large n where the misfit is well conditioned, and operators; the default for them"
+    leaves_basis = True  # made by the forward pass, for the gap
+    takes_start = True
 
     rtol: float | None = None
     max_steps: int | None = None

@@ -28,7 +28,7 @@ from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
 from pmaf.linalg.vectors import first_vector
-from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.transforms import anywhere
 
 __all__ = ["MoreSorensen"]
@@ -37,7 +37,7 @@ EIGEN_STEPS = 28  # factorisations for s₁ and v₁
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoreSorensen:
+class MoreSorensen(Solver):
     """The certified global minimiser, by Newton's method on the secular equation with Cholesky factorisations.
 
     Does not wait for the device: factorisations report success there, and the number of steps is fixed, except on the
@@ -63,6 +63,9 @@ class MoreSorensen:
         tensor([1., 0.])
     """
 
+    use = "to keep the host from waiting for a GPU; the default there for less_ex and sphere_quadratic_ex"
+    waits = False
+
     max_steps: int = 16
 
     def __post_init__(self) -> None:
@@ -81,8 +84,7 @@ class MoreSorensen:
         Raises:
             ValueError: if ``start`` is given.
         """
-        if start is not None:
-            raise ValueError("pmaf.solvers.MoreSorensen: is global and needs no start, which is for iterative solvers")
+        self.refuse_start(start)
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)

@@ -26,7 +26,7 @@ from pmaf.linalg.bordered import safe_inverse, solve_bordered
 from pmaf.linalg.dtypes import double, widened
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor, in_range, moderate
-from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
 
 __all__ = ["Secular", "solve_secular", "unit_solution"]
@@ -127,7 +127,7 @@ def refine(steepest: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Secular:
+class Secular(Solver):
     """The certified global minimiser, by safeguarded Newton on the secular equation; the default.
 
     Works from the eigenbasis of the Gram matrix where that is accurate, refines with a residual of A itself, and goes
@@ -150,6 +150,9 @@ class Secular:
         tensor([1., 0.])
     """
 
+    use = "always, unless you study the others; the default"
+    leaves_basis = True
+
     max_steps: int = 60
     gram_limit: float = 1e4
 
@@ -170,8 +173,7 @@ class Secular:
         Raises:
             ValueError: if ``start`` is given.
         """
-        if start is not None:
-            raise ValueError("pmaf.solvers.Secular: is global and needs no start, which is for iterative solvers")
+        self.refuse_start(start)
         if isinstance(problem, LeastSquares):
             return self._least_squares(problem)
         return self._quadratic(problem)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pmaf.checks.extras import needs
 from pmaf.checks.values import set_integers, set_reals
-from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.sphere.geometry import length, on_unit_sphere, starting_point, tangent, unconstrained
 from pmaf.transforms import recorded
 
@@ -16,7 +16,7 @@ __all__ = ["SLSQP"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SLSQP:
+class SLSQP(Solver):
     r"""``scipy.optimize.minimize(method="SLSQP")`` on ½‖A u − b‖² with the constraint ‖u‖² = r², item by item.
 
     The comparison, not a recommendation: a Python loop over the batch on the CPU, in double precision whatever the
@@ -40,6 +40,13 @@ class SLSQP:
         >>> SLSQP().solve(LeastSquares(A, b, torch.tensor(1.0))).u
         tensor([0.6000, 0.8000])
     """
+
+    use = "the baseline of the paper, item by item through SciPy"
+    leaves_basis = True  # made by the forward pass, for the gap
+    certified = False
+    gives_gap = False
+    takes_start = True
+    unrolls = False
 
     tol: float = 1e-6
     max_steps: int = 100
