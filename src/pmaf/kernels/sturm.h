@@ -138,6 +138,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     top = max(top, t.d[i] + radius);
     bottom = min(bottom, t.d[i] - radius);
   }
+  const D no_more = top, no_less = bottom;
   top += D(1e-3), bottom -= D(1e-3);
 
   Minors<D> m;
@@ -150,7 +151,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     const D step = D(double(n)) / (g + sqrt(inside));
     x = select((g > D(0.0)) & (h > D(0.0)) & finite(step), x + step, x);
   }
-  other_end = x;
+  other_end = max(x, no_less);
 
   for (int w = 0; w < wanted; w++) {
     // What counts have proved, and what is believed.
@@ -212,7 +213,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
         low = select(~right & ~up, middle, low);
       }
     }
-    D value = high;
+    D value = max(min(high, no_more), no_less);
     if (w > 0) value = min(value, values[w - 1]);
     values.set(w, value);
   }
