@@ -143,15 +143,17 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
 
   Minors<D> m;
   Sample<D> first, second;
-  D x = bottom;
-  for (int pass = 0; pass < 2; pass++) {  // the other end: Laguerre's bound, mirrored
+  D x = bottom, middle = bottom;
+  for (int pass = 0; pass < 2; pass++) {  // the other end: both bounds, mirrored, and what lies between them
     minors_and_derivatives(t, x, m);
     const D g = -(m.dp / m.p), q = m.ddp / m.p, h = fnma(D(2.0), q, g * g);
     const D inside = max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h));
-    const D step = D(double(n)) / (g + sqrt(inside));
-    x = select((g > D(0.0)) & (h > D(0.0)) & finite(step), x + step, x);
+    const D laguerre = D(double(n)) / (g + sqrt(inside)), newton = g / h;
+    const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);
+    middle = select(valid, x + D(0.5) * (laguerre + newton), middle);
+    x = select(valid, x + laguerre, x);
   }
-  other_end = max(x, no_less);
+  other_end = min(max(middle, no_less), no_more);
 
   for (int w = 0; w < wanted; w++) {
     // What counts have proved, and what is believed.
