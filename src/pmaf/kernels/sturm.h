@@ -138,19 +138,22 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     top = max(top, t.d[i] + radius);
     bottom = min(bottom, t.d[i] - radius);
   }
+  const D no_more = top, no_less = bottom;
   top += D(1e-3), bottom -= D(1e-3);
 
   Minors<D> m;
   Sample<D> first, second;
-  D x = bottom;
-  for (int pass = 0; pass < 2; pass++) {  // the other end: Laguerre's bound, mirrored
+  D x = bottom, middle = bottom;
+  for (int pass = 0; pass < 2; pass++) {  // the other end: both bounds, mirrored, and what lies between them
     minors_and_derivatives(t, x, m);
     const D g = -(m.dp / m.p), q = m.ddp / m.p, h = fnma(D(2.0), q, g * g);
     const D inside = max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h));
-    const D step = D(double(n)) / (g + sqrt(inside));
-    x = select((g > D(0.0)) & (h > D(0.0)) & finite(step), x + step, x);
+    const D laguerre = D(double(n)) / (g + sqrt(inside)), newton = g / h;
+    const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);
+    middle = select(valid, x + D(0.5) * (laguerre + newton), middle);
+    x = select(valid, x + laguerre, x);
   }
-  other_end = x;
+  other_end = min(max(middle, no_less), no_more);
 
   for (int w = 0; w < wanted; w++) {
     // What counts have proved, and what is believed.
@@ -212,7 +215,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
         low = select(~right & ~up, middle, low);
       }
     }
-    D value = high;
+    D value = max(min(high, no_more), no_less);
     if (w > 0) value = min(value, values[w - 1]);
     values.set(w, value);
   }
