@@ -73,8 +73,10 @@ def _ied(
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
         k: how many pairs, 1 ≤ k ≤ n.
         largest: the algebraically largest in descending order, else the smallest in ascending order.
-        reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. The all-ones vector if
-            not given. No gradient reaches it.
+        reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. With as many dimensions
+            as X and last sizes ``(n, k)``, one for each eigenvector. The all-ones vector if not given. An eigenvector
+            that is orthogonal to it, to rounding, as of a graph Laplacian, is turned by a fixed vector of no
+            particular direction instead. No gradient reaches it.
         start: ``(*, n, p)`` or ``(n,)``, where an iterative solver begins; finite, and real if X is.
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
@@ -105,7 +107,7 @@ def _ied(
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
-    check_reference(_door.name, operator, reference)
+    check_reference(_door.name, operator, reference, k)
     start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
     if solver is not None:
         chosen = named(_door.name, solver, EIGEN)
@@ -133,7 +135,7 @@ def _ied(
         U, values = found.solution
         if known.check_gauge:
             watch_gauge(_door.name, operator, U, values, found.aux, known)
-        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
+        U = fix_phase(operator, U, values, found.report, columns_of(reference, operator, U), dtype)
     values, status = narrowed(values, dtype, found.report.status)
     return IEDSolution(values, U.to(dtype), status, *found.report[1:])
 
@@ -240,7 +242,7 @@ def prepare(
     return operator, k, dtype
 
 
-def check_reference(function: str, operator: Operator, reference: Tensor | None) -> None:
+def check_reference(function: str, operator: Operator, reference: Tensor | None, k: int) -> None:
     """What the sign of eigenvectors is measured by.
 
     Raises:
@@ -248,11 +250,27 @@ def check_reference(function: str, operator: Operator, reference: Tensor | None)
     """
     if reference is None:
         return
-    check_tensor(function, "reference", reference, 1, "(*, n)")
-    check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
-    check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+    check_tensor(function, "reference", reference, 1, "(*, n) or (*, n, k)")
+    if one_for_each(reference, operator, k):
+        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-2])
+    else:
+        check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
+        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
     if reference.is_complex() and not operator.dtype.is_complex:
         raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
+
+
+def one_for_each(reference: Tensor, operator: Operator, k: int) -> bool:
+    """Whether a reference has a vector for each of the k columns."""
+    return reference.dim() == len(operator.batch_shape) + 2 and reference.shape[-2:] == (operator.n, k)
+
+
+def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tensor | None:
+    """References as columns, ``(*, n, 1)`` or ``(*, n, k)``, in the type of U."""
+    if reference is None:
+        return None
+    columns = reference if one_for_each(reference, operator, U.shape[-1]) else reference[..., None]
+    return columns.detach().to(U.dtype)
 
 
 ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors))
