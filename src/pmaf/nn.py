@@ -178,8 +178,9 @@ class PrincipalPool2d(nn.Module):
 
     one after the other: where average pooling keeps the mean feature, this keeps the directions that explain the most
     energy. F is never multiplied out on its larger side. The sign of each vector is that of its inner product with the
-    mean feature, or, where that vanishes to rounding, with a fixed vector of no particular direction. Where a map has no unique principal direction, such as an all-zero map, a unit vector comes back and
-    no gradient for what is undetermined.
+    mean feature, or, where that vanishes to rounding, with a fixed vector of no particular direction. Where a map has
+    no unique principal direction, such as an all-zero map, a unit vector comes back and no gradient for what is
+    undetermined.
 
     Args:
         k: how many directions.

@@ -44,11 +44,10 @@ def fix_phase(
     Returns:
         The turned columns.
     """
-    with torch.no_grad():
-        rounding = rounding_of_vectors(X, eigenvalues, report, dtype)
-    return U * decided_sign(U, reference, rounding)
+    return U * decided_sign(U, reference, lambda: rounding_of_vectors(X, eigenvalues, report, dtype))
 
 
+@torch.no_grad()
 def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
     """What rounding and the solver's tolerance leave open of each eigenvector: ε‖X‖/gap, at most ε^¼.
 
@@ -64,6 +63,7 @@ def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype:
         ``(*, k)``, where gaps are not known ``(*, 1)``.
     """
     eps, k = torch.finfo(dtype).eps, eigenvalues.shape[-1]
+    most = torch.finfo(eigenvalues.dtype).eps ** 0.25
     gap = torch.where(report.gap.isnan(), torch.inf, report.gap)[..., None]
     if k > 1:
         between = eigenvalues.diff(dim=-1).abs()
@@ -74,8 +74,8 @@ def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype:
         ratio = torch.linalg.vector_norm(X.tensors[0], dim=(-2, -1) if X.core_dims else None)[..., None] / gap
     else:  # the norm is not known, but rarely more
         ratio = eigenvalues.abs().amax(-1, keepdim=True) / gap
-    rounding: Tensor = ((8 * eps + report.residual[..., None]) * ratio + 32 * eps).clamp_max(eps**0.25)
-    return rounding.nan_to_num(eps**0.25)
+    rounding: Tensor = ((8 * eps + report.residual[..., None]) * ratio + 32 * eps).clamp_max(most)
+    return rounding.nan_to_num(most)
 
 
 def watch_gauge(

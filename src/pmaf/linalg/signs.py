@@ -5,8 +5,12 @@ An inner product :math:`r^H u` is only known to :math:`\rho\|r\|`, where ρ is t
 inputs that hardly differ would differ in signs. There a second vector decides: fixed, and of no particular direction.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from pmaf.transforms import cheap
 
 __all__ = ["decided_sign", "generic"]
 
@@ -30,7 +34,7 @@ def generic(n: int, like: Tensor) -> Tensor:
     return 1 + (h >> 8).to(like.real.dtype) / (1 << 24)
 
 
-def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor) -> Tensor:
+def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | Callable[[], Tensor]) -> Tensor:
     """Factors of modulus one that turn the columns of U the way they are meant.
 
     Written in differentiable operations: over the complex numbers the phase moves with the vector, and the derivative
@@ -39,7 +43,8 @@ def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor) -> Tenso
     Args:
         U: columns, ``(*, n, k)``.
         reference: ``(*, n, 1)`` or ``(*, n, k)``; the all-ones vector if ``None``.
-        rounding: how exactly each column is known, relative to its length, ``(*, k)`` or less.
+        rounding: how exactly each column is known, relative to its length, ``(*, k)`` or less; at most ε^¼. Or a
+            function that tells it, and is only asked where it matters.
 
     Returns:
         ``(*, 1, k)``; 1 where both inner products vanish.
@@ -47,7 +52,12 @@ def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor) -> Tenso
     n = U.shape[-2]
     inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)
     size = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
-    known = inner.detach().abs() > rounding[..., None, :] * size
+    fixed = inner.detach()
+    if callable(rounding):
+        if cheap(fixed) and bool((fixed.abs() > torch.finfo(U.dtype).eps ** 0.25 * size).all()):
+            return torch.sgn(inner).conj() if U.is_complex() else torch.sgn(fixed)
+        rounding = rounding()
+    known = fixed.abs() > rounding[..., None, :] * size
     other = generic(n, U)[:, None] * U
     decisive = torch.where(known, inner, other.sum(-2, keepdim=True))
     if U.is_complex():
