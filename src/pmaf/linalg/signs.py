@@ -1,8 +1,10 @@
-r"""Which unit multiple of a vector is meant: the one whose inner product with a reference is real and positive.
+r"""Which of the unit multiples of a vector is meant, decided so that rounding has no say in it.
 
-An inner product :math:`r^H u` is only known to :math:`\rho\|r\|`, where ρ is the rounding of u. Where it is no larger
-(the all-ones vector and the second eigenvector of a graph Laplacian are orthogonal, always) its sign is noise, and two
-inputs that hardly differ would differ in signs. There a second vector decides: fixed, and of no particular direction.
+A vector v is turned so that its inner product with a reference, by default the all-ones vector, is real and
+non-negative. Where that product is zero but for rounding, as it always is for eigenvectors of Laplacians and of centred
+matrices, its sign is noise. A second, fixed vector then decides in its place. It has to be *generic*: none of the vectors
+that structured matrices have may be orthogonal to it. Fractions of i φ are not, since every second difference of them
+is an integer, which [1, −1, −1, 1] sees as zero; scrambled integers are.
 """
 
 from collections.abc import Callable
@@ -10,56 +12,58 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pmaf.transforms import cheap
+from pmaf.transforms import anywhere, cheap
 
 __all__ = ["decided_sign", "generic"]
 
-WORD = 1 << 32
+WORD = (1 << 32) - 1
 
 
 def generic(n: int, like: Tensor) -> Tensor:
-    """A vector of no particular direction, the same every time, with entries between 1 and 2.
+    """A fixed vector with entries between −0.4 and 0.6, ``(n,)``, the same on every device and in every precision.
+
+    The entries are a bit-mixing hash of i, cut to 24 bits, which single precision holds exactly.
 
     Args:
         n: how many entries.
-        like: gives the type and the device.
+        like: gives the device and the (real) type.
 
     Returns:
-        ``(n,)``, real also where ``like`` is complex.
+        The vector, real.
     """
-    # Integers of 32 bits, mixed as MurmurHash3 does, of which 24 are exact in every type.
-    h = torch.arange(1, n + 1, device=like.device) * 0x9E3779B1 % WORD
-    h = (h ^ (h >> 15)) * 0x85EBCA6B % WORD
-    h = (h ^ (h >> 13)) * 0x42B2AE35 % WORD
-    return 1 + (h >> 8).to(like.real.dtype) / (1 << 24)
+    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    i = (i * 0x9E3779B1) & WORD  # 2³²/φ: spreads neighbours
+    i = ((i ^ (i >> 15)) * 0x2C1B3C6D) & WORD
+    i = ((i ^ (i >> 12)) * 0x297A2D39) & WORD
+    return ((i ^ (i >> 15)) >> 8).to(like.real.dtype) * 2.0**-24 - 0.40625
 
 
-def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | Callable[[], Tensor]) -> Tensor:
-    """Factors of modulus one that turn the columns of U the way they are meant.
+def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | float | Callable[[], Tensor]) -> Tensor:
+    """The unit numbers that turn columns so that the reference, or else a generic vector, sees them non-negative.
 
-    Written in differentiable operations: over the complex numbers the phase moves with the vector, and the derivative
-    of what is returned includes that.
+    Written in differentiable operations: over the complex numbers the phase moves with the vector.
 
     Args:
-        U: columns, ``(*, n, k)``.
-        reference: ``(*, n, 1)`` or ``(*, n, k)``; the all-ones vector if ``None``.
-        rounding: how exactly each column is known, relative to its length, ``(*, k)`` or less; at most ε^¼. Or a
-            function that tells it, and is only asked where it matters.
+        U: unit columns, ``(*, n, k)``.
+        reference: columns, ``(*, n, 1)`` or ``(*, n, k)``; the all-ones vector if ``None``.
+        rounding: how far the columns may be off, ε‖X‖/gap, ``(*, k)`` or a number; inner products up to that, or up to
+            the rounding of a sum of n products, times the length of the reference decide nothing. Or a function that
+            tells it, at most ε^¼, which is only asked where an inner product is as small as that.
 
     Returns:
-        ``(*, 1, k)``; 1 where both inner products vanish.
+        1 or −1, or a complex number of modulus one, ``(*, 1, k)``; to be multiplied with U.
     """
-    n = U.shape[-2]
-    inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)
-    size = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
-    fixed = inner.detach()
+    n, eps = U.shape[-2], torch.finfo(U.dtype).eps
+    inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)  # (*, 1, k)
+    length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
     if callable(rounding):
-        if cheap(fixed) and bool((fixed.abs() > torch.finfo(U.dtype).eps ** 0.25 * size).all()):
-            return torch.sgn(inner).conj() if U.is_complex() else torch.sgn(fixed)
-        rounding = rounding()
-    known = fixed.abs() > rounding[..., None, :] * size
-    other = generic(n, U)[:, None] * U
-    decisive = torch.where(known, inner, other.sum(-2, keepdim=True))
-    if U.is_complex():
-        return torch.sgn(torch.where(decisive.detach().abs() > 0, decisive, 1)).conj()
-    return torch.ones_like(inner).copysign(decisive.detach())
+        clear = cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all())
+        rounding = eps**0.25 if clear else rounding()
+    off = torch.as_tensor(rounding, dtype=U.real.dtype, device=U.device).clamp(min=32 * eps)
+    known = inner.detach().abs() > (off[..., None, :] if off.dim() else off) * length
+    if anywhere(~known):
+        second = (generic(n, U)[:, None] * U).sum(-2, keepdim=True)
+        inner = torch.where(known, inner, second)
+    if not U.is_complex():
+        return torch.ones_like(inner).copysign(inner.detach())
+    return torch.sgn(torch.where(inner.detach().abs() > 0, inner, 1)).conj()
