@@ -15,6 +15,7 @@ from cases import randn
 from pmaf.forward.custom_ops import encode
 from pmaf.forward.eigen import EigenForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.kernels import available
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 
@@ -37,6 +38,16 @@ X, F = symmetric(3, 5, 5), randn(2, 3, 6, seed=1)
 A, b, C, radius = randn(3, 6, 4), randn(3, 6, seed=1), randn(1, 6, 2, seed=2), torch.ones(1, dtype=torch.float64)
 U = torch.linalg.eigh(X)
 DOUBT = torch.zeros(3, dtype=torch.bool)
+
+
+def tridiagonal_arguments() -> tuple[object, ...]:
+    """A right-hand side for what the compiled kernel leaves of X."""
+    if not available():
+        return ()
+    found = EigenForward(Dense(X).structure(), 2, True, pmaf.solvers.Tridiagonal(), None, None, 0.0, False).run(X)
+    return (X, *found.aux, found.solution[0], randn(3, 5, 2), True, False, 1e-12, 0.0)
+
+
 CALLS = {
     "least squares": ("least_squares_on_sphere", (A, b, None, None, radius, None, SECULAR)),
     "all arguments": ("least_squares_on_sphere", (A, b, b.abs(), C, radius, None, BALL)),
@@ -50,6 +61,8 @@ CALLS = {
     ),
     "more_sorensen": ("least_squares_on_sphere", (A, b, None, None, radius, None, FACTORISED)),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
+    "tridiagonal": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Tridiagonal()))),
+    "complement in the tridiagonal form": ("complement_tridiagonal", tridiagonal_arguments()),
     "complement": (
         "complement",
         (X, U[0][:, -1:], U[1][..., -1:], randn(3, 5, 1), DOUBT, False, True, False, None, 0.0),
@@ -60,6 +73,8 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_operators_keep_the_rules_of_torch(name):
     operator, arguments = CALLS[name]
+    if "tridiagonal" in name and not available():
+        pytest.skip("there are no compiled kernels")
     results = opcheck(getattr(torch.ops.pmaf, operator).default, arguments)
     assert set(results.values()) == {"SUCCESS"}
 

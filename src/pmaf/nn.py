@@ -178,8 +178,9 @@ class PrincipalPool2d(nn.Module):
 
     one after the other: where average pooling keeps the mean feature, this keeps the directions that explain the most
     energy. F is never multiplied out on its larger side. The sign of each vector is that of its inner product with the
-    mean feature. Where a map has no unique principal direction, such as an all-zero map, a unit vector comes back and
-    no gradient for what is undetermined.
+    mean feature, or, where that vanishes to rounding, with a fixed vector of no particular direction. Where a map has
+    no unique principal direction, such as an all-zero map, a unit vector comes back and no gradient for what is
+    undetermined.
 
     Args:
         k: how many directions.
@@ -224,6 +225,10 @@ class PrincipalPool2d(nn.Module):
             )
         F = features.flatten(-2).mT.to(working_dtype(features.dtype))  # (*, H·W, C)
         mean = F.mean(-2)  # (*, C)
+        row = torch.linalg.vector_norm(F.detach(), dim=(-2, -1)) / F.shape[-2] ** 0.5  # the length of a typical feature
+        noise = 8 * torch.finfo(features.dtype).eps * row
+        # Of features that are normalised over the pixels the mean is rounding and says nothing of the sign.
+        mean = torch.where((torch.linalg.vector_norm(mean, dim=-1) > noise)[..., None], mean, 0)
         if self.center:
             F = F - mean[..., None, :]
         values, U = ied(Gram(F), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)

@@ -14,6 +14,15 @@
 namespace pmaf {
 namespace PMAF_ISA {
 
+// Entry i of the fixed vector that decides a sign where the reference cannot: a bit-mixing hash of i, cut to 24 bits, the
+// same as pmaf.linalg.signs.generic.
+PMAF_INLINE double sign_entry(std::int64_t i) {
+  std::uint64_t x = (static_cast<std::uint64_t>(i + 1) * 0x9E3779B1u) & 0xFFFFFFFFu;
+  x = ((x ^ (x >> 15)) * 0x2C1B3C6Du) & 0xFFFFFFFFu;
+  x = ((x ^ (x >> 12)) * 0x297A2D39u) & 0xFFFFFFFFu;
+  return static_cast<double>((x ^ (x >> 15)) >> 8) * 0x1p-24 - 0.40625;
+}
+
 // The numbers 2·frac(iφ) − 1 + ½: generic, and never orthogonal to what matrices made by people have for eigenvectors.
 PMAF_INLINE double generic(std::int64_t i) {
   const double x = static_cast<double>(i + 1) * 0.6180339887498949;
@@ -156,7 +165,7 @@ struct Forward : B {
   }
 
   // Turns vector w so that its inner product with the reference is real and not negative; where rounding of u (which is
-  // `doubt`) decides that, the same with generic numbers. Complex lanes hold the reference in item order.
+  // `doubt`) decides that, the same with fixed numbers. Complex lanes hold the reference in item order.
   void turn(int w, const T* reference, std::ptrdiff_t item, std::ptrdiff_t columns, int lanes, const double* doubt) {
     S* u = this->u(w);
     const std::ptrdiff_t column = columns > 1 ? w : 0;
@@ -165,7 +174,7 @@ struct Forward : B {
       D squares(0.0);
       for (int i = 0; i < n; i++) {
         const C x = V::load(u + i, half);
-        second = fma(x, D(generic(i)), second);
+        second = fma(x, D(sign_entry(i)), second);
         if (!reference) {
           inner = inner + x;
           continue;

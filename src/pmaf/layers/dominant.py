@@ -16,7 +16,7 @@ from pmaf.implicit.dominant import DominantEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Unrolled
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
-from pmaf.layers.eigen import check_reference, prepare
+from pmaf.layers.eigen import check_reference, columns_of, prepare
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed
 from pmaf.linalg.tolerances import relative_tolerance
@@ -86,7 +86,7 @@ def _dominant_pair(
     options = Options(_door, start, solver, backward)
     operator, _, dtype = prepare(_door.name, X, 1, check_values=False, general=True)
     matrix = general_operator(_door.name, operator)
-    check_reference(_door.name, operator, reference)
+    check_reference(_door.name, operator, reference, 1)
     start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
     chosen, mode = general_choices(_door.name, matrix, solver, backward)
     # A defective pair moves by the *root* of rounding: that close may the next eigenvalue come, relative to λ.
@@ -103,7 +103,7 @@ def _dominant_pair(
         options = Options(_door, start, solver, mode)
         found = differentiate(options, "a pair", {FixedPoint: fixed_point}, forward, matrix.tensors, shell.core_dims)
         U, values = found.solution
-        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
+        U = fix_phase(matrix, U, values, found.report, columns_of(reference, matrix, U), dtype)
     values, status = narrowed(values, dtype, found.report.status)
     return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *found.report[1:])
 

@@ -41,13 +41,19 @@ class Door:
         return may_wait(x, self.raises)
 
 
-def reporting(name: str, path: Callable[Concatenate[Door, P], Solution], doc: str) -> Callable[P, Solution]:
+def reporting(
+    name: str,
+    path: Callable[Concatenate[Door, P], Solution],
+    doc: str,
+    short: Callable[..., Solution | None] | None = None,
+) -> Callable[P, Solution]:
     """The function that reports a status for each item.
 
     Args:
         name: its name.
         path: what both doors share.
         doc: its docstring.
+        short: a short way, which answers the everyday call and leaves all others alone.
 
     Returns:
         The function.
@@ -58,6 +64,8 @@ def reporting(name: str, path: Callable[Concatenate[Door, P], Solution], doc: st
     def function(*args: P.args, **kwargs: P.kwargs) -> Solution:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
+        if short is not None and (found := short(*args, **kwargs)) is not None:
+            return found
         return path(door, *args, **kwargs)
 
     named(function, name, path, doc, signature)
@@ -65,7 +73,10 @@ def reporting(name: str, path: Callable[Concatenate[Door, P], Solution], doc: st
 
 
 def raising(
-    name: str, path: Callable[Concatenate[Door, P], Solution], answer: Callable[[Solution], Answer]
+    name: str,
+    path: Callable[Concatenate[Door, P], Solution],
+    answer: Callable[[Solution], Answer],
+    short: Callable[..., Answer | None] | None = None,
 ) -> Callable[P, Answer]:
     """The function that returns the answer alone, and raises where there is none.
 
@@ -73,6 +84,7 @@ def raising(
         name: its name.
         path: what both doors share; its docstring is the function's.
         answer: what is returned of a solution.
+        short: a short way, which answers the everyday call and leaves all others alone.
 
     Returns:
         The function.
@@ -83,6 +95,8 @@ def raising(
     def function(*args: P.args, **kwargs: P.kwargs) -> Answer:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
+        if short is not None and (quick := short(*args, **kwargs)) is not None:
+            return quick
         solution = path(door, *args, **kwargs)
         found = answer(solution)
         first = found[0] if isinstance(found, tuple) else found

@@ -15,6 +15,8 @@ from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
+from pmaf.kernels.quick import NEXT, RESIDUAL
+from pmaf.layers.direct import direct_pairs
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
 from pmaf.layers.verdict import narrowed
@@ -74,8 +76,10 @@ def _ied(
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
         k: how many pairs, 1 ≤ k ≤ n.
         largest: the algebraically largest in descending order, else the smallest in ascending order.
-        reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. The all-ones vector if
-            not given. No gradient reaches it.
+        reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. With as many dimensions
+            as X and last sizes ``(n, k)``, one for each eigenvector. The all-ones vector if not given. An eigenvector
+            that is orthogonal to it, to rounding, as of a graph Laplacian, is turned by a fixed vector of no
+            particular direction instead. No gradient reaches it.
         start: ``(*, n, p)`` or ``(n,)``, where an iterative solver begins; finite, and real if X is.
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
@@ -106,7 +110,7 @@ def _ied(
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
-    check_reference(_door.name, operator, reference)
+    check_reference(_door.name, operator, reference, k)
     start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
     if solver is not None:
         chosen = named(_door.name, solver, EIGEN)
@@ -134,7 +138,7 @@ def _ied(
         U, values = found.solution
         if known.check_gauge:
             watch_gauge(_door.name, operator, U, values, found.aux, known)
-        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
+        U = fix_phase(operator, U, values, found.report, columns_of(reference, operator, U), dtype)
     values, status = narrowed(values, dtype, found.report.status)
     return IEDSolution(values, U.to(dtype), status, *found.report[1:])
 
@@ -241,7 +245,7 @@ def prepare(
     return operator, k, dtype
 
 
-def check_reference(function: str, operator: Operator, reference: Tensor | None) -> None:
+def check_reference(function: str, operator: Operator, reference: Tensor | None, k: int) -> None:
     """What the sign of eigenvectors is measured by.
 
     Raises:
@@ -249,14 +253,49 @@ def check_reference(function: str, operator: Operator, reference: Tensor | None)
     """
     if reference is None:
         return
-    check_tensor(function, "reference", reference, 1, "(*, n)")
-    check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
-    check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+    check_tensor(function, "reference", reference, 1, "(*, n) or (*, n, k)")
+    if one_for_each(reference, operator, k):
+        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-2])
+    else:
+        check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
+        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
     if reference.is_complex() and not operator.dtype.is_complex:
         raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
 
 
-ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors))
+def one_for_each(reference: Tensor, operator: Operator, k: int) -> bool:
+    """Whether a reference has a vector for each of the k columns."""
+    return reference.dim() == len(operator.batch_shape) + 2 and reference.shape[-2:] == (operator.n, k)
+
+
+def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tensor | None:
+    """References as columns, ``(*, n, 1)`` or ``(*, n, k)``, in the type of U."""
+    if reference is None:
+        return None
+    columns = reference if one_for_each(reference, operator, U.shape[-1]) else reference[..., None]
+    return columns.detach().to(U.dtype)
+
+
+def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
+    """The short way of :func:`ied`, or ``None``."""
+    quick = direct_pairs(*args, **kwargs)
+    return None if quick is None else Eigenpairs(quick[1], quick[0])
+
+
+def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
+    """The short way of :func:`ied_ex`, or ``None``."""
+    quick = direct_pairs(*args, **kwargs)
+    if quick is None:
+        return None
+    U, values, notes = quick
+    last = values.detach()[..., -1]
+    following, residual = notes[NEXT].reshape(last.shape), notes[RESIDUAL].reshape(last.shape).clone()
+    gap = (last - following).abs() if U.shape[-1] < U.shape[-2] else torch.full_like(last, torch.inf)
+    status = torch.zeros(last.shape, dtype=torch.int64)
+    return IEDSolution(values, U, status, torch.ones_like(status), residual, gap)
+
+
+ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors), short_ied)
 ied_ex = reporting(
     "ied_ex",
     _ied,
@@ -274,6 +313,7 @@ Example:
     >>> solution.gap, pmaf.Status(int(solution.status)).name
     (tensor(2.), 'CONVERGED')
 """,
+    short_ied_ex,
 )
 principal_projector = raising("principal_projector", _principal_projector, lambda solution: solution.projector)
 principal_projector_ex = reporting(

@@ -13,38 +13,71 @@ from torch import Tensor
 
 from pmaf.checks.tensors import first_index
 from pmaf.errors import GaugeWarning
-from pmaf.handover import EigenAux
+from pmaf.handover import EigenAux, Report
 from pmaf.implicit.modes import Implicit
 from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.signs import decided_sign
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
+from pmaf.operators.sparse import Sparse
 from pmaf.transforms import readable
 
 __all__ = ["fix_phase", "watch_gauge"]
 
 
-def fix_phase(U: Tensor, reference: Tensor | None) -> Tensor:
+def fix_phase(
+    X: Operator, U: Tensor, eigenvalues: Tensor, report: Report, reference: Tensor | None, dtype: torch.dtype
+) -> Tensor:
     """Turn each column so that its inner product with the reference is real and non-negative.
 
-    Written in differentiable operations: over the complex numbers the phase moves with the vector, and the derivative
-    of what is returned includes that. A column (almost) orthogonal to the reference keeps the phase it has.
+    A column that is orthogonal to the reference, to rounding, is turned by a second, fixed vector.
 
     Args:
+        X: the matrix.
         U: unit columns, ``(*, n, k)``.
-        reference: ``(*, n)``; the all-ones vector if ``None``.
+        eigenvalues: theirs, ``(*, k)``.
+        report: of the solve.
+        reference: ``(*, n, 1)`` for all columns, or ``(*, n, k)``; the all-ones vector if ``None``.
+        dtype: of the input.
 
     Returns:
         The turned columns.
     """
-    weighted = U if reference is None else reference.conj()[..., None] * U
-    inner = weighted.sum(-2, keepdim=True)  # (*, 1, k)
-    if not U.is_complex():
-        return U * torch.ones_like(inner).copysign(inner.detach())
-    n = U.shape[-2]
-    length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-1)[..., None, None]
-    known = inner.detach().abs() > 32 * torch.finfo(inner.dtype).eps * length
-    return U * torch.sgn(torch.where(known, inner, 1)).conj()
+    return U * decided_sign(U, reference, lambda: rounding_of_vectors(X, eigenvalues, report, dtype))
+
+
+@torch.no_grad()
+def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
+    """What rounding and the solver's tolerance leave open of each eigenvector: ε‖X‖/gap, at most ε^¼.
+
+    Where it is more the vector is next to arbitrary, and so is its sign.
+
+    Args:
+        X: the matrix.
+        eigenvalues: the selected ones, ``(*, k)``.
+        report: of the solve.
+        dtype: of the input, which was rounded to it.
+
+    Returns:
+        ``(*, k)``, where gaps are not known ``(*, 1)``.
+    """
+    eps, k = torch.finfo(dtype).eps, eigenvalues.shape[-1]
+    most = torch.finfo(eigenvalues.dtype).eps ** 0.25
+    gap = torch.where(report.gap.isnan(), torch.inf, report.gap)[..., None]
+    if k > 1:
+        between = eigenvalues.diff(dim=-1).abs()
+        gap = torch.minimum(torch.cat((between, gap), -1), torch.cat((between[..., :1], between), -1))
+    if isinstance(X, Gram):
+        ratio = (torch.linalg.vector_norm(X.factor, dim=(-2, -1))[..., None] / gap.sqrt()).square()
+    elif isinstance(X, (Dense, Sparse)):
+        ratio = torch.linalg.vector_norm(X.tensors[0], dim=(-2, -1) if X.core_dims else None)[..., None] / gap
+    else:  # the norm is not known, but rarely more
+        ratio = eigenvalues.abs().amax(-1, keepdim=True) / gap
+    rounding: Tensor = ((8 * eps + report.residual[..., None]) * ratio + 32 * eps).clamp_max(most)
+    return rounding.nan_to_num(most)
 
 
 def watch_gauge(

@@ -7,15 +7,14 @@ v₁, the minimiser on the unit sphere is the only solution with t ≥ 0. Split 
 
 and t is the root of φ(t) = ‖u(t)‖ = 1. M(t) is positive definite down to t = 0, since v₁ is lifted out of its null
 space, so the *hard case*, γ₁ = 0 and φ(0) < 1, needs no other treatment: p(0) is as good as any, and the missing
-length goes along v₁. Newton's method on 1/φ, which is concave and nearly linear, climbs to the root from below
-without overshooting,
-
-    t ← t + (φ − 1) φ²/(−φφ'),     −φφ' = |γ₁|²/t³ + pᴴM⁻¹p = |γ₁|²/t³ + ‖L⁻¹p‖²,   M = L Lᴴ.
+length goes along v₁. From below, :mod:`pmaf.solvers.sphere.climb` climbs to the root without overshooting, given
+P = ‖p‖² and −P'/2 = pᴴM⁻¹p = ‖L⁻¹p‖², M = L Lᴴ.
 
 References: Moré and Sorensen, Computing a trust region step (1983); Conn, Gould and Toint, Trust-Region Methods (2000),
 section 7.3.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +22,14 @@ from torch import Tensor
 
 from pmaf.checks.values import set_integers
 from pmaf.linalg.batched import adjoint_matvec, matvec
-from pmaf.linalg.cholesky import factorise, solve_bordered_definite
+from pmaf.linalg.cholesky import factorise, solve_bordered_definite, substitute
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
+from pmaf.linalg.signs import decided_sign, generic
 from pmaf.linalg.vectors import first_vector
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
+from pmaf.solvers.sphere.climb import climb
 from pmaf.transforms import anywhere
 
 __all__ = ["MoreSorensen"]
@@ -97,9 +98,12 @@ class MoreSorensen(Solver):
             Q, g, scale = (A + A.mH) / 2, b, unit
         u, multiplier, t, done, steps = self._unit(Q, g)
 
-        for _ in range(2):  # Newton on stationarity, from a residual of the data
-            curved = adjoint_matvec(A, matvec(A, u) - b) + g if isinstance(problem, LeastSquares) else matvec(Q, u)
-            u, multiplier, t = refined(Q, g - curved - multiplier[..., None] * u, u, multiplier, t)
+        def descent(u: Tensor) -> Tensor:  # of the data, not of Q
+            least_squares = isinstance(problem, LeastSquares)
+            return adjoint_matvec(A, b - matvec(A, u)) if least_squares else g - matvec(Q, u)
+
+        for _ in range(2):
+            u, multiplier, t = refined(Q, descent, u, multiplier, t)
         real, good = radius.dtype, done & sound & torch.isfinite(u).all(-1)
         return SphereAnswer(
             u=(u * r[..., None]).to(dtype),
@@ -135,10 +139,9 @@ class MoreSorensen(Solver):
             p = torch.where(active[..., None], column[..., 0], p)
             bent = torch.linalg.vector_norm(torch.linalg.solve_triangular(L, column, upper=False), dim=(-2, -1))
             share = first / torch.where(t > 0, t, 1)
-            squared = share.square() + column.abs().square().sum((-2, -1))
-            slope = share.square() / torch.where(t > 0, t, 1) + bent.square()
-            phi = squared.sqrt()
-            higher = t + (phi - 1) * squared / torch.where(slope > 0, slope, 1)
+            length_p = column.abs().square().sum((-2, -1))
+            phi = (share.square() + length_p).sqrt()
+            higher = climb(t, share, length_p, bent.square())
             higher = torch.where(definite, higher, 2 * t + floor)
             steps = steps + active
             finished = definite & ((phi - 1 <= 8 * eps * n**0.5) | (higher <= t) | ~phi.isfinite())
@@ -147,39 +150,50 @@ class MoreSorensen(Solver):
             if not anywhere(active):
                 break
 
+        probe = generic(n, v).to(v.dtype)
+        probe = substitute(L, (probe - (v.conj() * probe).sum(-1, keepdim=True) * v)[..., None])[..., 0]
+        inverse = torch.linalg.vector_norm(probe, dim=-1, keepdim=True) / n**0.5  # at least 1/(s₂ − s₁), about
+        rounding = n**0.5 * eps * (1 + inverse)
         missing = (1 - p.abs().square().sum(-1)).clamp(min=0).sqrt()
-        side = v.sum(-1)  # in the hard case, v₁ with non-negative inner product with the all-ones vector
-        side = torch.where(side.abs() > 0, torch.sgn(side).conj(), 1)
-        phase = torch.where(first > 0, torch.sgn(gamma), side)
-        known = gamma / torch.where(t > 0, t, 1)
-        u = p + torch.where(t > floor, known, phase * missing)[..., None] * v
+        side = decided_sign(v[..., None], None, rounding)[
+            ..., 0, 0
+        ]  # of v₁, which is all that the hard case leaves open
+        phase = torch.where(first > 4 * eps * length, torch.sgn(gamma), side)  # the sign of noise decides nothing
+        known = phase * first / torch.where(t > 0, t, 1)
+        # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.
+        fill = (t <= floor) | ((t < known.abs()) & (missing > 0))
+        u = p + torch.where(fill, phase * missing, known)[..., None] * v
         u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
         return u, t + top, t, ~active & proven, steps
 
 
-def refined(Q: Tensor, upper: Tensor, u: Tensor, multiplier: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One Newton step on (Q + λI)u = g, ‖u‖ = 1.
+def refined(
+    Q: Tensor, descent: Callable[[Tensor], Tensor], u: Tensor, multiplier: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One Newton step on (Q + λI)u = g, ‖u‖ = 1, where it lowers the residual.
 
     Args:
         Q: of norm at most one, ``(*, n, n)``.
-        upper: g − (Q + λI)u, ``(*, n)``.
+        descent: u ↦ g − Q u, ``(*, n)``.
         u: unit vectors, ``(*, n)``.
         multiplier: λ, ``(*,)``.
         t: λ + s₁, ``(*,)``.
 
     Returns:
-        Better u, λ and t where the step is small, as it is except in cases that are nearly hard. A gap that is a
-        rounding error is zero.
+        Better u, λ and t, or those that were given. A gap that is a rounding error is zero.
     """
     n, eps = u.shape[-1], torch.finfo(u.dtype).eps
     noise = 8 * eps * n**0.5
     K = Q + multiplier[..., None, None] * torch.eye(n, dtype=Q.dtype, device=Q.device)
+    upper = descent(u) - multiplier[..., None] * u
     lower = (1 - u.abs().square().sum(-1)) / 2
     none, tolerance = torch.zeros_like(t), torch.full_like(t, noise)
     du, dt = solve_bordered_definite(K, u, none, upper, lower, t <= noise, tolerance)
     better = u + du
     better = better / torch.linalg.vector_norm(better, dim=-1, keepdim=True)
-    good = torch.isfinite(better).all(-1) & (t + dt >= 0) & (torch.linalg.vector_norm(du, dim=-1) < 0.1)
+    left = descent(better) - (multiplier + dt)[..., None] * better
+    before, after = (torch.linalg.vector_norm(r, dim=-1) for r in (upper, left))
+    good = (after < before) & (t + dt >= 0)
     u, multiplier = torch.where(good[..., None], better, u), torch.where(good, multiplier + dt, multiplier)
     gap = torch.where(good, t + dt, t)
     return u, multiplier, torch.where(gap > noise, gap, 0)

@@ -5,8 +5,8 @@ In the eigenbasis Q = V diag(s) Vᴴ, s ascending, stationarity (Q + λI)u = g r
 
     φ(t) = ‖γ/(d + t)‖ = 1,     d = s − s₁ ≥ 0,
 
-where φ decreases from the left end t₀ = max_i(|γ_i| − d_i)₊, at which 1 ≤ φ ≤ √n unless the case is hard. Newton's
-method on 1/φ, which is concave and nearly linear, climbs to the root without overshooting. Working in t instead of λ
+where φ decreases from the left end t₀ = max_i(|γ_i| − d_i)₊, at which 1 ≤ φ ≤ √n unless the case is hard. From
+there :mod:`pmaf.solvers.sphere.climb` climbs to the root without overshooting. Working in t instead of λ
 keeps the digits when the root is close to the pole. In the *hard case*, γ₁ = 0 and φ(0) < 1, the root is t = 0 and the
 missing length goes along v₁, in either of two directions.
 
@@ -14,6 +14,7 @@ References: Moré and Sorensen, Computing a trust region step (1983); Golub and 
 squares and quadratic problems (1991).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,8 +27,10 @@ from pmaf.linalg.bordered import safe_inverse, solve_bordered
 from pmaf.linalg.dtypes import double, widened
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor, in_range, moderate
+from pmaf.linalg.signs import decided_sign
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
+from pmaf.solvers.sphere.climb import climb
 
 __all__ = ["Secular", "solve_secular", "unit_solution"]
 
@@ -52,11 +55,10 @@ def solve_secular(d: Tensor, gamma: Tensor, max_steps: int = 60) -> tuple[Tensor
         pole = d + t[..., None]
         inverse = safe_inverse(pole, pole > 0)
         p = size * inverse
-        phi_squared = p.square().sum(-1)
-        phi = phi_squared.sqrt()
-        slope = (p.square() * inverse).sum(-1)  # −φφ'
-        rise = (phi - 1) * phi_squared * safe_inverse(slope, slope > 0)
-        higher = torch.where(phi > 1, t + rise, t)  # φ(t₀) < 1 only in the hard case
+        squares = p.square()
+        phi, rest = squares.sum(-1).sqrt(), squares[..., 1:]
+        higher = climb(t, p[..., 0], rest.sum(-1), (rest * inverse[..., 1:]).sum(-1))
+        higher = torch.where(phi > 1, higher, t)  # φ(t₀) < 1 only in the hard case
         return (higher,), ((phi - 1).abs() <= tolerance) | (higher <= t) | ~phi.isfinite()
 
     (t,), finished, steps = iterate(step, (t0,), t0.shape, max_steps)
@@ -74,7 +76,9 @@ class _Solved(NamedTuple):
     steps: Tensor
 
 
-def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps: int) -> _Solved:
+def unit_solution(
+    s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps: int, noise: Tensor | None = None
+) -> _Solved:
     """The minimiser on the unit sphere from an eigenbasis.
 
     Args:
@@ -83,10 +87,13 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
         gamma: Vᴴg, ``(*, n)``.
         usable: items whose basis is good, ``(*,)``.
         max_steps: the most Newton steps.
+        noise: what rounding may have left of the first coefficient, ``(*,)``; relative to the largest if ``None``.
 
     Returns:
         The solution.
     """
+    n, eps = s.shape[-1], torch.finfo(s.dtype).eps
+    noise = 4 * eps * gamma.detach().abs().amax(-1) if noise is None else noise
     scale = divisor(torch.maximum(gamma.abs().amax(-1), s.abs().amax(-1)))[..., None]  # keep squares in range
     d, scaled = (s - s[..., :1]) / scale, gamma / scale
     t, finished, steps = solve_secular(d, scaled, max_steps)
@@ -94,35 +101,46 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
     p = scaled * safe_inverse(pole, pole > 0)
     missing = 1 - p.abs().square().sum(-1)
     short = torch.where(missing > 0, torch.where(missing > 0, missing, 1).sqrt(), 0)  # √ has no slope at zero
-    side = V[..., 0].sum(-1)  # in the hard case, v₁ with non-negative inner product with the all-ones vector
-    side = torch.where(side.abs() > 0, torch.sgn(side).conj(), 1)
+    separation = d[..., min(1, n - 1)]
+    rounding = n**0.5 * eps * d[..., -1:] / torch.where(separation > 0, separation, eps)[..., None]
+    side = decided_sign(V[..., :1], None, rounding)[..., 0, 0]  # of v₁, which is all that the hard case leaves open
     fill = torch.where(t > 0, p[..., 0], side * short)
+    fill = torch.where(gamma[..., 0].abs() > noise, fill, side * fill.abs())  # the sign of noise decides nothing
     p = torch.cat((fill[..., None], p[..., 1:]), -1)
     length = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
     u = matvec(V, p / torch.where(length > 0, length, 1))
     return _Solved(u, t * scale[..., 0], s, V, finished & usable, steps)
 
 
-def refine(steepest: Tensor, solved: _Solved, tolerance: Tensor) -> tuple[Tensor, Tensor]:
-    """One Newton step on stationarity from a residual that was measured on the data, not on the basis.
+def refine(steepest: Callable[[Tensor], Tensor], solved: _Solved, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """One Newton step on stationarity from a residual that was measured on the data, where that lowers it.
+
+    At the edge of the hard case λ is so steep a function of the data that the step leads away: no step is taken that
+    the residual, measured once more, does not speak for.
 
     Args:
-        steepest: g − Q u, in double precision where that is cheap, since u and λ cancel it, ``(*, n)``.
+        steepest: u ↦ g − Q u, in double precision where that is cheap, since u and λ cancel it, ``(*, n)``.
         solved: the solution to improve.
         tolerance: eigenvalues up to here count as zero, ``(*,)``.
 
     Returns:
-        Better u and t.
+        Better u and t, or those that were given.
     """
     u, t, s = solved.u, solved.t, solved.s
-    multiplier = t - s[..., 0]
-    upper = (steepest - (multiplier[..., None] * u.to(steepest.dtype))).to(u.dtype)
+
+    def residual(u: Tensor, t: Tensor) -> Tensor:
+        descent = steepest(u)
+        wide = descent.real.dtype
+        return descent - (t.to(wide) - s[..., 0].to(wide))[..., None] * u.to(descent.dtype)
+
+    upper = residual(u, t)
     lower = (1 - u.abs().square().sum(-1)) / 2
     d = (s - s[..., :1]) + t[..., None]
-    du, dt = solve_bordered(d, solved.V, u, torch.zeros_like(t), upper, lower, tolerance)
+    du, dt = solve_bordered(d, solved.V, u, torch.zeros_like(t), upper.to(u.dtype), lower, tolerance)
     better = u + du
     better = better / torch.linalg.vector_norm(better, dim=-1, keepdim=True)
-    good = torch.isfinite(better).all(-1) & (t + dt >= 0) & (torch.linalg.vector_norm(du, dim=-1) < 0.1)
+    before, after = (torch.linalg.vector_norm(r, dim=-1) for r in (upper, residual(better, t + dt)))
+    good = (after < before) & (t + dt >= 0)
     return torch.where(good[..., None], better, u), torch.where(good, t + dt, t)
 
 
@@ -185,8 +203,8 @@ class Secular(Solver):
         s, V, usable = hermitian_eigh(Q)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
         wide = widened(Q)
-        steepest = g.to(wide) - matvec(Q.to(wide), solved.u.to(wide))
-        u, t = refine(steepest, solved, negligible(solved))
+        exact, target = Q.to(wide), g.to(wide)
+        u, t = refine(lambda u: target - matvec(exact, u.to(wide)), solved, negligible(solved))
         return answer(solved._replace(u=u, t=t), scale, radius)
 
     def _least_squares(self, problem: LeastSquares) -> SphereAnswer:
@@ -202,9 +220,8 @@ class Secular(Solver):
         g = adjoint_matvec(A, b)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
         wide = widened(A)
-        F = A.to(wide)
-        steepest = adjoint_matvec(F, b.to(wide) - matvec(F, solved.u.to(wide)))
-        u, t = refine(steepest, solved, negligible(solved))
+        F, y = A.to(wide), b.to(wide)
+        u, t = refine(lambda u: adjoint_matvec(F, y - matvec(F, u.to(wide))), solved, negligible(solved))
         solved = solved._replace(u=u, t=t)
         limit = self.gram_limit * torch.finfo(s.dtype).eps * s[..., -1]
         suspect = (solved.t <= limit) & usable & torch.isfinite(g).all(-1)
@@ -229,7 +246,9 @@ class Secular(Solver):
         coefficients = sigma * (W.mH @ y[..., None])[..., : sigma.shape[-1], 0]
         gamma = torch.nn.functional.pad(coefficients, padding).flip(-1)
         s = torch.nn.functional.pad(sigma, padding).square().flip(-1)
-        again = unit_solution(s, Vh.mH.flip(-1), gamma, torch.ones_like(index, dtype=torch.bool), self.max_steps)
+        usable = torch.ones_like(index, dtype=torch.bool)
+        noise = 4 * torch.finfo(s.dtype).eps * s[..., 0].sqrt() * torch.linalg.vector_norm(y, dim=-1)
+        again = unit_solution(s, Vh.mH.flip(-1), gamma, usable, self.max_steps, noise)
 
         def put(new: Tensor, old: Tensor) -> Tensor:
             shape = new.shape[1:]

@@ -1,0 +1,95 @@
+"""The two kernels of leading eigenpairs with the least of Python around them, for one small matrix as for many.
+
+A tensor costs a microsecond to make, as much as the mathematics of a 4×4 matrix; so what is only kept for the backward
+pass lies in one, ``notes``: rows of the next eigenvalue, the norm, the residual, and the codes of the items.
+"""
+
+import struct
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pmaf.kernels.loader import kernels
+
+__all__ = ["NEXT", "NORM", "REAL", "RESIDUAL", "quick_gradient", "quick_pairs"]
+
+REAL = {torch.float32: (0, 4), torch.float64: (1, 8)}  # how the kernels number the type, and its bytes
+NEXT, NORM, RESIDUAL, CODE = range(4)  # rows of the notes
+PAIRS = struct.Struct("@iqqqiPPqqdddiPPPPPPP")  # EigenpairsCall of calls.h
+GRADIENT = struct.Struct("@iqqqiPPPPPPPPPddiPPP")  # EigenGradientCall
+
+
+@cache
+def entry(name: str) -> tuple[Any, int] | None:
+    """A function of the library and the number of the instruction set; ``None`` if there is no library."""
+    found = kernels()
+    return None if found is None else (getattr(found.library, name), found.isa)
+
+
+def quick_pairs(
+    X: Tensor, k: int, largest: bool, skew: float, rtol: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """The k leading eigenpairs of real matrices on the CPU, if nothing whatever is to be said of any item.
+
+    Args:
+        X: ``(*, n, n)``, contiguous, float32 or float64, with at least one item; 1 ≤ k ≤ n.
+        k: how many.
+        largest: which end of the spectrum.
+        skew: ‖X − Xᵀ‖ ≤ 2·skew·‖X‖ passes for symmetric.
+        rtol: differences of selected values up to rtol·‖X‖ are called repeated.
+
+    Returns:
+        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` and the notes ``(4, items)``; ``None`` where
+        there is no library, or an item has a code.
+    """
+    function = entry("pmaf_eigenpairs")
+    if function is None:
+        return None
+    dtype, shape = X.dtype, X.shape
+    kind, size = REAL[dtype]
+    batch, n = shape[:-2], shape[-1]
+    count = batch.numel()
+    values, vectors = torch.empty((*batch, k), dtype=dtype), torch.empty((*batch, n, k), dtype=dtype)
+    factor, notes = torch.empty_like(X), torch.empty((4, count), dtype=dtype)
+    row, step = notes.data_ptr(), count * size
+    call = PAIRS.pack(
+        *(kind, count, n, k, largest, X.data_ptr(), 0, 0, 1, skew, rtol, 0.0, torch.get_num_threads()),
+        *(values.data_ptr(), vectors.data_ptr(), row, row + step, row + 2 * step, row + 3 * step, factor.data_ptr()),
+    )
+    return None if function[0](function[1], call) else (values, vectors, factor, notes)
+
+
+def quick_gradient(
+    X: Tensor,
+    found: tuple[Tensor, Tensor, Tensor, Tensor],
+    cotangents: tuple[Tensor | None, Tensor | None],
+    largest: bool,
+    rtol: float,
+) -> Tensor | None:
+    """The symmetric gradient of X from the cotangents of vectors and values.
+
+    Args:
+        X: what :func:`quick_pairs` was given.
+        found: what it returned.
+        cotangents: contiguous, of the vectors, ``(*, n, k)``, and of the values, ``(*, k)``; ``None`` for zero.
+        largest: as before.
+        rtol: as before.
+
+    Returns:
+        ``(*, n, n)``; ``None`` where an item needs an eigenbasis.
+    """
+    function = entry("pmaf_eigen_gradient")
+    if function is None:
+        return None
+    values, vectors, factor, notes = found
+    kind, size = REAL[X.dtype]
+    gradient, count, (n, k) = torch.empty_like(X), notes.shape[-1], vectors.shape[-2:]
+    row, step = notes.data_ptr(), count * size
+    H, scalars = (0 if c is None else c.data_ptr() for c in cotangents)
+    call = GRADIENT.pack(
+        *(kind, count, n, k, largest, X.data_ptr(), factor.data_ptr(), values.data_ptr(), vectors.data_ptr()),
+        *(row, row + step, row + 3 * step, H, scalars, rtol, 0.0, torch.get_num_threads(), 0, gradient.data_ptr(), 0),
+    )
+    return None if function[0](function[1], call) else gradient

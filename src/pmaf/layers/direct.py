@@ -1,0 +1,101 @@
+"""The short way of the everyday call: real dense matrices on the CPU with default options, from the door to the kernel.
+
+It applies where nothing but reverse mode can be watching and every item is solved, unique and symmetric to rounding,
+all of which the kernel itself finds out. Anything else takes the general path, which says what is wrong, and so do
+complex matrices, whose vectors have a phase that moves with them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pmaf.handover import EigenAux
+from pmaf.implicit.autograd import run_solve
+from pmaf.implicit.eigen import EigenpairEquations
+from pmaf.kernels.quick import NEXT, NORM, REAL, quick_gradient, quick_pairs
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.dense import Dense
+from pmaf.solvers.registry import KERNEL_LIMIT
+from pmaf.transforms import follows_nothing, mapped_the_older_way, recorded
+
+__all__ = ["direct_pairs"]
+
+SKEW = 1e-5  # relative to ‖X‖; what is further from symmetric is judged by the general path
+PLAIN = (Tensor, torch.nn.Parameter)
+POLICIES = ("drop", "nan", "raise")  # which come to the same where every answer is unique
+OTHERS = ("reference", "start", "solver", "backward")
+EQUATIONS = {
+    largest: EigenpairEquations("drop", Dense(torch.empty(0, 0)).structure(), largest) for largest in (False, True)
+}
+
+tolerance = cache(lambda dtype, n: relative_tolerance(None, dtype, n))
+
+
+class DirectPairs(torch.autograd.Function):
+    """Eigenvectors and eigenvalues that are already there, as a function of X."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, found: tuple[Tensor, ...], largest: bool) -> Any:
+        """Hand the solution over, and keep what the kernel left."""
+        values, vectors, factor, notes = found
+        ctx.largest = largest
+        ctx.save_for_backward(X, values, vectors, factor, notes)
+        ctx.set_materialize_grads(False)
+        return vectors, values
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        """The kernel where no further derivative is asked for, else the equations."""
+        X, values, vectors, factor, notes = ctx.saved_tensors
+        rtol = tolerance(X.dtype, X.shape[-1])
+        given = [c for c in cotangents if c is not None]
+        if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
+            right = tuple(None if c is None else c.contiguous() for c in cotangents)
+            gradient = quick_gradient(X, (values, vectors, factor, notes), right, ctx.largest, rtol)  # type: ignore[arg-type]
+            if gradient is not None:
+                return gradient, None, None
+        batch = X.shape[:-2]
+        none, empty = torch.zeros(batch, dtype=torch.bool), values.detach()[..., :0]
+        following, norm = notes[NEXT].reshape(batch), notes[NORM].reshape(batch)
+        aux = EigenAux(none, none, values.detach(), empty, empty[..., None].mT[..., :0], following, norm, factor)
+        equations = EQUATIONS[ctx.largest]
+        (gradient,) = equations.gradient((X,), (vectors, values), aux, cotangents, (True,), run_solve)
+        return gradient, None, None
+
+
+def direct_pairs(
+    X: object, k: object = 1, *, largest: object = True, degenerate: object = "drop", **options: object
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Leading eigenpairs with derivatives attached; ``None`` where the general path has to look.
+
+    Args:
+        X: what the user gave.
+        k: how many pairs.
+        largest: which end of the spectrum.
+        degenerate: the policy for answers that are not unique, of which there are none here.
+        options: other arguments of :func:`pmaf.ied`; all of them have to be as they are by default.
+
+    Returns:
+        Eigenvectors, eigenvalues, and the notes of the kernel.
+    """
+    if not (type(X) in PLAIN and isinstance(X, Tensor) and type(k) is int and type(largest) is bool):
+        return None
+    if degenerate not in POLICIES or not all(value is None and name in OTHERS for name, value in options.items()):
+        return None
+    shape = X.shape
+    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= KERNEL_LIMIT or X.dtype not in REAL:
+        return None
+    if not (X.is_cpu and X.layout == torch.strided and follows_nothing()) or X.numel() == 0:
+        return None
+    whole = X.detach().contiguous() if not X.is_contiguous() else X
+    found = quick_pairs(whole, k, largest, SKEW, tolerance(X.dtype, shape[-1]))
+    if found is None:
+        return None
+    if recorded(X):
+        U, values = DirectPairs.apply(X if whole is X else X.contiguous(), found, largest)  # type: ignore[no-untyped-call]
+        return U, values, found[3]
+    return found[1], found[0], found[3]

@@ -1,0 +1,69 @@
+r"""Which of the unit multiples of a vector is meant, decided so that rounding has no say in it.
+
+A vector v is turned so that its inner product with a reference, by default the all-ones vector, is real and
+non-negative. Where that product is zero but for rounding, as it always is for eigenvectors of Laplacians and of centred
+matrices, its sign is noise. A second, fixed vector then decides in its place. It has to be *generic*: none of the
+vectors that structured matrices have may be orthogonal to it. Fractions of i φ are not, since every second difference
+of them is an integer, which [1, −1, −1, 1] sees as zero; scrambled integers are.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pmaf.transforms import anywhere, cheap
+
+__all__ = ["decided_sign", "generic"]
+
+WORD = (1 << 32) - 1
+
+
+def generic(n: int, like: Tensor) -> Tensor:
+    """A fixed vector with entries between −0.4 and 0.6, ``(n,)``, the same on every device and in every precision.
+
+    The entries are a bit-mixing hash of i, cut to 24 bits, which single precision holds exactly.
+
+    Args:
+        n: how many entries.
+        like: gives the device and the (real) type.
+
+    Returns:
+        The vector, real.
+    """
+    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    i = (i * 0x9E3779B1) & WORD  # 2³²/φ: spreads neighbours
+    i = ((i ^ (i >> 15)) * 0x2C1B3C6D) & WORD
+    i = ((i ^ (i >> 12)) * 0x297A2D39) & WORD
+    return ((i ^ (i >> 15)) >> 8).to(like.real.dtype) * 2.0**-24 - 0.40625
+
+
+def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | float | Callable[[], Tensor]) -> Tensor:
+    """The unit numbers that turn columns so that the reference, or else a generic vector, sees them non-negative.
+
+    Written in differentiable operations: over the complex numbers the phase moves with the vector.
+
+    Args:
+        U: unit columns, ``(*, n, k)``.
+        reference: columns, ``(*, n, 1)`` or ``(*, n, k)``; the all-ones vector if ``None``.
+        rounding: how far the columns may be off, ε‖X‖/gap, ``(*, k)`` or a number; inner products up to that, or up to
+            the rounding of a sum of n products, times the length of the reference decide nothing. Or a function that
+            tells it, at most ε^¼, which is only asked where an inner product is as small as that.
+
+    Returns:
+        1 or −1, or a complex number of modulus one, ``(*, 1, k)``; to be multiplied with U.
+    """
+    n, eps = U.shape[-2], torch.finfo(U.dtype).eps
+    inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)  # (*, 1, k)
+    length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
+    if callable(rounding):
+        clear = cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all())
+        rounding = eps**0.25 if clear else rounding()
+    off = torch.as_tensor(rounding, dtype=U.real.dtype, device=U.device).clamp(min=32 * eps)
+    known = inner.detach().abs() > (off[..., None, :] if off.dim() else off) * length
+    if anywhere(~known):
+        second = (generic(n, U)[:, None] * U).sum(-2, keepdim=True)
+        inner = torch.where(known, inner, second)
+    if not U.is_complex():
+        return torch.ones_like(inner).copysign(inner.detach())
+    return torch.sgn(torch.where(inner.detach().abs() > 0, inner, 1)).conj()
