@@ -58,7 +58,7 @@ def basis(n: int) -> Tensor:
 
 
 def spread(batch: int, n: int) -> tuple[Tensor]:
-    """Four eigenvalues at either end that stand apart, the positive ones further out, on which every solver converges."""
+    """Four eigenvalues at either end stand apart, the positive ones further out: every solver converges."""
     ends = torch.tensor([9.0, 7.0, 5.5, 4.0]), torch.tensor([-2.0, -3.0, -3.5, -5.0])
     s = torch.cat((ends[0], torch.linspace(1, -1, n - 8), ends[1]))
     return (((basis(n) * s.double()) @ basis(n).mT) * (1 + 0.1 * torch.arange(batch).double())[:, None, None],)
