@@ -10,12 +10,11 @@ import torch
 from pmaf.errors import MissingExtraError
 from pmaf.paper.optimality import CASE_METHODS, CASE_SEEDS, METHODS, case_studies, optimality, random_problems
 from pmaf.paper.quoted import LESS_CODE
-from pmaf.solvers.problem import LeastSquares, SphereQuadratic
-from pmaf.solvers.projected_gradient import ProjectedGradient
-from pmaf.solvers.riemannian_gradient import RiemannianGradient
-from pmaf.solvers.secular import Secular
-from pmaf.solvers.slsqp import SLSQP
-from pmaf.solvers.steps import Backtracking, ExactStep, TangentDecay
+from pmaf.solvers.base import LeastSquares, SphereQuadratic
+from pmaf.solvers.sphere.gradient_descent import ProjectedGradient, RiemannianGradient
+from pmaf.solvers.sphere.secular import Secular
+from pmaf.solvers.sphere.slsqp import SLSQP
+from pmaf.solvers.sphere.step_sizes import Backtracking, ExactStep, TangentDecay
 
 ONE = torch.tensor(1.0)
 DESCENT = {name: method for name, method in METHODS.items() if name not in ("SciPy", "Secular")}

@@ -1,1 +1,1 @@
-"""Numerics that solvers and derivatives share."""
+"""Numerics that solvers, forward passes and derivatives share."""

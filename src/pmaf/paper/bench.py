@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.devices import check_device
+from pmaf.checks.devices import check_device
 from pmaf.paper.environment import environment
 from pmaf.paper.parts import write_whole
-from pmaf.progress import Report
+from pmaf.paper.progress import Report
 
 __all__ = ["BenchRow", "bench", "write_bench"]
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from pmaf.errors import DegeneracyWarning
 from pmaf.paper.heads import HEADS, TEXTURE_HEADS, Head
 from pmaf.paper.parts import part, write_csv
+from pmaf.paper.progress import Report
 from pmaf.paper.surfaces import PICTURES, Crops, crops
 from pmaf.paper.training import count_right, step
-from pmaf.progress import Report
 
 __all__ = ["FewCropsResult", "FewCropsRow", "FewCropsSettings", "run_few_crops"]
 

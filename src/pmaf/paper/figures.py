@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 from pmaf.paper.blocks import Key
 
 if TYPE_CHECKING:

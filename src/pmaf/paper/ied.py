@@ -12,8 +12,8 @@ from pmaf.errors import MissingExtraError
 from pmaf.paper.matrices import DISTRIBUTIONS
 from pmaf.paper.parts import part, write_csv, write_whole
 from pmaf.paper.precision import Precision, precision
+from pmaf.paper.progress import Report
 from pmaf.paper.timing import DENSE, METHODS, Timing, timing
-from pmaf.progress import Report
 
 __all__ = ["IEDResult", "IEDSettings", "run_ied"]
 

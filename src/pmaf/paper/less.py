@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pmaf
 from pmaf.paper.optimality import METHODS, Missed, Optimality, Row, optimality
 from pmaf.paper.parts import part, write_csv, write_whole
-from pmaf.progress import Report
+from pmaf.paper.progress import Report
 
 __all__ = ["LESSSettings", "OptimalityResult", "parse_sizes", "run_less"]
 

@@ -18,14 +18,13 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pmaf.certificate import certify
-from pmaf.solvers.problem import LeastSquares, SphereAnswer
-from pmaf.solvers.projected_gradient import ProjectedGradient
-from pmaf.solvers.riemannian_gradient import RiemannianGradient
-from pmaf.solvers.secular import Secular
-from pmaf.solvers.slsqp import SLSQP
-from pmaf.solvers.sphere import length, unconstrained
-from pmaf.solvers.steps import Backtracking, TangentDecay
+from pmaf.layers.certificate import certify
+from pmaf.solvers.base import LeastSquares, SphereAnswer
+from pmaf.solvers.sphere.geometry import length, unconstrained
+from pmaf.solvers.sphere.gradient_descent import ProjectedGradient, RiemannianGradient
+from pmaf.solvers.sphere.secular import Secular
+from pmaf.solvers.sphere.slsqp import SLSQP
+from pmaf.solvers.sphere.step_sizes import Backtracking, TangentDecay
 
 __all__ = [
     "CASE_METHODS",

@@ -21,7 +21,7 @@ __all__ = ["part", "write_csv", "write_whole"]
 # What only shows results: they stay valid when it changes.
 _SHOWN = {
     "blocks.py",
-    "cli.py",
+    "commands.py",
     "environment.py",
     "figures.py",
     "progress.py",

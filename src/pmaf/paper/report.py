@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import pmaf
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 from pmaf.paper.blocks import Section
 from pmaf.paper.environment import environment
 from pmaf.paper.figures import standalone

@@ -10,7 +10,7 @@ import torch
 
 from pmaf.errors import MissingExtraError
 from pmaf.paper.blocks import Cell
-from pmaf.progress import items_bar, print_table
+from pmaf.paper.progress import items_bar, print_table
 
 __all__ = ["EXPERIMENTS", "reproduce"]
 
