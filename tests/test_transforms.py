@@ -10,10 +10,19 @@ import pytest
 
 from transforms import cells
 
-CELLS = cells()
+OTHER_PROCESSES = ("data_loader", "data_parallel")
+CELLS = [
+    pytest.param(
+        row,
+        column,
+        id=f"{column.name}-{row.name}",
+        marks=pytest.mark.slow if column.group == "graphs" or column.name in OTHER_PROCESSES else (),
+    )
+    for row, column in cells()
+]
 
 
-@pytest.mark.parametrize(("row", "column"), CELLS, ids=[f"{column.name}-{row.name}" for row, column in CELLS])
+@pytest.mark.parametrize(("row", "column"), CELLS)
 def test_cell(row, column):
     column.run(row)
 
