@@ -24,7 +24,7 @@ PATIENCE = 2 * LIMIT  # with a process, which has to import torch as well
 
 pytestmark = [
     pytest.mark.skipif(conftest.THREADS != "default", reason="needs a process of its own: make test-threads"),
-    pytest.mark.timeout(LIMIT),
+    pytest.mark.timeout(LIMIT, func_only=True),  # the process with one thread has a limit of its own
 ]
 
 
@@ -63,7 +63,6 @@ def threads(request: pytest.FixtureRequest) -> int:
     return torch.get_num_threads()
 
 
-@pytest.mark.timeout(11 * LIMIT)
 def test_one_thread_has_an_answer_for_every_problem(one_thread: dict[str, tuple[Tensor, ...]]) -> None:
     assert set(one_thread) == {case.key for case in CASES}
     assert all(x.isfinite().all() for answer in one_thread.values() for x in answer)
@@ -78,7 +77,7 @@ def test_answers_and_gradients_are_those_of_one_thread(
         assert float(error) <= case.tolerance * float(torch.linalg.vector_norm(theirs))
 
 
-@pytest.mark.timeout(3 * PATIENCE)
+@pytest.mark.timeout(3 * PATIENCE, func_only=True)
 @pytest.mark.parametrize("environment", [{}, {"OMP_NUM_THREADS": "2"}], ids=["default", "two"])
 class TestCommandLine:
     def test_solve(self, environment: dict[str, str], tmp_path: Path) -> None:
