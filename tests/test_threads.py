@@ -92,7 +92,7 @@ class TestCommandLine:
         assert np.allclose(np.linalg.norm(np.load(tmp_path / "u.npy"), axis=-1), 1)
 
     def test_reproduce(self, environment: dict[str, str], tmp_path: Path) -> None:
-        command = ["-m", "pmaf.cli", "reproduce", "less", "--size", "64x32", "--problems", "20", "--out", "report"]
+        command = ["-m", "pmaf.cli", "reproduce", "less", "--size", "12x6", "--problems", "50", "--out", "report"]
         run(*command, cwd=tmp_path, **environment)
         assert (tmp_path / "report" / "less.csv").exists()
 
