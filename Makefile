@@ -27,7 +27,7 @@ run: setup  ## run the paper's experiments, quick version, on real data into rep
 
 # Small tensors gain nothing from more threads, and lose a thousandfold where other work keeps the cores busy.
 test: setup  ## run the test suite, with one thread, and print the coverage
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --cov=pmaf --cov-report=term:skip-covered --cov-fail-under=96
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadgroup --cov=pmaf --cov-report=term:skip-covered --cov-fail-under=96
 
 # Threads that wait sleep, so that the pass takes its time and not that of everything else on the machine.
 test-threads: setup  ## run every layer and solver with torch's own number of threads, and with two

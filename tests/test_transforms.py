@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from transforms import cells
+from transforms import Column, cells
 
-OTHER_PROCESSES = ("data_loader", "data_parallel")
-CELLS = [
-    pytest.param(
-        row,
-        column,
-        id=f"{column.name}-{row.name}",
-        marks=pytest.mark.slow if column.group == "graphs" or column.name in OTHER_PROCESSES else (),
-    )
-    for row, column in cells()
-]
+
+def marks(column: Column) -> list[pytest.MarkDecorator]:
+    """What takes long is slow; what starts processes once for all rows stays with one worker."""
+    if column.name in ("data_loader", "data_parallel"):
+        return [pytest.mark.slow, pytest.mark.xdist_group(column.name)]
+    return [pytest.mark.slow] if column.group == "graphs" else []
+
+
+CELLS = [pytest.param(row, column, id=f"{column.name}-{row.name}", marks=marks(column)) for row, column in cells()]
 
 
 @pytest.mark.parametrize(("row", "column"), CELLS)
