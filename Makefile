@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Small tensors gain nothing from more threads, and lose a thousandfold where other work keeps the cores busy.
-export OMP_NUM_THREADS ?= 1
+PYTEST := $(BIN)/python -m pytest
+# What another processor, or another BLAS, makes of the same numbers; where the BLAS is not MKL, the first two do no harm.
+PROCESSORS := MKL_CBWR=COMPATIBLE MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=default
+SENSITIVE := $(addprefix tests/test_,$(addsuffix .py,backward_modes batching certificate degenerate dominant_pair \
+  eigen_accuracy eigen_solvers forward gradient krylov_trust_region matrix_free nested_forward_mode \
+  paper_less_solvers readme transforms))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench docs clean
+.PHONY: help setup run test test-threads test-portable lint format docs clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +25,19 @@ setup: $(VENV)/installed  ## make .venv and install pmaf with everything needed 
 run: setup  ## run the paper's experiments, quick version, on real data into report/
 	$(BIN)/pmaf reproduce all --quick --out report
 
-test: setup  ## run the test suite
-	$(BIN)/python -m pytest -n auto
+# Small tensors gain nothing from more threads, and lose a thousandfold where other work keeps the cores busy.
+test: setup  ## run the test suite, with one thread, and print the coverage
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadgroup --cov=pmaf --cov-report=term:skip-covered --cov-fail-under=96
+
+# Threads that wait sleep, so that the pass takes its time and not that of everything else on the machine.
+test-threads: setup  ## run every layer and solver with torch's own number of threads, and with two
+	PMAF_TEST_THREADS=default OMP_WAIT_POLICY=passive $(PYTEST) -n 1 tests/test_threads.py
+
+test-portable: setup  ## run what is sensitive to rounding as three other processors would
+	for processor in $(PROCESSORS); do \
+	  echo "$$processor"; \
+	  env OMP_NUM_THREADS=1 $$processor $(PYTEST) -n auto -m "not slow" $(SENSITIVE) || exit 1; \
+	done
 
 lint: setup  ## ruff, formatting, mypy --strict and the arrows between packages
 	$(BIN)/ruff check .

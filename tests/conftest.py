@@ -1,17 +1,33 @@
-"""What every test starts from."""
+"""What every test starts from, and what its failure shows."""
 
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+THREADS = os.environ.get("PMAF_TEST_THREADS", "1")  # a number, or "default" for those that torch takes by itself
+
+if THREADS != "default":
+    torch.set_num_threads(int(THREADS))
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
     """The same random numbers in every run and every order, and the library's default type."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     yield
     assert torch.get_default_dtype() == torch.float32
-    torch.set_num_threads(threads)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo) -> None:
+    """Leave torch's own frames out of a traceback; in a graph there are some eighty of them for one of ours."""
+    if call.excinfo is not None:
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == "torch":
+                vars(module)["__tracebackhide__"] = True

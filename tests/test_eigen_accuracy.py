@@ -170,7 +170,7 @@ CROWDED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("n", [16, 64, 256])
+@pytest.mark.parametrize("n", [16, 64, pytest.param(256, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
 @pytest.mark.parametrize("spectrum", CROWDED)
 def test_single_precision_gradients_of_crowded_spectra(spectrum: str, dtype: torch.dtype, n: int) -> None:

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from transforms import cells
-
-CELLS = cells()
+from transforms import Column, cells
 
 
-@pytest.mark.parametrize(("row", "column"), CELLS, ids=[f"{column.name}-{row.name}" for row, column in CELLS])
+def marks(column: Column) -> list[pytest.MarkDecorator]:
+    """What takes long is slow; what starts processes once for all rows stays with one worker."""
+    if column.name in ("data_loader", "data_parallel"):
+        return [pytest.mark.slow, pytest.mark.xdist_group(column.name)]
+    return [pytest.mark.slow] if column.group == "graphs" else []
+
+
+CELLS = [pytest.param(row, column, id=f"{column.name}-{row.name}", marks=marks(column)) for row, column in cells()]
+
+
+@pytest.mark.parametrize(("row", "column"), CELLS)
 def test_cell(row, column):
     column.run(row)
 
