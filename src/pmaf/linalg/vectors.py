@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pmaf.linalg.dtypes import double
 
-__all__ = ["first_vector", "random_block"]
+__all__ = ["first_vector", "perturbed", "random_block"]
 
 SEED = 2306_14759  # far from the small seeds of experiments: data drawn with the start's own seed may be blind to it
 
@@ -24,3 +24,26 @@ def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed:
     """A reproducible Gaussian block, ``(n, p)``, that leaves the global random state alone."""
     generator = torch.Generator().manual_seed(SEED + seed)
     return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
+
+
+def perturbed(given: Tensor, noise: Tensor, share: float = 0.1) -> Tensor:
+    """First guesses with a share of noise, so that a guess that is an unwanted eigenvector does not stay one.
+
+    Of an eigenvector whose eigenvalue lies δ from the wanted one the residual is share·δ at once. A solver that stops
+    at a residual of ε‖X‖ thus tells the two apart if δ > ε‖X‖/share, which is hardly more than it can promise anyway.
+
+    Args:
+        given: columns of any length, ``(*, n, p)``; where they are not finite they cost steps, not the answer.
+        noise: columns of length about √n, or units, ``(*, n, p)``.
+        share: how much of the result is noise.
+
+    Returns:
+        Columns of about unit length, ``(*, n, p)``.
+    """
+    tiny = torch.finfo(noise.dtype).tiny
+    given = given.to(noise)
+    given = given / given.abs().amax(-2, keepdim=True).clamp_min(tiny)
+    given = torch.where(given.isfinite().all(-2, keepdim=True), given, 0)
+    given = given / torch.linalg.vector_norm(given, dim=-2, keepdim=True).clamp_min(tiny)
+    mixed: Tensor = given + share * noise / torch.linalg.vector_norm(noise, dim=-2, keepdim=True)
+    return mixed

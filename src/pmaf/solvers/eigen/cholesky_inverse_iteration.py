@@ -14,7 +14,7 @@ from pmaf.checks.values import set_integers
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
-from pmaf.linalg.vectors import first_vector
+from pmaf.linalg.vectors import first_vector, perturbed
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -114,11 +114,8 @@ class CholeskyInverseIteration(Solver):
         for i in range(min(k + 1, n)):
             u = first_vector(n, X.dtype, X.device, i).expand(X.shape[:-1])
             if start is not None and i < start.shape[-1]:
-                given = start[..., i].to(X.dtype)
-                given = given / torch.linalg.vector_norm(given, dim=-1, keepdim=True)
-                given = torch.where(given.isfinite().all(-1, keepdim=True), given, 0)
-                u = given + torch.finfo(X.dtype).eps ** 0.5 * u  # an unwanted eigenvector must not stay one
-                u = (u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)).expand(X.shape[:-1])
+                share = torch.finfo(X.dtype).eps ** 0.5  # enough, since the value found is proven to be the largest
+                u = perturbed(start[..., i : i + 1], u[..., None], share)[..., 0].expand(X.shape[:-1])
             for v in vectors:
                 u = u - (v.conj() * u).sum(-1, keepdim=True) * v
             u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)

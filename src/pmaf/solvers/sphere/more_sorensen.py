@@ -29,7 +29,7 @@ from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
 from pmaf.linalg.vectors import first_vector
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
-from pmaf.transforms import anywhere
+from pmaf.solvers.iteration import State, iterate
 
 __all__ = ["MoreSorensen"]
 
@@ -99,7 +99,7 @@ class MoreSorensen(Solver):
 
         for _ in range(2):  # Newton on stationarity, from a residual of the data
             curved = adjoint_matvec(A, matvec(A, u) - b) + g if isinstance(problem, LeastSquares) else matvec(Q, u)
-            u, multiplier, t = refined(Q, g - curved - multiplier[..., None] * u, u, multiplier, t)
+            u, multiplier, t = newton_step(Q, g - curved - multiplier[..., None] * u, u, multiplier, t)
         real, good = radius.dtype, done & sound & torch.isfinite(u).all(-1)
         return SphereAnswer(
             u=(u * r[..., None]).to(dtype),
@@ -124,15 +124,13 @@ class MoreSorensen(Solver):
         first, length = gamma.abs(), torch.linalg.vector_norm(g, dim=-1)
         floor = 4 * eps * n  # of shifts that leave M positive definite in spite of rounding
         t = torch.maximum(first, length - 2)  # φ ≥ 1 there: φ ≥ |γ₁|/t, and φ ≥ ‖g‖/(t + 2)
-        active = torch.ones_like(t, dtype=torch.bool)
-        steps = torch.zeros_like(t, dtype=torch.int64) + taken
-        p = torch.zeros_like(rest)
-        for _ in range(self.max_steps):
+
+        def step(state: State) -> tuple[State, Tensor]:
+            t, _ = state
             L, definite = factorise(M0 + t.clamp(min=floor)[..., None, None] * eye)
             L = torch.where(definite[..., None, None], L, eye)
             half = torch.linalg.solve_triangular(L, rest[..., None], upper=False)
             column = torch.linalg.solve_triangular(L.mH, half, upper=True)
-            p = torch.where(active[..., None], column[..., 0], p)
             bent = torch.linalg.vector_norm(torch.linalg.solve_triangular(L, column, upper=False), dim=(-2, -1))
             share = first / torch.where(t > 0, t, 1)
             squared = share.square() + column.abs().square().sum((-2, -1))
@@ -140,13 +138,10 @@ class MoreSorensen(Solver):
             phi = squared.sqrt()
             higher = t + (phi - 1) * squared / torch.where(slope > 0, slope, 1)
             higher = torch.where(definite, higher, 2 * t + floor)
-            steps = steps + active
             finished = definite & ((phi - 1 <= 8 * eps * n**0.5) | (higher <= t) | ~phi.isfinite())
-            active = active & ~finished
-            t = torch.where(active, higher, t)
-            if not anywhere(active):
-                break
+            return (torch.where(finished, t, higher), column[..., 0]), finished
 
+        (t, p), finished, steps = iterate(step, (t, torch.zeros_like(rest)), t.shape, self.max_steps, wait=False)
         missing = (1 - p.abs().square().sum(-1)).clamp(min=0).sqrt()
         side = v.sum(-1)  # in the hard case, v₁ with non-negative inner product with the all-ones vector
         side = torch.where(side.abs() > 0, torch.sgn(side).conj(), 1)
@@ -154,10 +149,10 @@ class MoreSorensen(Solver):
         known = gamma / torch.where(t > 0, t, 1)
         u = p + torch.where(t > floor, known, phase * missing)[..., None] * v
         u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
-        return u, t + top, t, ~active & proven, steps
+        return u, t + top, t, finished & proven, steps + taken
 
 
-def refined(Q: Tensor, upper: Tensor, u: Tensor, multiplier: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def newton_step(Q: Tensor, upper: Tensor, u: Tensor, multiplier: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """One Newton step on (Q + λI)u = g, ‖u‖ = 1.
 
     Args:
