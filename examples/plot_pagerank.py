@@ -7,7 +7,7 @@ PageRank is the dominant eigenvector of the *Google matrix*
 .. math:: G = \alpha\, S + \frac{1 - \alpha}{n}\, \mathbf 1 \mathbf 1^\top,
 
 whose columns sum to one: S moves a random surfer along the links, and with probability 1 − α he jumps anywhere. G is
-not symmetric, so this is ``pmaf.ied(G, 1, symmetric=False)``, and its gradient, which is one linear solve, says how the
+not symmetric, so this is ``pmaf.dominant_pair(G)``, and its gradient, which is one linear solve, says how the
 rank of every node answers to every link.
 
 The graph is Zachary's karate club: 34 members and 78 friendships, observed for two years before the club split around
@@ -71,9 +71,9 @@ def pagerank(weights: torch.Tensor, damping: float = 0.85) -> torch.Tensor:
     W = torch.zeros(n, n, dtype=weights.dtype).index_put((edges[:, 0], edges[:, 1]), weights)
     W = W + W.T
     G = damping * W / W.sum(0) + (1 - damping) / n
-    eigenvalue, u = pmaf.ied(G, 1, symmetric=False)
+    eigenvalue, u = pmaf.dominant_pair(G)
     assert abs(eigenvalue.item() - 1) < 1e-12
-    return u[:, 0] / u[:, 0].sum()
+    return u / u.sum()
 
 
 weights = torch.ones(len(edges), dtype=torch.float64, requires_grad=True)
@@ -155,8 +155,8 @@ def google(weights: torch.Tensor, V: torch.Tensor, damping: float = 0.85) -> tor
 
 
 weights = torch.ones(len(links), dtype=torch.float64, requires_grad=True)
-eigenvalue, u = pmaf.ied(pmaf.MatVec(google, n, weights), 1, symmetric=False)
-rank = u[:, 0] / u.sum()
+eigenvalue, u = pmaf.dominant_pair(pmaf.MatVec(google, n, weights))
+rank = u / u.sum()
 print(f"eigenvalue {eigenvalue.item():.12f}")
 for module in rank.argsort(descending=True)[:8]:
     print(f"{names[module]:24s} {rank[module]:.4f}")
@@ -169,6 +169,6 @@ for edge in gradient.argsort(descending=True)[:3]:
 best = int(gradient.argmax())
 more = weights.detach().clone()
 more[best] += 1e-4
-_, moved = pmaf.ied(pmaf.MatVec(google, n, more), 1, symmetric=False)
-measured = ((moved[:, 0] / moved.sum())[index["re"]] - rank[index["re"]]).item() / 1e-4
+_, moved = pmaf.dominant_pair(pmaf.MatVec(google, n, more))
+measured = ((moved / moved.sum())[index["re"]] - rank[index["re"]]).item() / 1e-4
 print(f"gradient {gradient[best]:.6e}, finite difference {measured:.6e}")

@@ -16,6 +16,7 @@ from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.solvers.eigen.power_iteration import PowerIteration
 from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
 from pmaf.solvers.sphere.gradient_descent import RiemannianGradient
+from pmaf.solvers.sphere.step_sizes import Backtracking
 
 DENSE, EXPLOITED, JACOBIAN, UNROLLED = (
     pmaf.DenseJacobian(),
@@ -113,12 +114,19 @@ class TestLeastSquares:
         agree(gradients(layer(UNROLLED), params), gradients(layer(pmaf.Implicit()), params))
 
     def test_unrolled_through_gradient_steps(self) -> None:
-        """To seven digits: the quotient that is the exact step turns to noise as its parts go to zero."""
+        """To the last digit: forty steps, each of which leaves at most half of the error."""
         A, b, r = gentle()
-        solver = RiemannianGradient(tol=0.0, max_steps=20)
+        solver = RiemannianGradient(step=Backtracking(initial=0.7, alpha=0.1), tol=0.0, max_steps=40)
+        ours = gradients(pmaf.less_ex(A, b, radius=r, solver=solver, backward=UNROLLED)[:1], (A, b, r))
+        agree(ours, gradients(pmaf.less_ex(A, b, radius=r)[:1], (A, b, r)))
+
+    def test_unrolled_through_exact_steps(self) -> None:
+        """Ten leave 2e-5 of the error; after more, the quotient that is the step turns to noise as its parts vanish."""
+        A, b, r = gentle()
+        solver = RiemannianGradient(tol=0.0, max_steps=10)
         ours = gradients(pmaf.less_ex(BIG * A, BIG * b, radius=r, solver=solver, backward=UNROLLED)[:1], (A, b, r))
         for x, y in zip(ours, gradients(pmaf.less_ex(A, b, radius=r)[:1], (A, b, r)), strict=True):
-            torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
     def test_implicit_modes_after_an_iterative_solver(self) -> None:
         A, b, r = gentle()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pmaf
+from cases import randn
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 WIDE = [torch.float64, torch.complex128]
@@ -96,7 +97,7 @@ def test_whatever_converged_is_certified(
     b = torch.randn(3, m, dtype=dtype) * 10**log_length
     radius = 10**log_radius
     solution = pmaf.less_ex(A, b, radius=radius)
-    found = pmaf.certify(A, b, solution.u, radius)
+    found = pmaf.certify(A, b, solution.u, radius=radius)
     done = solution.status == pmaf.Status.CONVERGED
     assert bool(found.is_global[done].all()), found
     assert bool((found.suboptimality >= 0).all())
@@ -214,8 +215,8 @@ class TestEdges:
         A, b = torch.randn(6, 8, 3), torch.randn(6, 8)
         weights, radius = torch.rand(8), torch.linspace(0.1, 3, 6)
         u = pmaf.less(A, b, radius=radius, weights=weights, constraint=constraint)
-        assert bool(pmaf.certify(A, b, u, radius, weights=weights, constraint=constraint).is_global.all())
-        assert not bool(pmaf.certify(A, b, u, radius, constraint=constraint).is_global.any())
+        assert bool(pmaf.certify(A, b, u, radius=radius, weights=weights, constraint=constraint).is_global.all())
+        assert not bool(pmaf.certify(A, b, u, radius=radius, constraint=constraint).is_global.any())
 
     def test_inside_and_on_the_ball(self) -> None:
         A, b = torch.eye(2), torch.tensor([[0.3, 0.4], [3.0, 4.0]])
@@ -250,8 +251,60 @@ class TestEdges:
         with pytest.raises(ValueError, match="u must have size 2"):
             pmaf.certify(A, b, torch.ones(3))
         with pytest.raises(ValueError, match="radius must be positive"):
-            pmaf.certify(A, b, u, 0.0)
+            pmaf.certify(A, b, u, radius=0.0)
         with pytest.raises(TypeError, match=r"u must be a torch\.Tensor"):
             pmaf.certify(A, b, [1.0, 0.0])  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="constraint must be one of"):
             pmaf.certify(A, b, u, constraint="cube")
+
+
+class TestFreeUnknowns:
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_the_answer_passes_and_another_does_not(self, weighted):
+        A, b, C = randn(3, 8, 3), randn(3, 8, seed=1), randn(3, 8, 2, seed=2)
+        weights = randn(3, 8, seed=3).square() if weighted else None
+        u = pmaf.less(A, b, weights=weights, free=C)
+        found = pmaf.certify(A, b, u, weights=weights, free=C)
+        assert bool(found.is_global.all())
+        assert float(found.suboptimality.max()) < 1e-10
+        assert not bool(pmaf.certify(A, b, u, weights=weights).is_global.any())  # the other problem's answer
+        assert not bool(pmaf.certify(A, b, -u, weights=weights, free=C).is_global.any())
+
+
+class TestQuadratics:
+    @pytest.mark.parametrize("constraint", ["sphere", "ball"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+    def test_indefinite(self, constraint, dtype):
+        H, g = randn(20, 4, 4, dtype=dtype), randn(20, 4, seed=1, dtype=dtype)
+        H = H + H.mH
+        u = pmaf.sphere_quadratic(H, g, radius=0.7, constraint=constraint)
+        found = pmaf.certify_quadratic(H, g, u, radius=0.7, constraint=constraint)
+        assert bool(found.is_global.all())
+        size = float(H.abs().max())
+        assert float(found.suboptimality.max()) < 1e3 * torch.finfo(dtype).eps * size
+        wrong = pmaf.certify_quadratic(H, g, -u, radius=0.7, constraint=constraint)
+        assert not bool(wrong.is_global.any())
+        value = (u.conj() * (H @ u[..., None])[..., 0]).sum(-1).real / 2 - (g.conj() * u).sum(-1).real
+        worse = value + 2 * (g.conj() * u).sum(-1).real
+        assert bool((wrong.suboptimality >= (worse - value) * 0.99).all())
+
+    def test_the_interior_of_the_ball(self):
+        H, g = torch.diag(torch.tensor([2.0, 4.0])), torch.tensor([0.2, 0.4])
+        inside = torch.tensor([0.1, 0.1])
+        assert bool(pmaf.certify_quadratic(H, g, inside, constraint="ball").is_global)
+        assert not bool(pmaf.certify_quadratic(H, g, inside).is_global)
+        indefinite = torch.diag(torch.tensor([-2.0, 4.0]))
+        stationary = torch.tensor([-0.1, 0.1])
+        assert not bool(pmaf.certify_quadratic(indefinite, g, stationary, constraint="ball").is_global)
+
+    def test_scale_does_not_matter_and_nan_is_not_certified(self):
+        H, g = torch.diag(torch.tensor([-1.0, 2.0, 5.0], dtype=torch.float64)), torch.ones(3, dtype=torch.float64)
+        for scale in (1e-200, 1e200):
+            u = pmaf.sphere_quadratic(H, g)
+            assert bool(pmaf.certify_quadratic(scale * H, scale * g, u).is_global)
+        assert not bool(pmaf.certify_quadratic(H, g, torch.full((3,), torch.nan, dtype=torch.float64)).is_global)
+
+    def test_the_zero_problem(self):
+        found = pmaf.certify_quadratic(torch.zeros(2, 2), torch.zeros(2), torch.tensor([1.0, 0.0]))
+        assert bool(found.is_global)
+        assert float(found.suboptimality) < 1e-12

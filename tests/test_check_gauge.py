@@ -30,7 +30,7 @@ def projector(U: Tensor) -> Tensor:
 def warned(X: Tensor, loss: Callable[[Tensor, Tensor], Tensor], k: int, **options: object) -> bool:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        found = pmaf.ied_ex(X, k, check_gauge=True, **options)  # type: ignore[arg-type]
+        found = pmaf.ied_ex(X, k, backward=pmaf.Implicit(check_gauge=True), **options)  # type: ignore[arg-type]
         torch.autograd.grad(loss(found.eigenvalues, found.eigenvectors), X)
     return any(issubclass(w.category, pmaf.GaugeWarning) for w in seen)
 
@@ -61,14 +61,14 @@ class TestRepeatedBlock:
 
 
 def test_names_the_item_and_the_way_out() -> None:
-    found = pmaf.ied_ex(repeated(torch.float64), 2, check_gauge=True)
+    found = pmaf.ied_ex(repeated(torch.float64), 2, backward=pmaf.Implicit(check_gauge=True))
     with pytest.warns(pmaf.GaugeWarning, match=r"item \(0,\).*principal_projector"):
         found.eigenvectors[:, 0, 0].sum().backward()
 
 
 def test_eigenvalues_alone_and_no_gradient_at_all() -> None:
     assert not warned(repeated(torch.float64), lambda s, U: s.sum(), 2)
-    pmaf.ied_ex(repeated(torch.float64).detach(), 2, check_gauge=True)
+    pmaf.ied_ex(repeated(torch.float64).detach(), 2, backward=pmaf.Implicit(check_gauge=True))
 
 
 @pytest.mark.parametrize("solver", ["simultaneous_iteration", "block_lanczos"])
@@ -78,16 +78,11 @@ def test_with_solvers_that_know_only_the_selection(solver: str) -> None:
     assert not warned(X, lambda s, U: projector(U)[:, 0, 1].sum(), 2, solver=solver)
 
 
-@pytest.mark.parametrize("backward", [pmaf.Unrolled(), pmaf.DenseJacobian()], ids=str)
-def test_with_other_backward_modes(backward: object) -> None:
-    assert warned(repeated(torch.float64), lambda s, U: U[:, 0, 0].sum(), 2, backward=backward)
-
-
 def test_steps_aside_where_values_cannot_be_read() -> None:
     X = repeated(torch.float64).detach()
 
     def loss(X: Tensor) -> Tensor:
-        return pmaf.ied_ex(X, 2, check_gauge=True).eigenvectors[0, 0]
+        return pmaf.ied_ex(X, 2, backward=pmaf.Implicit(check_gauge=True)).eigenvectors[0, 0]
 
     assert torch.func.vmap(torch.func.grad(loss))(X).shape == X.shape
     with pytest.warns(pmaf.GaugeWarning):

@@ -477,19 +477,21 @@ class TestEigenpairs:
 
 
 class TestDominantPair:
-    @pytest.mark.parametrize("door", [pmaf.ied, pmaf.ied_ex], ids=["ied", "ied_ex"])
+    @pytest.mark.parametrize(
+        "door", [pmaf.dominant_pair, pmaf.dominant_pair_ex], ids=["dominant_pair", "dominant_pair_ex"]
+    )
     def test_of_a_matrix_that_is_not_symmetric(self, door):
         Q, R = randn(5, 5), torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5, -1.0], dtype=torch.float64))
         X = Q @ R @ torch.linalg.inv(Q)
-        values, U, *_ = door(X, 1, symmetric=False)
-        assert float(values[0]) == pytest.approx(4.0, rel=1e-10)
-        torch.testing.assert_close(X @ U, 4 * U)
+        value, u, *_ = door(X)
+        assert float(value) == pytest.approx(4.0, rel=1e-10)
+        torch.testing.assert_close(X @ u, 4 * u)
 
     def test_a_stochastic_matrix_has_its_stationary_distribution(self):
         X = torch.tensor([[0.9, 0.5], [0.1, 0.5]], dtype=torch.float64)
-        values, U = pmaf.ied(X, 1, symmetric=False)
-        torch.testing.assert_close(values, torch.ones(1, dtype=torch.float64))
-        torch.testing.assert_close(U[:, 0] / U.sum(), torch.tensor([5 / 6, 1 / 6], dtype=torch.float64))
+        value, u = pmaf.dominant_pair(X)
+        torch.testing.assert_close(value, torch.ones((), dtype=torch.float64))
+        torch.testing.assert_close(u / u.sum(), torch.tensor([5 / 6, 1 / 6], dtype=torch.float64))
 
 
 class TestSolvers:

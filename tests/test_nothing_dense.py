@@ -56,7 +56,7 @@ def general(**options: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     X, _ = sparse()
     values = X.values() * torch.linspace(1, 2, X._nnz())
     step = torch.sparse_coo_tensor(X.indices(), values, X.shape, is_coalesced=True, check_invariants=False)
-    return step, lambda X: pmaf.ied(X, 1, symmetric=False, **options)
+    return step, lambda X: pmaf.dominant_pair(X, **options)
 
 
 @pytest.mark.parametrize(

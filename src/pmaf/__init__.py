@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from pmaf.implicit.modes import Unrolled as Unrolled
     from pmaf.layers.certificate import Certificate as Certificate
     from pmaf.layers.certificate import certify as certify
+    from pmaf.layers.certificate import certify_quadratic as certify_quadratic
+    from pmaf.layers.dominant import DominantPair as DominantPair
+    from pmaf.layers.dominant import dominant_pair as dominant_pair
+    from pmaf.layers.dominant import dominant_pair_ex as dominant_pair_ex
+    from pmaf.layers.eigen import Eigenpairs as Eigenpairs
     from pmaf.layers.eigen import ied as ied
     from pmaf.layers.eigen import ied_ex as ied_ex
     from pmaf.layers.eigen import principal_projector as principal_projector
+    from pmaf.layers.eigen import principal_projector_ex as principal_projector_ex
     from pmaf.layers.sphere import less as less
     from pmaf.layers.sphere import less_ex as less_ex
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
@@ -30,9 +36,10 @@ if TYPE_CHECKING:
     from pmaf.operators.base import Operator as Operator
     from pmaf.operators.function import MatVec as MatVec
     from pmaf.operators.gram import Gram as Gram
-    from pmaf.solution import FreeLESSSolution as FreeLESSSolution
+    from pmaf.solution import DominantSolution as DominantSolution
     from pmaf.solution import IEDSolution as IEDSolution
     from pmaf.solution import LESSSolution as LESSSolution
+    from pmaf.solution import ProjectorSolution as ProjectorSolution
     from pmaf.solution import Status as Status
 
 __version__ = "0.1.0"
@@ -42,8 +49,10 @@ _HOMES = {
     "DegeneracyError": "pmaf.errors",
     "DegeneracyWarning": "pmaf.errors",
     "DenseJacobian": "pmaf.implicit.dense_jacobian",
+    "DominantPair": "pmaf.layers.dominant",
+    "DominantSolution": "pmaf.solution",
+    "Eigenpairs": "pmaf.layers.eigen",
     "FixedPoint": "pmaf.implicit.fixed_point",
-    "FreeLESSSolution": "pmaf.solution",
     "GaugeWarning": "pmaf.errors",
     "GradientWarning": "pmaf.errors",
     "Gram": "pmaf.operators.gram",
@@ -54,50 +63,25 @@ _HOMES = {
     "MatVec": "pmaf.operators.function",
     "MissingExtraError": "pmaf.errors",
     "Operator": "pmaf.operators.base",
+    "ProjectorSolution": "pmaf.solution",
     "Status": "pmaf.solution",
     "Unrolled": "pmaf.implicit.modes",
     "certify": "pmaf.layers.certificate",
+    "certify_quadratic": "pmaf.layers.certificate",
+    "dominant_pair": "pmaf.layers.dominant",
+    "dominant_pair_ex": "pmaf.layers.dominant",
     "ied": "pmaf.layers.eigen",
     "ied_ex": "pmaf.layers.eigen",
     "less": "pmaf.layers.sphere",
     "less_ex": "pmaf.layers.sphere",
     "nn": "pmaf.nn",
     "principal_projector": "pmaf.layers.eigen",
+    "principal_projector_ex": "pmaf.layers.eigen",
     "solvers": "pmaf.solvers",
     "sphere_quadratic": "pmaf.layers.sphere",
     "sphere_quadratic_ex": "pmaf.layers.sphere",
 }
-__all__ = [
-    "Certificate",
-    "ConvergenceError",
-    "DegeneracyError",
-    "DegeneracyWarning",
-    "DenseJacobian",
-    "FixedPoint",
-    "FreeLESSSolution",
-    "GaugeWarning",
-    "GradientWarning",
-    "Gram",
-    "IEDSolution",
-    "Implicit",
-    "LESSSolution",
-    "LocalSolutionWarning",
-    "MatVec",
-    "MissingExtraError",
-    "Operator",
-    "Status",
-    "Unrolled",
-    "certify",
-    "ied",
-    "ied_ex",
-    "less",
-    "less_ex",
-    "nn",
-    "principal_projector",
-    "solvers",
-    "sphere_quadratic",
-    "sphere_quadratic_ex",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from pmaf.checks.values import (
     check_tensor,
     describe,
 )
-from pmaf.implicit.explicit import Backward
+from pmaf.implicit.modes import Backward
 from pmaf.layers.eigen import Eigenpairs, ied
 from pmaf.layers.sphere import less
 from pmaf.linalg.dtypes import working_dtype

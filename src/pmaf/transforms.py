@@ -12,29 +12,91 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = [
     "anywhere",
     "cheap",
-    "jvp_by_vjp",
+    "compiling",
+    "follows_nothing",
+    "innermost",
     "levels_of",
+    "mapped_the_older_way",
+    "may_wait",
     "nests_forward_mode",
     "no_autocast",
     "on_host",
+    "outside_dual_levels",
     "outside_transforms",
     "readable",
+    "recorded",
     "untracked",
+    "wrapped",
 ]
+
+functorch = torch._C._functorch
+
+
+def compiling() -> bool:
+    """Whether torch traces the program, for ``torch.compile`` or ``torch.export``."""
+    return torch.compiler.is_compiling()
+
+
+def recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd records operations with these tensors, so that a gradient can be asked for."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def outside_transforms() -> bool:
+    """Whether no transform of ``torch.func`` is active."""
+    return functorch.maybe_current_level() is None
+
+
+def outside_dual_levels() -> bool:
+    """Whether no level of forward mode is active that was opened without ``torch.func``."""
+    return forward_ad._current_level < 0
+
+
+def follows_nothing() -> bool:
+    """Whether nothing but reverse mode can be watching: no trace, no transform, no level of forward mode."""
+    return not compiling() and outside_transforms() and outside_dual_levels()
+
+
+def levels_of(*names: str) -> int:
+    """How many of the active transforms of torch.func are of these kinds."""
+    kinds = [getattr(functorch.TransformType, name) for name in names]
+    return sum(level.key() in kinds for level in functorch.get_interpreter_stack() or [])
+
+
+def nests_forward_mode() -> bool:
+    """Whether two levels of forward mode are active."""
+    return levels_of("Jvp") > 1
+
+
+def wrapped(x: Tensor) -> bool:
+    """Whether x carries a level of a transform of ``torch.func``."""
+    return functorch.is_functorch_wrapped_tensor(x)
+
+
+def innermost(x: Tensor) -> Tensor:
+    """The tensor below all levels of ``torch.func``."""
+    while wrapped(x):
+        x = functorch.get_unwrapped(x)
+    return x
+
+
+def mapped_the_older_way(x: Tensor) -> bool:
+    """Whether x is mapped by ``autograd.grad(..., is_grads_batched=True)``."""
+    return functorch.is_legacy_batchedtensor(x)
 
 
 def readable(x: Tensor) -> bool:
     """Whether Python may look at the values of x: not while compiling, inside vmap, on meta, or in a graph capture."""
-    if torch.compiler.is_compiling() or x.is_meta:
+    if torch.compiler.is_compiling() or x.is_meta:  # asked so often that a call of compiling() would be noticed
         return False
-    functorch = torch._C._functorch
     if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return False
-    if functorch.is_legacy_batchedtensor(x):  # of autograd.grad(..., is_grads_batched=True)
+    if functorch.is_legacy_batchedtensor(x):
         return False
     if type(x) in (Tensor, torch.nn.Parameter) and functorch.maybe_current_level() is None:
         return True  # by far the most frequent case
@@ -48,6 +110,11 @@ def readable(x: Tensor) -> bool:
 def on_host(x: Tensor) -> bool:
     """Whether x lies in the memory of the host, which has to wait for the values of any other device."""
     return x.is_cpu
+
+
+def may_wait(x: Tensor, raises: bool) -> bool:
+    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere one that raises does."""
+    return raises or on_host(x)
 
 
 def cheap(x: Tensor) -> bool:
@@ -65,23 +132,6 @@ def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type
     needed = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if needed else nullcontext()
-
-
-def levels_of(*names: str) -> int:
-    """How many of the active transforms of torch.func are of these kinds."""
-    functorch = torch._C._functorch
-    kinds = [getattr(functorch.TransformType, name) for name in names]
-    return sum(level.key() in kinds for level in functorch.get_interpreter_stack() or [])
-
-
-def nests_forward_mode() -> bool:
-    """Whether two levels of forward mode are active."""
-    return levels_of("Jvp") > 1
-
-
-def outside_transforms() -> bool:
-    """Whether no transform of ``torch.func`` is active."""
-    return torch._C._functorch.maybe_current_level() is None
 
 
 def jvp_by_vjp(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Any:
@@ -107,6 +157,4 @@ def jvp_by_vjp(function: Callable[..., Any], primals: Sequence[Tensor], tangents
 
 def untracked(*tensors: Tensor) -> bool:
     """Whether neither autograd nor a transform nor a trace follows operations with these tensors."""
-    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    return not compiling() and outside_transforms() and not recorded(*tensors)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pmaf import solvers
+from pmaf.handover import EigenAux, ForwardResult, SphereAux
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
@@ -103,7 +104,7 @@ def least_squares_on_sphere(
     settings: str,
 ) -> list[Tensor]:
     """The forward pass of least squares on the sphere."""
-    return fresh(with_start(settings, start).run(A, b, weights, free, radius))
+    return fresh(with_start(settings, start).run(A, b, weights, free, radius).flat())
 
 
 @least_squares_on_sphere.register_fake
@@ -130,7 +131,7 @@ def _(
 @torch.library.custom_op("pmaf::quadratic_on_sphere", mutates_args=())
 def quadratic_on_sphere(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of a quadratic on the sphere."""
-    return fresh(with_start(settings, start).run(H, g, radius))
+    return fresh(with_start(settings, start).run(H, g, radius).flat())
 
 
 @quadratic_on_sphere.register_fake
@@ -143,10 +144,11 @@ def _(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str)
 def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of leading eigenpairs of a dense or Gram matrix given by its one tensor."""
     forward = with_start(settings, start)
-    outputs = list(forward.run(X))
-    if outputs[6].shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
-        outputs[5], outputs[6] = outputs[5][..., :0], outputs[6][..., :0, :0]
-    return fresh(tuple(outputs))
+    found = forward.run(X)
+    if found.aux.V.shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
+        aux = found.aux._replace(spectrum=found.aux.spectrum[..., :0], V=found.aux.V[..., :0, :0])
+        found = found._replace(aux=aux)
+    return fresh(found.flat())
 
 
 @eigenpairs.register_fake
@@ -202,17 +204,19 @@ def fresh(outputs: tuple[Tensor, ...]) -> list[Tensor]:
     return [output.clone(memory_format=torch.contiguous_format) for output in outputs]
 
 
-def run_least_squares(forward: Any, *params: Tensor | None) -> tuple[Tensor, ...]:
+def run_least_squares(forward: Any, *params: Tensor | None) -> ForwardResult:
     """Run a forward pass of least squares as one node of a graph."""
-    return tuple(torch.ops.pmaf.least_squares_on_sphere(*params, forward.start, encode(forward)))
+    outputs = torch.ops.pmaf.least_squares_on_sphere(*params, forward.start, encode(forward))
+    return ForwardResult.of(tuple(outputs), 2 if params[3] is None else 3, SphereAux)
 
 
-def run_quadratic(forward: Any, *params: Tensor) -> tuple[Tensor, ...]:
+def run_quadratic(forward: Any, *params: Tensor) -> ForwardResult:
     """Run a forward pass of a quadratic as one node of a graph."""
-    return tuple(torch.ops.pmaf.quadratic_on_sphere(*params, forward.start, encode(forward)))
+    outputs = torch.ops.pmaf.quadratic_on_sphere(*params, forward.start, encode(forward))
+    return ForwardResult.of(tuple(outputs), 2, SphereAux)
 
 
-def run_eigenpairs(forward: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+def run_eigenpairs(forward: Any, *tensors: Tensor) -> ForwardResult:
     """Run a forward pass of eigenpairs as one node of a graph."""
     settings = encode(forward)  # refuses an operator that is not made of one tensor
-    return tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings))
+    return ForwardResult.of(tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings)), 2, EigenAux)

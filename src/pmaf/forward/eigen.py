@@ -6,17 +6,16 @@ import torch
 from torch import Tensor
 
 from pmaf.forward.custom_ops import register, run_eigenpairs
+from pmaf.handover import EigenAux, ForwardResult, Report
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver
-from pmaf.transforms import anywhere
+from pmaf.transforms import anywhere, compiling
 
-__all__ = ["OUTPUTS", "EigenForward"]
-
-OUTPUTS = 11  # tensors that a forward pass returns
+__all__ = ["EigenForward"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class EigenForward:
     subspace: bool
     asymmetry: float = 1e-3  # what of X, relative to its norm, need not be Hermitian
 
-    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *tensors: Tensor) -> ForwardResult:
         """Run, as one opaque node while a graph is traced.
 
         Args:
@@ -42,7 +41,7 @@ class EigenForward:
         Returns:
             What :meth:`run` returns.
         """
-        return run_eigenpairs(self, *tensors) if torch.compiler.is_compiling() else self.run(*tensors)
+        return run_eigenpairs(self, *tensors) if compiling() else self.run(*tensors)
 
     def basis_size(self, X: Tensor) -> int:
         """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
@@ -51,14 +50,14 @@ class EigenForward:
             return 0
         return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
 
-    def run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def run(self, *tensors: Tensor) -> ForwardResult:
         """Solve, measure, and give every item its status.
 
         Args:
             tensors: what the operator is made of.
 
         Returns:
-            U, Λ (or T), then the fields of EigenAux, then status, steps, residual and gap.
+            The solution U, Λ (or T), what is left for derivatives, and the report.
         """
         X = self.operator.with_tensors(tensors)
         answer = self.solver.solve(X, self.k, self.largest, self.start)
@@ -69,9 +68,7 @@ class EigenForward:
 register(EigenForward)
 
 
-def report(
-    X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: float, subspace: bool
-) -> tuple[Tensor, ...]:
+def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: float, subspace: bool) -> ForwardResult:
     """What the layer returns, from what the solver found.
 
     Args:
@@ -83,7 +80,7 @@ def report(
         subspace: only the gap at the end of the block counts, and T stands in for Λ.
 
     Returns:
-        U, Λ (or T), the fields of EigenAux, status, steps, residual, gap.
+        The solution U, Λ (or T), what is left for derivatives, and the report.
     """
     values, U = answer.eigenvalues, answer.eigenvectors
     batch = values.shape[:-1]
@@ -125,4 +122,5 @@ def report(
     # No output may share memory with another: what is differentiated is a copy.
     U = U.clone(memory_format=torch.contiguous_format)
     second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)
-    return U, second, failed, degenerate, values, spectrum, V, status, answer.steps, residual, gap
+    aux = EigenAux(failed, degenerate, values, spectrum, V)
+    return ForwardResult((U, second), aux, Report(status, answer.steps, residual, gap))

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.handover import ForwardResult, MatrixFreeAux, Report
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.derived import Normal
 from pmaf.solution import Status
 from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
 
-__all__ = ["OUTPUTS", "MatrixFreeForward"]
-
-OUTPUTS = 8  # tensors that a forward pass returns
+__all__ = ["MatrixFreeForward"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,14 @@ class MatrixFreeForward:
     rtol: float | None
     atol: float
 
-    def __call__(self, *params: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *params: Tensor) -> ForwardResult:
         """Solve, measure, and give the problem its status.
 
         Args:
             params: the operator's tensors, then b or g, then the radius.
 
         Returns:
-            u, λ, the fields of MatrixFreeAux, then status, steps, residual and gap.
+            The solution u, λ, with its report.
         """
         *tensors, linear, radius = params
         filled = self.matrix.with_tensors(tensors)
@@ -59,4 +58,5 @@ class MatrixFreeForward:
         status = torch.where(found.finished, status, int(Status.MAX_STEPS))
         status = torch.where(failed, int(Status.NON_FINITE), status)
         u, multiplier, gap = (torch.where(failed, torch.nan, x) for x in (u, multiplier, gap))
-        return u, multiplier, failed, degenerate, status, found.steps, residual, gap
+        report = Report(status, found.steps, residual, gap)
+        return ForwardResult((u, multiplier), MatrixFreeAux(failed, degenerate), report)

@@ -8,15 +8,17 @@ from torch import Tensor
 
 from pmaf.forward.custom_ops import register, run_least_squares, run_quadratic
 from pmaf.forward.free_unknowns import eliminate
+from pmaf.handover import ForwardResult, Report, SphereAux
 from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.cholesky import definite_inverse
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.robust_eigh import hermitian_eigh
-from pmaf.linalg.scaling import magnitude
+from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
+from pmaf.transforms import compiling
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
@@ -40,9 +42,7 @@ class SphereForward:
 class LeastSquaresForward(SphereForward):
     """The forward pass of least squares as a function of its parameters alone."""
 
-    def __call__(
-        self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor
-    ) -> tuple[Tensor, ...]:
+    def __call__(self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor) -> ForwardResult:
         """Run, as one opaque node while a graph is traced.
 
         Args:
@@ -55,11 +55,11 @@ class LeastSquaresForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_least_squares(self, A, b, weights, C, radius)
         return self.run(A, b, weights, C, radius)
 
-    def run(self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor) -> tuple[Tensor, ...]:
+    def run(self, A: Tensor, b: Tensor, weights: Tensor | None, C: Tensor | None, radius: Tensor) -> ForwardResult:
         """Eliminate weights and free unknowns, solve, measure, and give every item its status.
 
         Args:
@@ -70,7 +70,7 @@ class LeastSquaresForward(SphereForward):
             radius: ``(*,)``.
 
         Returns:
-            u, λ, z if there is a free block, the fields of SphereAux, then status, steps, residual and gap.
+            The solution u, λ, and z if there is a free block; what is left for derivatives; and the report.
         """
         rtol = relative_tolerance(self.rtol, A.dtype, A.shape[-1])
         if weights is not None:
@@ -82,20 +82,19 @@ class LeastSquaresForward(SphereForward):
             A, b, basis, inverse, ambiguous = eliminate(A, b, C, rtol)
         problem = LeastSquares(A, b, radius)
         found = self.solver.solve(problem, self.start)
-        tail = report(problem, found, self.ball, rtol, self.atol, ambiguous)
+        result = report(problem, found, self.ball, rtol, self.atol, ambiguous)
         if C is None:
-            return tail
-        u = tail[0]
-        misfit = b0 - matvec(A0, u)
+            return result
+        misfit = b0 - matvec(A0, result.solution[0])
         z = matvec(inverse, adjoint_matvec(basis, misfit))
-        return (*tail[:2], z, *tail[2:])
+        return result._replace(solution=(*result.solution, z))
 
 
 @dataclass(frozen=True)
 class QuadraticForward(SphereForward):
     """The forward pass of a quadratic as a function of its parameters alone."""
 
-    def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, H: Tensor, g: Tensor, radius: Tensor) -> ForwardResult:
         """Run, as one opaque node while a graph is traced.
 
         Args:
@@ -106,11 +105,11 @@ class QuadraticForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_quadratic(self, H, g, radius)
         return self.run(H, g, radius)
 
-    def run(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
+    def run(self, H: Tensor, g: Tensor, radius: Tensor) -> ForwardResult:
         """Solve, measure, and give every item its status.
 
         Args:
@@ -119,7 +118,7 @@ class QuadraticForward(SphereForward):
             radius: ``(*,)``.
 
         Returns:
-            u, λ, the fields of SphereAux, then status, steps, residual and gap.
+            The solution u, λ, what is left for derivatives, and the report.
         """
         problem = SphereQuadratic((H + H.mH) / 2, g, radius)
         found = self.solver.solve(problem, self.start)
@@ -182,7 +181,7 @@ def report(
     rtol: float,
     atol: float,
     ambiguous: Tensor | None,
-) -> tuple[Tensor, ...]:
+) -> ForwardResult:
     """What the layer returns, from what the solver found.
 
     Args:
@@ -194,13 +193,13 @@ def report(
         ambiguous: items that are not unique for another reason.
 
     Returns:
-        u, λ, the fields of SphereAux, status, steps, residual, gap.
+        The solution u, λ, what is left for derivatives, and the report.
     """
     quadratic = isinstance(problem, SphereQuadratic)
     batch, radius = problem.batch_shape, problem.radius
     if found.norm is not None:  # no basis
         norm = found.norm
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         assert found.gap is not None
         assert found.multiplier is not None
@@ -214,7 +213,7 @@ def report(
         norm = s.abs().amax(-1)
     else:
         norm = found.spectrum.abs().amax(-1)
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
         norm = s.abs().amax(-1)
@@ -274,6 +273,7 @@ def report(
     multiplier = torch.where(failed, torch.nan, multiplier * scale).expand(batch)
     d = (((s - s[..., :1]) + gap[..., None]) * scale[..., None])[..., : V.shape[-1]]
     tolerance = (tolerance * scale).expand(batch)
-    aux = (failed, (degenerate | failed).expand(batch), corner.expand(batch), tolerance, d.expand(*batch, -1), V)
+    degenerate = (degenerate | failed).expand(batch)
+    aux = SphereAux(failed, degenerate, corner.expand(batch), tolerance, d.expand(*batch, -1), V)
     gap = torch.where(failed, torch.nan, gap * scale)
-    return u, multiplier, *aux, status, found.steps.expand(batch), residual.expand(batch), gap
+    return ForwardResult((u, multiplier), aux, Report(status, found.steps.expand(batch), residual.expand(batch), gap))

@@ -10,263 +10,72 @@ again one solve, so derivatives of every order reuse the factorisation of the fo
 components alike. The factorisation itself may be held constant: M(θ, s)⁻¹ does not depend on how it is computed.
 
 Each comes twice: the base class is what ``torch.compile`` can trace, and the derived class adds ``jvp`` and ``vmap``,
-which it refuses; where no transform is active, a third does without what only they need. All parameters have the same
-number of batch dimensions, so that vmap is one more of them.
+which it refuses. Where no transform is active, ``Direct`` takes an answer that is already there: its one-argument
+``ctx`` form spares the call what only transforms need. All parameters have the same number of batch dimensions, so that
+vmap is one more of them.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pmaf.errors import DegeneracyError
-from pmaf.implicit.base import Equations, Params, Rule, Vectors, fill
+from pmaf.handover import ForwardResult
+from pmaf.implicit.base import NESTED_FORWARD_MODE, Derivative, Equations, Params, Vectors, fill
 from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
-from pmaf.transforms import anywhere, jvp_by_vjp, nests_forward_mode, no_autocast, outside_transforms
+from pmaf.transforms import (
+    compiling,
+    follows_nothing,
+    jvp_by_vjp,
+    nests_forward_mode,
+    no_autocast,
+    outside_transforms,
+    recorded,
+)
 
-__all__ = ["align", "apply_layer", "refuse_nested_forward_mode"]
+__all__ = ["apply_layer"]
 
-
-def run_solve(rule: Rule, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
-    """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
-    if torch.compiler.is_compiling() or (not torch.is_grad_enabled() and outside_transforms()):
-        return rule.solve(params, solution, aux, rhs)
-    flat = (*params, *solution, *aux, *rhs)
-    outputs: Vectors = SolveWithTransforms.apply(rule, len(aux), *flat)  # type: ignore[no-untyped-call]
-    return outputs
-
-
-def batch_first(tensors: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:
-    """Mapped dimensions moved to the front; a dimension of size one where a tensor is not mapped."""
-    return [
-        t if not isinstance(t, Tensor) else t.unsqueeze(0) if d is None else t.movedim(d, 0)
-        for t, d in zip(tensors, in_dims, strict=True)
-    ]
+Forward = Callable[..., ForwardResult]
 
 
-def mapped_outputs(outputs: Sequence[Tensor], size: int) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-    """Outputs with their mapped dimension, or none where an output does not depend on what is mapped."""
-    dims = tuple(0 if o.shape[0] == size else None for o in outputs)
-    return tuple(o if d == 0 else o.squeeze(0) for o, d in zip(outputs, dims, strict=True)), dims
-
-
-def one_by_one(
-    function: Callable[..., Vectors], tensors: Sequence[Any], in_dims: Sequence[int | None], size: int
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Map by a loop over the items."""
-    items = [
-        function(*(t if d is None else t.select(d, i) for t, d in zip(tensors, in_dims, strict=True)))
-        for i in range(size)
-    ]
-    outputs = tuple(torch.stack(parts) for parts in zip(*items, strict=True))
-    return outputs, (0,) * len(outputs)
-
-
-def refuse_nested_forward_mode() -> None:
-    """Refuse two levels of forward mode, the inner of which would silently be zero.
-
-    Raises:
-        RuntimeError: if two are active.
-    """
-    if nests_forward_mode():
-        raise RuntimeError(
-            "pmaf: forward mode over forward mode is not supported, because torch takes the inner derivative of a "
-            "custom Function as zero there; use torch.func.hessian, jacfwd(jacrev(f)) or jacrev(jacfwd(f)) instead"
-        )
-
-
-class Solve(torch.autograd.Function):
-    """M(θ, s)⁻¹ h as a differentiable operation of θ, s and h."""
-
-    @staticmethod
-    def forward(rule: Rule, aux_size: int, *tensors: Any) -> Any:
-        """Solve in the factorisation that came with the tensors."""
-        params, solution, aux, rhs = rule.split(tensors, aux_size)
-        return rule.solve(params, solution, aux, rhs)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep inputs and outputs."""
-        rule, aux_size, *tensors = inputs
-        ctx.rule, ctx.aux_size = rule, aux_size
-        ctx.size = len(tensors)
-        ctx.save_for_backward(*tensors, *output)
-        ctx.save_for_forward(*tensors, *output)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """One more solve, and the vector–Jacobian product of M y."""
-        rule, saved = ctx.rule, ctx.saved_tensors
-        params, solution, aux, _ = rule.split(saved[: ctx.size], ctx.aux_size)
-        y = saved[ctx.size :]
-        z = run_solve(rule.transposed(), params, solution, aux, fill(gradients, y))
-        present = [i for i, p in enumerate(params) if p is not None]
-
-        def product(*moving: Tensor) -> Vectors:
-            theta = list(params)
-            for i, tensor in zip(present, moving[: len(present)], strict=True):
-                theta[i] = tensor
-            applied = rule.equations.apply(tuple(theta), tuple(moving[len(present) :]), aux, y)
-            return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
-
-        # Infinity times the zero that an item without an answer has here would be NaN.
-        finite = tuple(torch.where(p.isfinite(), p, 0) for p in params if p is not None)
-        vjp = torch.func.vjp(product, *finite, *solution)[1]
-        pulled = vjp(tuple(-v for v in z))
-        grads: list[Tensor | None] = [None] * len(params)
-        for i, gradient in zip(present, pulled[: len(present)], strict=True):
-            grads[i] = gradient
-        return (None, None, *grads, *pulled[len(present) :], *([None] * ctx.aux_size), *z)
-
-
-class SolveWithTransforms(Solve):
-    """:class:`Solve` for eager mode: adds forward mode and vmap."""
-
-    @staticmethod
-    def jvp(ctx: Any, _rule: None, _size: None, *tangents: Any) -> Any:
-        """M dy = dh − dM y."""
-        refuse_nested_forward_mode()
-        rule, saved = ctx.rule, ctx.saved_tensors
-        params, solution, aux, rhs = rule.split(saved[: ctx.size], ctx.aux_size)
-        y = saved[ctx.size :]
-        d_rhs = fill(tangents[len(tangents) - len(rhs) :], rhs)
-        moving = (*params, *solution)
-        chosen = [i for i, t in enumerate(tangents[: len(moving)]) if t is not None]
-        if chosen:
-
-            def product(*some: Tensor) -> Vectors:
-                full = list(moving)
-                for i, tensor in zip(chosen, some, strict=True):
-                    full[i] = tensor
-                p = len(params)
-                applied = rule.equations.apply(tuple(full[:p]), tuple(full[p:]), aux, y)
-                return tuple(v.expand_as(w) for v, w in zip(applied, y, strict=True))
-
-            changed = jvp_by_vjp(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
-            d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
-        return run_solve(rule, params, solution, aux, d_rhs)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, rule: Rule, aux_size: int, *tensors: Any) -> Any:
-        """One more batch dimension, or one solve after the other for an operator that has none."""
-        if not rule.equations.core_dims():
-            return one_by_one(partial(SolveWithTransforms.apply, rule, aux_size), tensors, in_dims[2:], info.batch_size)
-        outputs = SolveWithTransforms.apply(rule, aux_size, *batch_first(tensors, in_dims[2:]))  # type: ignore[no-untyped-call]
-        return mapped_outputs(outputs, info.batch_size)
-
-
-class Layer(torch.autograd.Function):
-    """The solution of F(y; θ) = 0 as a differentiable operation of θ."""
-
-    @staticmethod
-    def forward(rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
-        """Run the solver; its outputs are the solution, then aux, then what is only reported."""
-        return tuple(output.contiguous() for output in solver(*params))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep parameters, solution and aux; all but the solution is not differentiable."""
-        rule, _, *params = inputs
-        size = rule.equations.solution_size
-        ctx.rule, ctx.size = rule, len(params)
-        ctx.aux_size = len(rule.aux_type._fields)
-        ctx.mark_non_differentiable(*output[size:])
-        kept = output[: size + ctx.aux_size]
-        ctx.save_for_backward(*params, *kept)
-        ctx.save_for_forward(*params, *kept)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """The vector–Jacobian product of the adjoint.
-
-        Raises:
-            DegeneracyError: if the answer is not unique and the policy is "raise".
-        """
-        rule = ctx.rule
-        params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        if rule.policy == "raise" and not torch.compiler.is_compiling() and bool(aux.degenerate.any()):
-            raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
-        with no_autocast(solution[0]):
-            y = run_solve(rule.transposed(), params, solution, aux, fill(gradients[: len(solution)], solution))
-            clean = rule.without_failed(aux, solution)
-            grads = rule.equations.vjp(params, clean, aux, y, ctx.needs_input_grad[2:])
-        return (None, None, *(g if n else None for g, n in zip(grads, ctx.needs_input_grad[2:], strict=True)))
-
-
-class LayerWithTransforms(Layer):
-    """:class:`Layer` for eager mode: adds forward mode and vmap."""
-
-    @staticmethod
-    def jvp(ctx: Any, _rule: None, _solver: None, *tangents: Any) -> Any:
-        """M dy = −∂F/∂θ dθ."""
-        refuse_nested_forward_mode()
-        rule = ctx.rule
-        params, solution, aux, _ = rule.split(ctx.saved_tensors, ctx.aux_size)
-        clean = rule.without_failed(aux, solution)
-        rhs = rule.equations.jvp(params, tangents, clean, aux)
-        change = run_solve(rule, params, solution, aux, rhs)
-        change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))
-        return (*change, *([None] * (rule.outputs - len(solution))))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, rule: Rule, solver: Callable[..., Vectors], *params: Any) -> Any:
-        """One more batch dimension, or one item after the other for an operator that has none."""
-        if not rule.equations.core_dims():
-            return one_by_one(partial(LayerWithTransforms.apply, rule, solver), params, in_dims[2:], info.batch_size)
-        outputs = LayerWithTransforms.apply(rule, solver, *batch_first(params, in_dims[2:]))  # type: ignore[no-untyped-call]
-        return mapped_outputs(outputs, info.batch_size)
-
-
-class Attached(Layer):
-    """:class:`Layer` where no transform is active: the solver ran before, and only the solution passes through."""
-
-    @staticmethod
-    def forward(rule: Rule, answer: Vectors, *params: Any) -> Any:  # type: ignore[override]
-        """Hand the solution over."""
-        return answer[: rule.equations.solution_size]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep parameters, solution and aux."""
-        rule, answer, *params = inputs
-        ctx.rule, ctx.aux_size = rule, len(rule.aux_type._fields)
-        ctx.save_for_backward(*params, *output, *answer[len(output) : len(output) + ctx.aux_size])
-        ctx.set_materialize_grads(False)
-
-
-def attach(rule: Rule, solver: Callable[..., Vectors], params: Params) -> Vectors:
-    """Solve, and attach the derivative to the solution where a gradient can be asked for.
+def apply_layer(equations: Derivative, forward: Forward, params: Params) -> ForwardResult:
+    """Solve, and differentiate implicitly.
 
     Args:
-        rule: how to differentiate.
-        solver: maps parameters to (*solution, *aux, *reports).
-        params: the parameters.
+        equations: the equations that the solution satisfies.
+        forward: maps the parameters to a result without derivatives.
+        params: the parameters, tensors or ``None``.
 
     Returns:
-        What the solver returned.
+        The result, with derivatives attached to the solution.
     """
-    with torch.no_grad():
-        answer = solver(*params)
-    if not torch.is_grad_enabled() or not any(p is not None and p.requires_grad for p in params):
-        return answer
-    size = rule.equations.solution_size
-    failed = rule.aux_type(*answer[size : size + len(rule.aux_type._fields)]).failed
-    rule.clean = not anywhere(failed)
-    # Function.apply would work out the call's signature first, which takes as long as four small operations.
-    solution: Vectors = super(torch.autograd.Function, Attached).apply(rule, answer, *params)  # type: ignore
-    return (*solution, *answer[size:])
+    params = align(params, equations.core_dims)
+    asked = recorded(*params)
+    if compiling():
+        if not asked:
+            return forward(*params)
+        return result_of(equations, Layer.apply(equations, forward, *params))  # type: ignore[no-untyped-call]
+    if follows_nothing():
+        with torch.no_grad():
+            found = forward(*params)
+        if not asked:
+            return found
+        return found._replace(solution=Direct.apply(equations, found, *params))  # type: ignore[no-untyped-call]
+    if nests_forward_mode():
+        constants = tuple(None if p is None else p.detach() for p in params)
+        flat = LayerWithTransforms.apply(equations, forward, *constants)  # type: ignore[no-untyped-call]
+        return with_plain_derivatives(equations, params, result_of(equations, flat), derivative_levels(params))
+    return result_of(equations, LayerWithTransforms.apply(equations, forward, *params))  # type: ignore[no-untyped-call]
 
 
-for _function in (Solve, Layer):  # apply asks for the signature every time; found here, it is not worked out again
-    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore
+def result_of(equations: Derivative, flat: Vectors) -> ForwardResult:
+    """A result from its tensors in a row."""
+    return ForwardResult.of(flat, equations.solution_size, equations.aux_type)
 
 
 def align(params: Params, core_dims: tuple[int, ...]) -> Params:
@@ -283,40 +92,181 @@ def align(params: Params, core_dims: tuple[int, ...]) -> Params:
     )
 
 
-def apply_layer(
-    equations: Equations,
-    aux_type: Any,
-    policy: str,
-    solver: Callable[..., Vectors],
-    params: Params,
-    outputs: int,
-) -> Vectors:
-    """Solve, and differentiate implicitly.
+def run_solve(equations: Equations, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+    """The bordered solve, differentiable except where nothing asks for it: while compiling, and in a plain backward."""
+    if compiling() or (not torch.is_grad_enabled() and outside_transforms()):
+        return equations.inverse(params, solution, aux, rhs)
+    flat = (*params, *solution, *aux, *rhs)
+    outputs: Vectors = SolveWithTransforms.apply(equations, len(params), *flat)  # type: ignore[no-untyped-call]
+    return outputs
 
-    Args:
-        equations: the equations that the solution satisfies.
-        aux_type: the NamedTuple that names what the solver leaves for the bordered solve.
-        policy: what becomes of gradients of answers that are not unique: "drop", "nan" or "raise".
-        solver: maps parameters to (*solution, *aux, *reports).
-        params: the parameters, tensors or ``None``.
-        outputs: how many tensors the solver returns.
 
-    Returns:
-        What the solver returned, with derivatives attached to the solution.
+class Solve(torch.autograd.Function):
+    """M(θ, s)⁻¹ h as a differentiable operation of θ, s and h."""
+
+    @staticmethod
+    def forward(equations: Equations, parameters: int, *tensors: Any) -> Any:
+        """Solve in the factorisation that came with the tensors."""
+        return equations.inverse(*equations.split(tensors, parameters))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep inputs and outputs."""
+        ctx.equations, ctx.parameters, *tensors = inputs
+        ctx.size = len(tensors)
+        ctx.save_for_backward(*tensors, *output)
+        ctx.save_for_forward(*tensors, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """One more solve, and the vector–Jacobian product of M y."""
+        equations, saved = ctx.equations, ctx.saved_tensors
+        params, solution, aux, _ = equations.split(saved[: ctx.size], ctx.parameters)
+        y = saved[ctx.size :]
+        z = run_solve(equations.transposed(), params, solution, aux, fill(gradients, y))
+        present = [i for i, p in enumerate(params) if p is not None]
+        # Infinity times the zero that an item without an answer has here would be NaN.
+        finite = tuple(torch.where(p.isfinite(), p, 0) for p in params if p is not None)
+        product = partial(applied, equations, params, present, aux, y)
+        pulled = torch.func.vjp(product, *finite, *solution)[1](tuple(-v for v in z))
+        grads: list[Tensor | None] = [None] * len(params)
+        for i, gradient in zip(present, pulled[: len(present)], strict=True):
+            grads[i] = gradient
+        return (None, None, *grads, *pulled[len(present) :], *([None] * len(aux)), *z)
+
+
+def applied(equations: Equations, params: Params, at: Sequence[int], aux: Any, y: Vectors, *moving: Tensor) -> Vectors:
+    """M(θ, s) y as a function of s and of those parameters that are there."""
+    theta = list(params)
+    for i, tensor in zip(at, moving[: len(at)], strict=True):
+        theta[i] = tensor
+    product = equations.apply(tuple(theta), tuple(moving[len(at) :]), aux, y)
+    return tuple(v.expand_as(w) for v, w in zip(product, y, strict=True))
+
+
+class SolveWithTransforms(Solve):
+    """:class:`Solve` for eager mode: adds forward mode and vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, _equations: None, _parameters: None, *tangents: Any) -> Any:
+        """M dy = dh − dM y."""
+        refuse_nested_forward_mode()
+        equations, saved = ctx.equations, ctx.saved_tensors
+        params, solution, aux, rhs = equations.split(saved[: ctx.size], ctx.parameters)
+        y = saved[ctx.size :]
+        d_rhs = fill(tangents[len(tangents) - len(rhs) :], rhs)
+        moving = (*params, *solution)
+        chosen = [i for i, t in enumerate(tangents[: len(moving)]) if t is not None]
+        if chosen:
+
+            def product(*some: Tensor) -> Vectors:
+                full = list(moving)
+                for i, tensor in zip(chosen, some, strict=True):
+                    full[i] = tensor
+                return applied(equations, tuple(full[: len(params)]), (), aux, y, *full[len(params) :])
+
+            changed = jvp_by_vjp(product, [moving[i] for i in chosen], [tangents[i] for i in chosen])
+            d_rhs = tuple(h - c for h, c in zip(d_rhs, changed, strict=True))
+        return run_solve(equations, params, solution, aux, d_rhs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, equations: Equations, parameters: int, *tensors: Any) -> Any:
+        """One more batch dimension, or one solve after the other for an operator that has none."""
+        return mapped(partial(SolveWithTransforms.apply, equations, parameters), equations, info, in_dims[2:], tensors)
+
+
+class Layer(torch.autograd.Function):
+    """The solution of F(y; θ) = 0 as a differentiable operation of θ."""
+
+    @staticmethod
+    def forward(equations: Derivative, forward: Forward, *params: Any) -> Any:
+        """Run the solver; its outputs are the solution, then aux, then what is only reported."""
+        return forward(*params).flat()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep parameters, solution and aux; all but the solution is not differentiable."""
+        ctx.equations, _, *params = inputs
+        ctx.parameters, ctx.outputs = len(params), len(output)
+        found = result_of(ctx.equations, output)
+        ctx.mark_non_differentiable(*found.aux, *found.report)
+        kept = (*params, *found.solution, *found.aux)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """The gradient of the parameters.
+
+        Raises:
+            DegeneracyError: if the answer is not unique and the policy is "raise".
+        """
+        equations, needs = ctx.equations, ctx.needs_input_grad[2:]
+        params, solution, aux, _ = equations.split(ctx.saved_tensors, ctx.parameters)
+        if equations.policy == "raise" and not compiling() and bool(aux.degenerate.any()):
+            raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
+        with no_autocast(solution[0]):
+            cotangents = fill(gradients[: len(solution)], solution)
+            grads = equations.gradient(params, solution, aux, cotangents, needs, run_solve)
+        return (None, None, *(g if n else None for g, n in zip(grads, needs, strict=True)))
+
+
+class LayerWithTransforms(Layer):
+    """:class:`Layer` for eager mode: adds forward mode and vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, _equations: None, _forward: None, *tangents: Any) -> Any:
+        """The change of the solution."""
+        refuse_nested_forward_mode()
+        equations = ctx.equations
+        params, solution, aux, _ = equations.split(ctx.saved_tensors, ctx.parameters)
+        change = equations.change(params, tangents, solution, aux, run_solve)
+        change = tuple(c.expand_as(s) for c, s in zip(change, solution, strict=True))
+        return (*change, *([None] * (ctx.outputs - len(solution))))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, equations: Derivative, forward: Forward, *params: Any) -> Any:
+        """One more batch dimension, or one item after the other for an operator that has none."""
+        return mapped(partial(LayerWithTransforms.apply, equations, forward), equations, info, in_dims[2:], params)
+
+
+class Direct(Layer):
+    """:class:`Layer` where no transform is active: the solver ran before, and only the solution passes through."""
+
+    @staticmethod
+    def forward(ctx: Any, equations: Derivative, found: ForwardResult, *params: Any) -> Any:  # type: ignore[override]
+        """Hand the solution over; keep parameters, solution and aux."""
+        ctx.equations, ctx.parameters = equations, len(params)
+        ctx.save_for_backward(*params, *found.solution, *found.aux)
+        ctx.set_materialize_grads(False)
+        return found.solution
+
+    setup_context = torch.autograd.Function.setup_context
+
+
+def refuse_nested_forward_mode() -> None:
+    """Refuse two levels of forward mode, the inner of which would silently be zero.
+
+    Raises:
+        RuntimeError: if two are active.
     """
-    params = align(params, equations.core_dims())
-    rule = Rule(equations, aux_type, policy, len(params), outputs)
-    if torch.compiler.is_compiling() and not (
-        torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
-    ):
-        return tuple(output.contiguous() for output in solver(*params))
-    if not torch.compiler.is_compiling() and nests_forward_mode() and hasattr(equations, "residual"):
-        constants = tuple(None if p is None else p.detach() for p in params)
-        found: Vectors = LayerWithTransforms.apply(rule, solver, *constants)  # type: ignore[no-untyped-call]
-        improved: Vectors = with_plain_derivatives(rule, params, found, derivative_levels(params))
-        return improved
-    if not torch.compiler.is_compiling() and outside_transforms() and forward_ad._current_level < 0:
-        return attach(rule, solver, params)
-    layer = Layer if torch.compiler.is_compiling() else LayerWithTransforms
-    answer: Vectors = layer.apply(rule, solver, *params)  # type: ignore[no-untyped-call]
-    return answer
+    if nests_forward_mode():
+        raise RuntimeError(NESTED_FORWARD_MODE)
+
+
+def mapped(
+    function: Callable[..., Vectors], equations: Derivative, info: Any, in_dims: Sequence[int | None], given: Any
+) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+    """A function of tensors under vmap: with one more batch dimension in front, or item by item where there is none."""
+    moved = list(zip(given, in_dims, strict=True))
+    if not equations.core_dims:
+        items = [function(*(t if d is None else t.select(d, i) for t, d in moved)) for i in range(info.batch_size)]
+        stacked = tuple(torch.stack(parts) for parts in zip(*items, strict=True))
+        return stacked, (0,) * len(stacked)
+    outputs = function(
+        *(t if not isinstance(t, Tensor) else t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in moved)
+    )
+    dims = tuple(0 if o.shape[0] == info.batch_size else None for o in outputs)  # not where nothing mapped is in it
+    return tuple(o if d == 0 else o.squeeze(0) for o, d in zip(outputs, dims, strict=True)), dims

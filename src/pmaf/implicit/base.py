@@ -1,83 +1,136 @@
-r"""How a layer is differentiated: its equations, what its forward pass leaves, and what becomes of ambiguous items."""
+r"""What a declarative layer says of itself, so that it can be differentiated.
+
+The solution y of F(y; θ) = 0 moves by M dy = −∂F/∂θ dθ with the Jacobian M = ∂F/∂y. A layer gives M as a product and
+as a solve, and the two products with −∂F/∂θ; everything else, to any order, follows from these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pmaf.transforms import anywhere
 
-__all__ = ["Equations", "Params", "Rule", "Vectors", "expand_as", "fill"]
+__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill"]
 
 Params = tuple[Tensor | None, ...]
 Vectors = tuple[Tensor, ...]
 
+NESTED_FORWARD_MODE = (
+    "pmaf: forward mode over forward mode is not supported, because torch takes the inner derivative of a "
+    "custom Function as zero there; use torch.func.hessian, jacfwd(jacrev(f)) or jacrev(jacfwd(f)) instead"
+)
 
-class Equations(Protocol):
-    """What a declarative layer says of itself; see :mod:`pmaf.implicit.sphere` and :mod:`pmaf.implicit.eigen`."""
 
-    @property
-    def solution_size(self) -> int:
-        """How many tensors make a solution."""
+class Derivative(ABC):
+    """How the solution of a layer is differentiated, and what becomes of items whose answer is not unique."""
 
-    def core_dims(self) -> tuple[int, ...]:
-        """The number of non-batch dimensions of each parameter; empty where vmap is not supported."""
+    aux_type: ClassVar[Any]  # the named tuple that the forward pass leaves; begins with ``failed`` and ``degenerate``
+    solution_size: int = 2  # how many tensors make a solution
+    core_dims: tuple[int, ...] = ()  # non-batch dimensions of each parameter; empty where vmap is not supported
+    policy: str  # for gradients of answers that are not unique: "drop", "nan" or "raise"
 
-    def transposed(self) -> Any:
-        """The equations with Mᴴ in place of M: these, if M is self-adjoint."""
+    @abstractmethod
+    def gradient(
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+    ) -> Params:
+        """θ̄ from the cotangents of the solution, in differentiable operations.
 
+        Args:
+            params: θ.
+            solution: y.
+            aux: what the forward pass left.
+            cotangents: ȳ.
+            needs: which parameters need a gradient.
+            solve: :meth:`Equations.inverse` as a differentiable operation.
+
+        Returns:
+            θ̄, ``None`` where it is not needed.
+        """
+
+    @abstractmethod
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Solver) -> Vectors:
+        """The change of the solution when θ changes by the tangents, in differentiable operations."""
+
+    def residual(self, params: Any, solution: Any, aux: Any) -> Vectors:
+        """F, in operations that every transform can follow: what forward mode over forward mode needs.
+
+        Raises:
+            RuntimeError: if the layer has no such form.
+        """
+        raise RuntimeError(NESTED_FORWARD_MODE)
+
+    def inverse(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs, for forward mode over forward mode.
+
+        Raises:
+            RuntimeError: if the layer has no such form.
+        """
+        raise RuntimeError(NESTED_FORWARD_MODE)
+
+    def split(self, tensors: Sequence[Any], parameters: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
+        """Tensors in a row as parameters, solution, aux and the rest."""
+        solution = parameters + self.solution_size
+        aux = solution + len(self.aux_type._fields)
+        given = self.aux_type(*tensors[solution:aux])
+        return tuple(tensors[:parameters]), tuple(tensors[parameters:solution]), given, tuple(tensors[aux:])
+
+
+class Equations(Derivative):
+    """A layer that is differentiated through its equations F(y; θ) = 0."""
+
+    def transposed(self) -> Equations:
+        """The equations with Mᴴ in place of M: these, since M is self-adjoint unless a subclass says otherwise."""
+        return self
+
+    @abstractmethod
     def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
         """M y."""
 
+    @abstractmethod
     def solve(self, params: Any, solution: Any, aux: Any, rhs: Any) -> Vectors:
-        """M⁻¹ rhs."""
+        """M⁻¹ rhs, for items that have an answer."""
 
-    def vjp(self, params: Any, solution: Any, aux: Any, y: Any, needs: Any) -> Params:
-        """−∂⟨y, F⟩/∂θ."""
+    @abstractmethod
+    def vjp(self, params: Any, solution: Any, aux: Any, y: Any, needs: tuple[bool, ...]) -> Params:
+        """−∂⟨y, F⟩/∂θ for the parameters that need it."""
 
+    @abstractmethod
     def jvp(self, params: Any, tangents: Any, solution: Any, aux: Any) -> Vectors:
         """−∂F/∂θ dθ."""
 
+    def gradient(
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+    ) -> Params:
+        """One adjoint solve, and the vector–Jacobian product of F."""
+        y = solve(self.transposed(), params, solution, aux, cotangents)
+        return self.vjp(params, without_failed(aux, solution), aux, y, needs)
 
-class Rule:
-    """How to differentiate: the equations, the type of what the forward leaves, the degeneracy policy."""
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Solver) -> Vectors:
+        """The Jacobian–vector product of F, and one solve."""
+        return solve(self, params, solution, aux, self.jvp(params, tangents, without_failed(aux, solution), aux))
 
-    def __init__(self, equations: Equations, aux_type: Any, policy: str, parameters: int, outputs: int) -> None:
-        self.equations, self.aux_type, self.policy = equations, aux_type, policy
-        self.parameters, self.outputs = parameters, outputs
-        self.clean = False  # whether every item is known to have an answer
-
-    def transposed(self) -> Rule:
-        """The rule with Mᴴ in place of M."""
-        equations = self.equations.transposed()
-        if equations is self.equations:
-            return self
-        rule = Rule(equations, self.aux_type, self.policy, self.parameters, self.outputs)
-        rule.clean = self.clean
-        return rule
-
-    def split(self, tensors: Sequence[Any], aux_size: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
-        """Tensors of a ``Solve`` as parameters, solution, aux and the rest."""
-        p, s = self.parameters, self.equations.solution_size
-        params, solution = tuple(tensors[:p]), tuple(tensors[p : p + s])
-        return params, solution, self.aux_type(*tensors[p + s : p + s + aux_size]), tuple(tensors[p + s + aux_size :])
-
-    def solve(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
+    def inverse(self, params: Params, solution: Vectors, aux: Any, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs: zero for items without an answer, and the policy for items without a unique one."""
-        rhs, solution = self.without_failed(aux, rhs), self.without_failed(aux, solution)
-        y = self.without_failed(aux, self.equations.solve(params, solution, aux, rhs))
+        y = self.solve(params, without_failed(aux, solution), aux, without_failed(aux, rhs))
+        y = without_failed(aux, y)
         if self.policy == "nan":
             y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
         return tuple(v.contiguous() for v in y)
 
-    def without_failed(self, aux: Any, tensors: Vectors) -> Vectors:
-        """Zero in place of items that have no answer."""
-        if self.clean or not anywhere(aux.failed):
-            return tensors
-        return tuple(torch.where(expand_as(aux.failed, x), 0, x) for x in tensors)
+
+Solver = Callable[[Equations, Params, Vectors, Any, Vectors], Vectors]
+
+
+def without_failed(aux: Any, tensors: Vectors) -> Vectors:
+    """Zero in place of items that have no answer."""
+    if not anywhere(aux.failed):
+        return tensors
+    return tuple(torch.where(expand_as(aux.failed, x), 0, x) for x in tensors)
 
 
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:

@@ -1,16 +1,17 @@
 r"""The whole Jacobian of a declarative layer, as the textbook writes it: slow, large, and easy to trust."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pmaf.handover import EigenAux, SphereAux
+from pmaf.implicit.base import Params, Vectors
+from pmaf.implicit.explicit import Explicit
 from pmaf.linalg.lu import solve
 
-__all__ = ["DenseJacobian"]
-
-Tensors = tuple[Tensor, ...]
-Params = tuple[Tensor | None, ...]
+__all__ = ["DenseJacobian", "EigenpairJacobian", "LeastSquaresJacobian", "QuadraticJacobian"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,18 @@ class DenseJacobian:
         True
     """
 
-    def least_squares(self, params: Params, solution: Tensors, cotangents: Tensors) -> Params:
+
+@dataclass(frozen=True)
+class LeastSquaresJacobian(Explicit):
+    """Least squares on the sphere; parameters (A, b, weights, C, radius), of which weights and C are not there."""
+
+    aux_type = SphereAux
+    core_dims = (2, 1, 1, 2, 0)
+    policy: str
+
+    def formula(self, params: Any, solution: Vectors, cotangents: Vectors) -> Params:
         """Gradients of A, ``(*, m, n)``, b and the radius, from those of u and λ."""
         A, b, _, _, radius = params
-        assert A is not None
-        assert b is not None
-        assert radius is not None
         u, multiplier = solution
         m, n = A.shape[-2:]
         misfit = (A @ u[..., None])[..., 0] - b
@@ -64,7 +71,16 @@ class DenseJacobian:
         grad = pull(A.mT @ A + multiplier[..., None, None] * eye, B, u, radius, cotangents)
         return grad[..., : m * n].unflatten(-1, (m, n)), grad[..., m * n : -1], None, None, grad[..., -1]
 
-    def quadratic(self, params: Tensors, solution: Tensors, cotangents: Tensors) -> Tensors:
+
+@dataclass(frozen=True)
+class QuadraticJacobian(Explicit):
+    """A quadratic on the sphere; parameters (H, g, radius)."""
+
+    aux_type = SphereAux
+    core_dims = (2, 1, 0)
+    policy: str
+
+    def formula(self, params: Any, solution: Vectors, cotangents: Vectors) -> Params:
         """Gradients of H, ``(*, n, n)``, symmetric, of g and of the radius, from those of u and λ."""
         H, _, radius = params
         u, multiplier = solution
@@ -76,7 +92,16 @@ class DenseJacobian:
         grad = pull((H + H.mT) / 2 + multiplier[..., None, None] * eye, B, u, radius, cotangents)
         return grad[..., : n * n].unflatten(-1, (n, n)), grad[..., n * n : -1], grad[..., -1]
 
-    def eigenpairs(self, params: Tensors, solution: Tensors, cotangents: Tensors) -> Tensors:
+
+@dataclass(frozen=True)
+class EigenpairJacobian(Explicit):
+    """Leading eigenpairs; one parameter, X."""
+
+    aux_type = EigenAux
+    core_dims = (2,)
+    policy: str
+
+    def formula(self, params: Any, solution: Vectors, cotangents: Vectors) -> Params:
         """The gradient of X, ``(*, n, n)``, symmetric, from those of U, ``(*, n, k)``, and Λ, ``(*, k)``."""
         (X,) = params
         U, values = solution
@@ -99,7 +124,7 @@ def symmetric_product(u: Tensor) -> Tensor:
     return (there + there.mT) / 2
 
 
-def pull(H: Tensor, B: Tensor, u: Tensor, radius: Tensor, cotangents: Tensors) -> Tensor:
+def pull(H: Tensor, B: Tensor, u: Tensor, radius: Tensor, cotangents: Vectors) -> Tensor:
     """The textbook's Jacobian on the sphere, multiplied from the left.
 
     Args:

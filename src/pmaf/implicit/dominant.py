@@ -21,31 +21,24 @@ import torch
 from torch import Tensor
 
 from pmaf.errors import GradientWarning
-from pmaf.implicit.complement.eigenbasis import EigenAux
+from pmaf.handover import EigenAux
+from pmaf.implicit.base import Equations, Params, Vectors
 from pmaf.operators.base import Operator
+from pmaf.transforms import mapped_the_older_way
 
 __all__ = ["DominantEquations"]
 
-Params = tuple[Tensor | None, ...]
-Vectors = tuple[Tensor, ...]
 MAX_STEPS = 10_000
 
 
 @dataclass(frozen=True)
-class DominantEquations:
+class DominantEquations(Equations):
     """Equations of the pair; parameters are the operator's tensors, the solution is u, ``(n, 1)``, and λ, ``(1,)``."""
 
+    aux_type = EigenAux
+    policy: str
     operator: Operator  # only its structure counts
     adjoint: bool = False  # Mᵀ in place of M
-
-    @property
-    def solution_size(self) -> int:
-        """Two: u and λ."""
-        return 2
-
-    def core_dims(self) -> tuple[int, ...]:
-        """None: operators carry no batch."""
-        return ()
 
     def transposed(self) -> "DominantEquations":
         """The equations with Mᵀ."""
@@ -72,7 +65,7 @@ class DominantEquations:
             RuntimeError: inside the older vmap of ``is_grads_batched``.
         """
         (u, value), (h, f) = solution, rhs
-        if torch._C._functorch.is_legacy_batchedtensor(h):
+        if mapped_the_older_way(h):
             raise RuntimeError(
                 "pmaf: autograd.grad(..., is_grads_batched=True) cannot look at values, which the fixed-point "
                 "iteration does; use torch.func.vmap or torch.func.jacrev, or a dense matrix"

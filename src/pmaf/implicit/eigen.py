@@ -25,8 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmaf.handover import EigenAux
+from pmaf.implicit.base import Equations, Params, Vectors
 from pmaf.implicit.complement.choose import solve_without_basis
-from pmaf.implicit.complement.eigenbasis import EigenAux, solve_in_basis
+from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
 from pmaf.linalg.refinement import is_single
 from pmaf.operators.base import Operator
@@ -34,31 +36,22 @@ from pmaf.operators.gram import Gram
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
-Params = tuple[Tensor | None, ...]
-Vectors = tuple[Tensor, ...]
-
 
 @dataclass(frozen=True)
-class OperatorEquations:
+class OperatorEquations(Equations):
     """What eigenpairs and invariant subspaces share; parameters are the operator's tensors."""
 
+    aux_type = EigenAux
+    policy: str
     operator: Operator  # only its structure counts
     largest: bool
-    rtol: float | None
-    atol: float
+    rtol: float | None = None
+    atol: float = 0.0
 
     @property
-    def solution_size(self) -> int:
-        """U and its eigenvalues, or T."""
-        return 2
-
-    def core_dims(self) -> tuple[int, ...]:
+    def core_dims(self) -> tuple[int, ...]:  # type: ignore[override]
         """The number of non-batch dimensions of each parameter."""
         return self.operator.core_dims
-
-    def transposed(self) -> "OperatorEquations":
-        """These equations: M is self-adjoint."""
-        return self
 
     def filled(self, params: Params) -> Operator:
         """The operator made of the parameters, none of which is optional."""

@@ -1,162 +1,94 @@
 r"""Layers differentiated in the ways that implicit differentiation is compared with.
 
-The forward pass is that of the layer itself. The backward pass is a plain function of the parameters, the solution and
-the incoming gradients, written in differentiable operations. The solution that it sees is the layer's own output, so
-that a second derivative is the total one.
+The forward pass is that of the layer itself. The gradient is a plain function of the parameters, the solution and the
+incoming gradients, written in differentiable operations. The solution that it sees is the layer's own output, so that a
+second derivative is the total one.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pmaf.errors import DegeneracyError
-from pmaf.implicit.autograd import align, refuse_nested_forward_mode
-from pmaf.implicit.base import expand_as
-from pmaf.implicit.dense_jacobian import DenseJacobian
-from pmaf.implicit.fixed_point import FixedPoint
-from pmaf.implicit.modes import Implicit, Unrolled
+from pmaf.handover import ForwardResult
+from pmaf.implicit.autograd import align
+from pmaf.implicit.base import Derivative, Params, Vectors, expand_as
+from pmaf.transforms import recorded
 
-__all__ = ["Backward", "compare"]
-
-Backward: TypeAlias = Implicit | DenseJacobian | FixedPoint | Unrolled
-
-Params = tuple[Tensor | None, ...]
-Tensors = tuple[Tensor, ...]
-
-WHAT = {"least_squares": "least squares", "quadratic": "quadratics on the sphere", "eigenpairs": "eigenpairs"}
+__all__ = ["Explicit", "unroll"]
 
 
-class Plain(torch.autograd.Function):
-    """A solver's answer with a plain function as its vector–Jacobian product."""
+class Explicit(Derivative):
+    """A layer whose gradient is given as a formula, for real parameters that all have the whole batch."""
 
-    @staticmethod
-    def forward(mode: Any, layer: str, policy: str, solver: Callable[..., tuple[Tensor, ...]], *params: Any) -> Any:
-        """Run the solver: u, λ or U, Λ, then which items are failed and degenerate, then reports."""
-        return tuple(output.contiguous() for output in solver(*params))
+    @abstractmethod
+    def formula(self, params: Any, solution: Vectors, cotangents: Vectors) -> Params:
+        """The gradients of the parameters."""
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep parameters and solution; what is only reported is not differentiable."""
-        ctx.mode, ctx.layer, ctx.policy, _, *params = inputs
-        ctx.outputs = len(output)
-        ctx.mark_non_differentiable(*output[2:])
-        ctx.save_for_backward(*params, *output[:4])
-        ctx.save_for_forward(*params, *output[:4])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """The vector–Jacobian product; zero for items without an answer.
+    def forward_formula(self, params: Any, tangents: Any, solution: Vectors) -> Vectors:
+        """The change of the solution.
 
         Raises:
-            DegeneracyError: if an item is not unique and the policy is "raise".
+            RuntimeError: if there is no such formula.
         """
-        *params, first, second, failed, degenerate = ctx.saved_tensors
-        if ctx.policy == "raise" and bool(degenerate.any()):
-            raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
-        solution = (first, second)
-        cotangents = tuple(torch.zeros_like(s) if g is None else g for g, s in zip(gradients, solution, strict=False))
-        grads = getattr(ctx.mode, ctx.layer)(tuple(params), solution, cotangents)
-        grads = tuple(None if g is None else torch.where(expand_as(failed, g), 0, g) for g in grads)
-        if ctx.policy == "nan":
-            spoilt = degenerate & ~failed
+        raise RuntimeError("pmaf: this backward mode has reverse mode only; use backward=Implicit() for forward mode")
+
+    def gradient(
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: Any, solve: Any
+    ) -> Params:
+        """The formula; zero for items without an answer, and the policy for those without a unique one."""
+        grads = self.formula(self.whole(params), solution, cotangents)
+        grads = tuple(None if g is None else torch.where(expand_as(aux.failed, g), 0, g) for g in grads)
+        if self.policy == "nan":
+            spoilt = aux.degenerate & ~aux.failed
             grads = tuple(None if g is None else torch.where(expand_as(spoilt, g), torch.nan, g) for g in grads)
-        return (None, None, None, None, *grads)
-
-
-class PlainForward(Plain):
-    """:class:`Plain` for a single parameter, with forward mode and vmap."""
-
-    @staticmethod
-    def jvp(ctx: Any, _mode: None, _layer: None, _degenerate: None, _solver: None, *tangents: Any) -> Any:
-        """The Jacobian–vector product."""
-        refuse_nested_forward_mode()
-        *params, first, second, failed, _ = ctx.saved_tensors
-        changes = getattr(ctx.mode, f"{ctx.layer}_forward")(tuple(params), tangents, (first, second))
-        changes = tuple(torch.where(expand_as(failed, c), 0, c) for c in changes)
-        return (*changes, *([None] * (ctx.outputs - 2)))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, mode: Any, layer: str, policy: str, solver: Any, param: Tensor) -> Any:
-        """One more batch dimension."""
-        param = param.movedim(in_dims[4], 0)
-        outputs = PlainForward.apply(mode, layer, policy, solver, param)  # type: ignore[no-untyped-call]
-        return outputs, tuple(0 for _ in outputs)
-
-
-def compare(
-    function: str,
-    mode: DenseJacobian | FixedPoint | Unrolled,
-    layer: str,
-    policy: str,
-    solver: Callable[..., Tensors],
-    params: Params,
-    core_dims: tuple[int, ...],
-    solution_size: int = 2,
-) -> Tensors:
-    """Solve, and differentiate in the given mode.
-
-    Args:
-        function: the public function, for messages.
-        mode: how to differentiate.
-        layer: "least_squares", "quadratic" or "eigenpairs".
-        policy: what becomes of gradients of answers that are not unique.
-        solver: maps parameters to the solution, the masks of failed and of degenerate items, and reports.
-        params: the parameters, tensors or ``None``.
-        core_dims: the number of non-batch dimensions of each parameter; empty where there is no batch.
-        solution_size: how many tensors make a solution; two except when unrolled.
-
-    Returns:
-        What the solver returned, with derivatives attached to the solution.
-
-    Raises:
-        ValueError: if the mode does not apply.
-    """
-    if isinstance(mode, Unrolled):
-        return unroll(function, policy, solver, align(params, core_dims), solution_size)
-    if not hasattr(mode, layer):
-        raise ValueError(
-            f"pmaf.{function}: backward={mode} does not apply to {WHAT[layer]}; use Implicit(), DenseJacobian() or "
-            "Unrolled()"
+        return tuple(
+            None if g is None or p is None else g.sum_to_size(p.shape) for g, p in zip(grads, params, strict=True)
         )
-    sizes = [(p, c) for p, c in zip(params, core_dims, strict=True) if p is not None]
-    if sizes[0][0].is_complex():
-        raise ValueError(f"pmaf.{function}: backward={mode} is for real dtypes, got {sizes[0][0].dtype}")
-    batch = torch.broadcast_shapes(*(p.shape[: p.dim() - c] for p, c in sizes))
-    expanded = [
-        None if p is None else p.expand(batch + p.shape[p.dim() - c :]) for p, c in zip(params, core_dims, strict=True)
-    ]
-    # torch.compile refuses Functions with a jvp.
-    with_transforms = hasattr(mode, f"{layer}_forward") and not torch.compiler.is_compiling()
-    rule = PlainForward if with_transforms else Plain
-    answer: Tensors = rule.apply(mode, layer, policy, solver, *expanded)  # type: ignore[no-untyped-call]
-    return answer
+
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Any) -> Vectors:
+        """The forward formula; zero for items without an answer."""
+        changes = self.forward_formula(params, tangents, solution)
+        return tuple(torch.where(expand_as(aux.failed, c), 0, c) for c in changes)
+
+    def whole(self, params: Params) -> Params:
+        """The parameters, each with the whole batch."""
+        sizes = [(p, c) for p, c in zip(params, self.core_dims, strict=True)]
+        batch = torch.broadcast_shapes(*(p.shape[: p.dim() - c] for p, c in sizes if p is not None))
+        return tuple(None if p is None else p.expand(batch + p.shape[p.dim() - c :]) for p, c in sizes)
 
 
-def unroll(function: str, policy: str, solver: Callable[..., Tensors], params: Params, solution_size: int) -> Tensors:
+def unroll(
+    function: str,
+    policy: str,
+    forward: Callable[..., ForwardResult],
+    params: tuple[Tensor | None, ...],
+    core_dims: tuple[int, ...],
+) -> ForwardResult:
     """Run the solver under autograd.
 
     Args:
         function: the public function, for messages.
         policy: must be "drop": what autograd returns for answers that are not unique is what it is.
-        solver: as in :func:`compare`.
+        forward: maps the parameters to a result.
         params: the parameters.
-        solution_size: how many outputs stay differentiable.
+        core_dims: the number of non-batch dimensions of each parameter.
 
     Returns:
-        What the solver returned; what is only reported is detached.
+        The result; what is only reported is detached.
 
     Raises:
         ValueError: if a policy for degenerate answers is asked for, or autograd lost track of the solver.
     """
     if policy != "drop":
         raise ValueError(f"pmaf.{function}: degenerate={policy!r} has no meaning with backward=Unrolled()")
-    outputs = solver(*params)
-    wanted = torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in params)
-    if wanted and not outputs[0].requires_grad:
+    found = forward(*align(params, core_dims))
+    if recorded(*params) and not found.solution[0].requires_grad:
         raise ValueError(f"pmaf.{function}: autograd cannot follow this solver; backward=Unrolled() needs one in torch")
-    return (*outputs[:solution_size], *(o.detach() for o in outputs[solution_size:]))
+    aux = type(found.aux)(*(x.detach() for x in found.aux))
+    report = type(found.report)(*(x.detach() for x in found.report))
+    return ForwardResult(found.solution, aux, report)

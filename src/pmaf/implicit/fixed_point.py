@@ -1,16 +1,18 @@
 r"""The implicit function theorem on the fixed point of power iteration, u = Xu/‖Xu‖, for any square matrix."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_flags
+from pmaf.handover import EigenAux
+from pmaf.implicit.base import Params, Vectors
+from pmaf.implicit.explicit import Explicit
 from pmaf.linalg.lu import solve
 
-__all__ = ["FixedPoint"]
-
-Tensors = tuple[Tensor, ...]
+__all__ = ["FixedPoint", "FixedPointPair"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,17 @@ class FixedPoint:
     def __post_init__(self) -> None:
         set_flags(self, "dense")
 
-    def eigenpairs(self, params: Tensors, solution: Tensors, cotangents: Tensors) -> Tensors:
+
+@dataclass(frozen=True)
+class FixedPointPair(Explicit):
+    """One eigenpair as a fixed point; one parameter, X."""
+
+    aux_type = EigenAux
+    core_dims = (2,)
+    policy: str
+    dense: bool
+
+    def formula(self, params: Any, solution: Vectors, cotangents: Vectors) -> Params:
         """The gradient of X, ``(*, n, n)``, from those of U, ``(*, n, 1)``, and λ, ``(*, 1)``."""
         (X,) = params
         U, value = solution
@@ -72,7 +84,7 @@ class FixedPoint:
         v = (v - U @ (U.mT @ v)) / scale
         return (along + v @ U.mT,)
 
-    def eigenpairs_forward(self, params: Tensors, tangents: Tensors, solution: Tensors) -> Tensors:
+    def forward_formula(self, params: Any, tangents: Any, solution: Vectors) -> Vectors:
         """The change of U and λ when X changes."""
         (X,), (dX,) = params, tangents
         U, value = solution

@@ -13,10 +13,9 @@ make all derivatives exact that can be asked for.
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from pmaf.transforms import levels_of
+from pmaf.handover import ForwardResult
+from pmaf.implicit.base import Derivative, Params
+from pmaf.transforms import innermost, levels_of, recorded
 
 __all__ = ["derivative_levels", "with_plain_derivatives"]
 
@@ -33,38 +32,31 @@ def derivative_levels(params: Any) -> int:
     Raises:
         RuntimeError: if reverse mode outside of torch.func could take any number more.
     """
-    functorch = torch._C._functorch
-    for x in params:
-        while x is not None and functorch.is_functorch_wrapped_tensor(x):
-            x = functorch.get_unwrapped(x)
-        if x is not None and x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                "pmaf: forward mode over forward mode is not supported for tensors that require a gradient outside of "
-                "torch.func; detach them, or use torch.func.grad or torch.func.jacrev for the outer derivative"
-            )
+    if recorded(*(None if p is None else innermost(p) for p in params)):
+        raise RuntimeError(
+            "pmaf: forward mode over forward mode is not supported for tensors that require a gradient outside of "
+            "torch.func; detach them, or use torch.func.grad or torch.func.jacrev for the outer derivative"
+        )
     return levels_of("Jvp", "Grad")
 
 
-def with_plain_derivatives(
-    rule: Any, params: tuple[Tensor | None, ...], outputs: tuple[Tensor, ...], levels: int
-) -> Any:
+def with_plain_derivatives(equations: Derivative, params: Params, found: ForwardResult, levels: int) -> ForwardResult:
     """A solution with derivatives of up to ``levels`` orders in plain operations.
 
     Args:
-        rule: the layer's rule, see :mod:`pmaf.implicit.base`.
+        equations: those that the solution satisfies.
         params: the parameters, in the graph of the active transforms.
-        outputs: what the solver returned for their values: solution, aux, reports.
+        found: the result for their values.
         levels: how many derivatives are taken.
 
     Returns:
-        The outputs, with another solution in front.
+        The result, with another solution.
     """
     constants = tuple(None if p is None else p.detach() for p in params)
-    _, start, aux, reports = rule.split((*constants, *outputs), len(rule.aux_type._fields))
-    solution = start
+    solution = start = found.solution
     for _ in range(levels):
-        missing = rule.equations.residual(params, solution, aux)
+        missing = equations.residual(params, solution, found.aux)
         missing = tuple(m.expand_as(s) for m, s in zip(missing, start, strict=True))
-        step = rule.solve(constants, start, aux, missing)
+        step = equations.inverse(constants, start, found.aux, missing)
         solution = tuple(s - d for s, d in zip(solution, step, strict=True))
-    return (*solution, *aux, *reports)
+    return found._replace(solution=solution)

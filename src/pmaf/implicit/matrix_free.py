@@ -14,60 +14,40 @@ gradient to whatever the matrix is made of:
 """
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pmaf.errors import GradientWarning
+from pmaf.handover import MatrixFreeAux
+from pmaf.implicit.base import Equations, Vectors
 from pmaf.linalg.projected_cg import complement_cg
 from pmaf.operators.base import Operator
 from pmaf.operators.derived import Normal
 
-__all__ = ["MatrixFreeAux", "MatrixFreeLeastSquares", "MatrixFreeQuadratic"]
-
-Params = tuple[Tensor, ...]
-Vectors = tuple[Tensor, ...]
+__all__ = ["MatrixFreeLeastSquares", "MatrixFreeQuadratic"]
 
 
-class MatrixFreeAux(NamedTuple):
-    """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
+class _MatrixFree(Equations):
+    """What both problems share; parameters (*operator's tensors, b or g, radius), without a batch."""
 
-    failed: Tensor  # () bool: no usable answer, its gradient is zero
-    degenerate: Tensor  # () bool: the answer is not unique
-
-
-@dataclass(frozen=True)
-class _MatrixFree(ABC):
-    """What both problems share; parameters (*operator's tensors, b or g, radius)."""
-
-    @property
-    def solution_size(self) -> int:
-        """Two: u and λ."""
-        return 2
-
-    def core_dims(self) -> tuple[int, ...]:
-        """None: operators carry no batch."""
-        return ()
-
-    def transposed(self) -> "_MatrixFree":
-        """These equations: M is self-adjoint."""
-        return self
+    aux_type = MatrixFreeAux
 
     @abstractmethod
-    def Q(self, params: Params) -> Operator:
+    def Q(self, params: Any) -> Operator:
         """The matrix of the quadratic."""
 
-    def apply(self, params: Params, solution: Vectors, aux: MatrixFreeAux, y: Vectors) -> Vectors:
+    def apply(self, params: Any, solution: Vectors, aux: MatrixFreeAux, y: Vectors) -> Vectors:
         """M y."""
         u, multiplier = solution
         w, mu = y
         upper = self.Q(params).matmat(w[:, None])[:, 0] + multiplier * w + mu * u
         return upper, (u.conj() * w).sum(-1).real
 
-    def solve(self, params: Params, solution: Vectors, aux: MatrixFreeAux, rhs: Vectors) -> Vectors:
+    def solve(self, params: Any, solution: Vectors, aux: MatrixFreeAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs by conjugate gradients on the tangent space."""
         u, multiplier = solution
         h, f = rhs
@@ -105,18 +85,19 @@ class _MatrixFree(ABC):
 class MatrixFreeLeastSquares(_MatrixFree):
     """½‖A u − b‖² with A known by its products."""
 
+    policy: str
     A: Operator  # only its structure counts
 
-    def filled(self, params: Params) -> Operator:
+    def filled(self, params: Any) -> Operator:
         """A made of the parameters."""
         return self.A.with_tensors(params[:-2])
 
-    def Q(self, params: Params) -> Operator:
+    def Q(self, params: Any) -> Operator:
         """AᴴA."""
         return Normal(self.filled(params))
 
     def vjp(
-        self, params: Params, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
+        self, params: Any, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
         """−∂⟨y, F⟩/∂θ."""
         A, b, radius = self.filled(params), params[-2], params[-1]
@@ -125,9 +106,7 @@ class MatrixFreeLeastSquares(_MatrixFree):
         gradients = A.vjp(torch.stack((b - Au, -Av), -1), torch.stack((w, u), -1))
         return (*gradients, Av, mu * radius)
 
-    def jvp(
-        self, params: Params, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux
-    ) -> Vectors:
+    def jvp(self, params: Any, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux) -> Vectors:
         """−∂F/∂θ dθ."""
         A, b, radius = self.filled(params), params[-2], params[-1]
         *dA, db, dr = tangents
@@ -144,22 +123,21 @@ class MatrixFreeLeastSquares(_MatrixFree):
 class MatrixFreeQuadratic(_MatrixFree):
     """½ uᴴHu − Re gᴴu with H known by its products."""
 
+    policy: str
     H: Operator  # only its structure counts
 
-    def Q(self, params: Params) -> Operator:
+    def Q(self, params: Any) -> Operator:
         """H."""
         return self.H.with_tensors(params[:-2])
 
     def vjp(
-        self, params: Params, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
+        self, params: Any, solution: Vectors, aux: MatrixFreeAux, y: Vectors, needs: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
         """−∂⟨y, F⟩/∂θ."""
         w, mu = y
         return (*self.Q(params).vjp(-w[:, None], solution[0][:, None]), w, mu * params[-1])
 
-    def jvp(
-        self, params: Params, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux
-    ) -> Vectors:
+    def jvp(self, params: Any, tangents: tuple[Tensor | None, ...], solution: Vectors, aux: MatrixFreeAux) -> Vectors:
         """−∂F/∂θ dθ."""
         *dH, dg, dr = tangents
         upper = -self.Q(params).jvp(dH, solution[0][:, None])[:, 0]

@@ -1,10 +1,13 @@
 """How an answer is differentiated, as an object the caller gives as ``backward=``."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pmaf.checks.values import set_reals
+from pmaf.checks.values import set_flags, set_reals
+from pmaf.implicit.dense_jacobian import DenseJacobian
+from pmaf.implicit.fixed_point import FixedPoint
 
-__all__ = ["Implicit", "Unrolled"]
+__all__ = ["Backward", "Implicit", "Unrolled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +20,21 @@ class Implicit:
     Args:
         rtol: relative tolerance; by default ten machine precisions times √n, n counted up to 4096.
         atol: absolute tolerance.
+        check_gauge: for eigenvectors: in the backward pass, warn with :class:`pmaf.GaugeWarning` if the loss depends on
+            the arbitrary choice of basis for a repeated eigenvalue. Synchronises the device.
 
     Raises:
+        TypeError: if check_gauge is not a truth value.
         ValueError: if a tolerance is negative.
     """
 
     rtol: float | None = None
     atol: float = 0.0
+    check_gauge: bool = False
 
     def __post_init__(self) -> None:
         set_reals(self, "non-negative", "rtol", "atol")
+        set_flags(self, "check_gauge")
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,6 @@ class Unrolled:
         >>> torch.allclose(unrolled, implicit, atol=1e-5)
         True
     """
+
+
+Backward: TypeAlias = Implicit | DenseJacobian | FixedPoint | Unrolled

@@ -11,7 +11,7 @@ and for a quadratic F_u = H u − g + λ u. Differentiating F(y; θ) = 0 gives M
         [ Q_zu        0   Q_zz ]
 
 where c = 1 and the border is zero on items whose constraint is not active (the interior of the ball; there F_λ = −λ).
-Reverse mode is one solve M (w, μ, w_z) = ȳ for cotangents ȳ, followed by θ̄ = −∂⟨(w, μ, w_z), F⟩/∂θ. With v = A w + C w_z:
+Reverse mode is one solve M (w, μ, w_z) = ȳ, then θ̄ = −∂⟨(w, μ, w_z), F⟩/∂θ. With v = A w + C w_z:
 
     Ā = Wρ wᴴ − Wv uᴴ      C̄ = Wρ w_zᴴ − Wv zᴴ      b̄ = W v      W̄ = Re(v̄ ρ)      r̄ = μ r
     H̄ = −sym(w uᴴ)         ḡ = w
@@ -20,21 +20,19 @@ two rank-one terms: no Jacobian is formed, and no n×n×n tensor.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pmaf.handover import SphereAux
+from pmaf.implicit.base import Equations, Params, Vectors
 from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import solve_bordered
 from pmaf.linalg.cholesky import solve_bordered_definite
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.refinement import refined
 
-__all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
-
-Params = tuple[Tensor | None, ...]
-Vectors = tuple[Tensor, ...]
+__all__ = ["LeastSquaresEquations", "QuadraticEquations"]
 
 
 def outer_sum(left: Tensor, right: Tensor, shape: torch.Size) -> Tensor:
@@ -61,17 +59,6 @@ def two_columns(x: Tensor, y: Tensor) -> Tensor:
     """The matrix with columns x and y."""
     shape = torch.broadcast_shapes(x.shape, y.shape)
     return torch.stack((x.expand(shape), y.expand(shape)), -1)
-
-
-class SphereAux(NamedTuple):
-    """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
-
-    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
-    degenerate: Tensor  # (*,) bool: the answer is not unique
-    corner: Tensor  # (*,) 1 where the constraint is not active, else 0
-    tolerance: Tensor  # (*,) eigenvalues up to here count as zero
-    d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
-    V: Tensor  # (*, n, n) their eigenvectors
 
 
 def solve_shifted(
@@ -105,23 +92,18 @@ def length_residual(u: Tensor, multiplier: Tensor, radius: Tensor, aux: SphereAu
 
 
 @dataclass(frozen=True)
-class LeastSquaresEquations:
+class LeastSquaresEquations(Equations):
     """Stationarity of ½‖A u + C z − b‖²_W on the sphere; parameters (A, b, weights, C, radius)."""
 
+    aux_type = SphereAux
+    core_dims = (2, 1, 1, 2, 0)
+    policy: str
     free: bool
 
     @property
-    def solution_size(self) -> int:
+    def solution_size(self) -> int:  # type: ignore[override]
         """How many tensors make a solution: u, λ and, with a free block, z."""
         return 3 if self.free else 2
-
-    def transposed(self) -> "LeastSquaresEquations":
-        """These equations: M is self-adjoint."""
-        return self
-
-    def core_dims(self) -> tuple[int, ...]:
-        """The number of non-batch dimensions of each parameter."""
-        return (2, 1, 1, 2, 0)
 
     def misfit(self, params: Params, solution: Vectors) -> Tensor:
         """ρ = b − A u − C z."""
@@ -258,18 +240,12 @@ class LeastSquaresEquations:
 
 
 @dataclass(frozen=True)
-class QuadraticEquations:
+class QuadraticEquations(Equations):
     """Stationarity of ½uᴴHu − Re gᴴu on the sphere; parameters (H, g, radius)."""
 
-    solution_size: int = 2
-
-    def transposed(self) -> "QuadraticEquations":
-        """These equations: M is self-adjoint."""
-        return self
-
-    def core_dims(self) -> tuple[int, ...]:
-        """The number of non-batch dimensions of each parameter."""
-        return (2, 1, 0)
+    aux_type = SphereAux
+    core_dims = (2, 1, 0)
+    policy: str
 
     def apply(self, params: Params, solution: Vectors, aux: SphereAux, y: Vectors) -> Vectors:
         """M y."""

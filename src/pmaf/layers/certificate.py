@@ -7,15 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.checks.symmetry import check_symmetric
 from pmaf.checks.tensors import check_broadcast, check_nonnegative, check_sizes, positive_radius
 from pmaf.checks.values import CONSTRAINTS, check_choice, check_tensor, describe
+from pmaf.forward.free_unknowns import eliminate
 from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.scaling import magnitude
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solvers.sphere.secular import solve_secular
 from pmaf.transforms import no_autocast
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "certify", "certify_quadratic"]
 
 ROUNDING = 4.0  # times √(max(m, n) + 16): roundings that the bound allows for, in units of the last place
 
@@ -46,9 +49,10 @@ def certify(
     A: Tensor,
     b: Tensor,
     u: Tensor,
-    radius: float | Tensor = 1.0,
     *,
+    radius: float | Tensor = 1.0,
     weights: Tensor | None = None,
+    free: Tensor | None = None,
     constraint: str = "sphere",
 ) -> Certificate:
     r"""Prove or refute that u minimises :math:`f(u) = \tfrac12\|A u - b\|^2` subject to :math:`\|u\| = r`.
@@ -83,6 +87,7 @@ def certify(
         u: the vector to judge, ``(*, n)``, in the precision that it was computed in.
         radius: r > 0, a number or ``(*,)``.
         weights: non-negative, real, ``(*, m)``, as in :func:`pmaf.less`.
+        free: C, ``(*, m, p)``, as in :func:`pmaf.less`; its unknowns are taken at their best for every u.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
 
     Returns:
@@ -120,71 +125,203 @@ def certify(
         check_sizes("certify", weights=("the rows of A", m, weights.shape[-1]))
         check_nonnegative("certify", "weights", weights, strictly=False)
         shapes["weights"] = weights.shape[:-1]
+    if free is not None:
+        check_tensor("certify", "free", free, 2, "(*, m, p)")
+        check_sizes("certify", free=("the rows of A", m, free.shape[-2]))
+        shapes["free"] = free.shape[:-2]
     r = positive_radius("certify", radius, A.new_empty((), dtype=torch.float64), wait=True)
     check_broadcast("certify", **shapes, radius=r.shape)
 
     wide = torch.complex128 if A.is_complex() or b.is_complex() or u.is_complex() else torch.float64
-    tolerance = 32 * torch.finfo(u.dtype).eps * float(max(m, n) + 8) ** 0.5
     with torch.no_grad(), no_autocast(A):
         A, b, v, r = A.to(wide), b.to(wide), u.to(wide), r.to(torch.float64)
+        C = None if free is None or free.shape[-1] == 0 else free.to(wide)
         if weights is not None:
             root = weights.to(torch.float64).sqrt()
-            A, b = root[..., None] * A, root * b
-        batch = torch.broadcast_shapes(A.shape[:-2], b.shape[:-1], v.shape[:-1], r.shape)
-        finite = torch.isfinite(A).flatten(-2).all(-1) & torch.isfinite(b).all(-1) & torch.isfinite(v).all(-1)
-        finite = (finite & torch.isfinite(r)).expand(batch)
+            A, b, C = root[..., None] * A, root * b, None if C is None else root[..., None] * C
+        if C is not None:
+            A, b, *_ = eliminate(A, b, C, relative_tolerance(None, torch.float64, n))
+        finite = torch.isfinite(A).flatten(-2).all(-1) & torch.isfinite(b).all(-1) & _usable(v, r)
         A, b = torch.where(finite[..., None, None], A, 0), torch.where(finite[..., None], b, 0)
         v, r = torch.where(finite[..., None], v, 0), torch.where(finite, r, 1)
-        found = _judge(A, b, v, r, constraint == "ball", tolerance)
-    return Certificate(*(f & finite if f.dtype == torch.bool else torch.where(finite, f, torch.nan) for f in found))
+        entry = magnitude(A)
+        problem = LeastSquaresCase.of(A / entry[..., None, None], b / entry[..., None] / r[..., None])
+        found = _judge(problem, v / r[..., None], constraint == "ball", _tolerance(u, max(m, n)))
+        return _in_units(found, entry.square(), r, finite)
 
 
-def _judge(A: Tensor, b: Tensor, u: Tensor, r: Tensor, ball: bool, tolerance: float) -> Certificate:
-    """The certificate in double precision; in units in which the largest entry of A and the radius are one."""
-    entry = magnitude(A)
-    A, b, u = A / entry[..., None, None], b / entry[..., None] / r[..., None], u / r[..., None]
-    beta, length = torch.linalg.vector_norm(b, dim=-1), torch.linalg.vector_norm(u, dim=-1)
-    s, gamma, V = _diagonalise(A, b)
-    size = s[..., -1].sqrt()  # ‖A‖
+def certify_quadratic(
+    H: Tensor, g: Tensor, u: Tensor, *, radius: float | Tensor = 1.0, constraint: str = "sphere"
+) -> Certificate:
+    r"""Prove or refute that u minimises :math:`\tfrac12 u^H H u - \mathrm{Re}\,g^H u` subject to :math:`\|u\| = r`.
+
+    What :func:`certify` does, for any Hermitian H, convex or not: Q = H there. The residual is relative to
+    :math:`\|H\|\,\|u\| + \|g\|`. From an eigendecomposition of H in float64, O(n³) for each item. Only the
+    Hermitian part of H counts.
+
+    Args:
+        H: Hermitian, ``(*, n, n)``.
+        g: ``(*, n)``.
+        u: the vector to judge, ``(*, n)``, in the precision that it was computed in.
+        radius: r > 0, a number or ``(*,)``.
+        constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
+
+    Returns:
+        A :class:`Certificate`. Items that are not finite are not certified and NaN.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+
+    Example:
+        >>> import torch, pmaf
+        >>> H, g = torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0])
+        >>> pmaf.certify_quadratic(H, g, torch.tensor([1.0, 0.0])).is_global
+        tensor(True)
+        >>> pmaf.certify_quadratic(H, g, torch.tensor([-1.0, 0.0])).is_global
+        tensor(False)
+    """
+    check_choice("certify_quadratic", "constraint", constraint, CONSTRAINTS)
+    check_tensor("certify_quadratic", "H", H, 2, "(*, n, n)")
+    check_symmetric("certify_quadratic", "H", H)
+    check_tensor("certify_quadratic", "g", g, 1, "(*, n)")
+    check_tensor("certify_quadratic", "u", u, 1, "(*, n)")
+    n = H.shape[-1]
+    if n == 0:
+        raise ValueError(f"pmaf.certify_quadratic: H must have at least one column, got {describe(H)}")
+    check_sizes("certify_quadratic", g=("the order of H", n, g.shape[-1]), u=("the order of H", n, u.shape[-1]))
+    r = positive_radius("certify_quadratic", radius, H.new_empty((), dtype=torch.float64), wait=True)
+    check_broadcast("certify_quadratic", H=H.shape[:-2], g=g.shape[:-1], u=u.shape[:-1], radius=r.shape)
+    wide = torch.complex128 if H.is_complex() or g.is_complex() or u.is_complex() else torch.float64
+    with torch.no_grad(), no_autocast(H):
+        H, g, v, r = H.to(wide), g.to(wide), u.to(wide), r.to(torch.float64)
+        H = H / 2 + H.mH / 2
+        finite = torch.isfinite(H).flatten(-2).all(-1) & torch.isfinite(g).all(-1) & _usable(v, r)
+        H, g = torch.where(finite[..., None, None], H, 0), torch.where(finite[..., None], g, 0)
+        v, r = torch.where(finite[..., None], v, 0), torch.where(finite, r, 1)
+        entry = magnitude(H)
+        problem = QuadraticCase.of(H / entry[..., None, None], g / entry[..., None] / r[..., None])
+        found = _judge(problem, v / r[..., None], constraint == "ball", _tolerance(u, n))
+        return _in_units(found, entry, r, finite)
+
+
+def _usable(u: Tensor, r: Tensor) -> Tensor:
+    """Whether vector and radius are finite."""
+    return torch.isfinite(u).all(-1) & torch.isfinite(r)
+
+
+def _tolerance(u: Tensor, n: int) -> float:
+    """τ of the type that u was computed in."""
+    tau: float = 32 * torch.finfo(u.dtype).eps * float(n + 8) ** 0.5
+    return tau
+
+
+def _in_units(found: Certificate, unit: Tensor, r: Tensor, finite: Tensor) -> Certificate:
+    """A certificate in the units of the data, NaN where they are not finite."""
+    multiplier, residual, gap, is_global, feasibility, bound = found
+    scaled = (multiplier * unit, residual, gap * unit, is_global, feasibility, bound * unit * r * r)
+    return Certificate(*(f & finite if f.dtype == torch.bool else torch.where(finite, f, torch.nan) for f in scaled))
+
+
+class LeastSquaresCase(NamedTuple):
+    """What the judgement needs of ½‖A u − b‖² on the unit sphere."""
+
+    s: Tensor  # (*, n) eigenvalues of Q, ascending
+    gamma: Tensor  # (*, n) coefficients of g in their vectors
+    V: Tensor  # (*, n, n)
+    A: Tensor
+    b: Tensor
+
+    @classmethod
+    def of(cls, A: Tensor, b: Tensor) -> LeastSquaresCase:
+        """From A and b, by the singular values of A, which are not squared before they are known."""
+        return cls(*_diagonalise(A, b), A, b)
+
+    def slope(self, u: Tensor) -> Tensor:
+        """Q u − g = Aᴴ(A u − b)."""
+        return matvec(self.A.mH, matvec(self.A, u) - self.b)
+
+    def scale(self, length: Tensor) -> Tensor:
+        """‖A‖(‖A‖ ‖u‖ + ‖b‖)."""
+        size, beta = self.s[..., -1].sqrt(), torch.linalg.vector_norm(self.b, dim=-1)
+        scale: Tensor = size * (size * length + beta)
+        return scale
+
+    def rounding(self, u: Tensor) -> Tensor:
+        """What relative changes of A of one unit do to the slope at u."""
+        size, misfit = self.s[..., -1].sqrt(), torch.linalg.vector_norm(matvec(self.A, u) - self.b, dim=-1)
+        noise: Tensor = size * (size + misfit)
+        return noise
+
+
+class QuadraticCase(NamedTuple):
+    """What the judgement needs of ½uᴴHu − Re gᴴu on the unit sphere."""
+
+    s: Tensor
+    gamma: Tensor
+    V: Tensor
+    H: Tensor
+    g: Tensor
+
+    @classmethod
+    def of(cls, H: Tensor, g: Tensor) -> QuadraticCase:
+        """From H and g."""
+        s, V = torch.linalg.eigh(H)
+        return cls(s, adjoint_matvec(V, g), V, H, g)
+
+    def slope(self, u: Tensor) -> Tensor:
+        """H u − g."""
+        return matvec(self.H, u) - self.g
+
+    def scale(self, length: Tensor) -> Tensor:
+        """‖H‖ ‖u‖ + ‖g‖."""
+        scale: Tensor = self.s.abs().amax(-1) * length + torch.linalg.vector_norm(self.g, dim=-1)
+        return scale
+
+    def rounding(self, u: Tensor) -> Tensor:
+        """What relative changes of H and g of one unit do to the slope at u."""
+        return self.scale(torch.ones_like(self.s[..., 0]))
+
+
+def _judge(problem: LeastSquaresCase | QuadraticCase, u: Tensor, ball: bool, tolerance: float) -> Certificate:
+    """The certificate in double precision; in units in which the largest entry of the matrix and the radius are one."""
+    s, n = problem.s, max(problem[3].shape[-2:])
+    length = torch.linalg.vector_norm(u, dim=-1)
 
     # Stationarity at u itself.
-    slope = _slope(A, b, u)
+    slope = problem.slope(u)
     inside = (length < 1 - tolerance) if ball else torch.zeros_like(length, dtype=torch.bool)
     fit = -(u.conj() * slope).sum(-1).real * safe_inverse(length.square(), length > 0)
     multiplier = torch.where(inside, 0, fit)
-    scale = size * (size * length + beta)
+    scale = problem.scale(length)
     residual = torch.linalg.vector_norm(slope + multiplier[..., None] * u, dim=-1) * safe_inverse(scale, scale > 0)
     gap = multiplier + s[..., 0]
     excess = (length - 1).clamp(min=0) if ball else (length - 1).abs()
-    slack = tolerance * size * (size + beta)
-    second_order = (multiplier if ball else gap) >= -slack
+    slack = tolerance * problem.scale(torch.ones_like(length))
+    second_order = gap >= -slack
+    if ball:
+        second_order = second_order & (multiplier >= -slack)
     is_global = (residual <= tolerance) & (excess <= tolerance) & second_order
 
     # The dual bound at the multiplier of the global minimum.
-    t = _root(s, gamma)
+    t = _root(s, problem.gamma)
     if ball:
         t = torch.maximum(t, s[..., 0])
     shrink = torch.where((length > 1) | (not ball), safe_inverse(length, length > 0), 1)
     x = u * shrink[..., None]
-    slope = _slope(A, b, x)
-    unit = ROUNDING * torch.finfo(torch.float64).eps * float(max(A.shape[-2:]) + 16) ** 0.5
-    rounding = unit * size * (size + torch.linalg.vector_norm(matvec(A, x) - b, dim=-1))
+    slope = problem.slope(x)
+    unit = ROUNDING * torch.finfo(torch.float64).eps * float(n + 16) ** 0.5
+    rounding = unit * problem.rounding(x)
     t = torch.maximum(t, rounding)
     dual = t - s[..., 0]
-    rho = adjoint_matvec(V, slope + dual[..., None] * x).abs() + rounding[..., None]
+    rho = adjoint_matvec(problem.V, slope + dual[..., None] * x).abs() + rounding[..., None]
     pole = (s - s[..., :1]) + t[..., None]
     bound = (rho.square() * safe_inverse(pole, pole > 0)).sum(-1) / 2
     if ball:
         bound = bound + dual * ((1 - x.abs().square().sum(-1)).clamp(min=0) + unit) / 2
     else:
         bound = torch.where(length > 0, bound, torch.inf)
-    square = entry.square()
-    return Certificate(multiplier * square, residual, gap * square, is_global, excess, bound * square * r * r)
-
-
-def _slope(A: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    """The gradient Aᴴ(A u − b)."""
-    return matvec(A.mH, matvec(A, u) - b)
+    return Certificate(multiplier, residual, gap, is_global, excess, bound)
 
 
 def _diagonalise(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,6 +336,6 @@ def _diagonalise(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _root(s: Tensor, gamma: Tensor) -> Tensor:
     """The secular equation's root t = λ + λ_min, scaled so that squares stay in range."""
-    scale = torch.maximum(gamma.abs().amax(-1), s[..., -1])
+    scale = torch.maximum(gamma.abs().amax(-1), s[..., -1] - s[..., 0])
     scale = torch.where(scale > 0, scale, 1)
     return solve_secular((s - s[..., :1]) / scale[..., None], gamma / scale[..., None])[0] * scale

@@ -9,34 +9,40 @@ from torch import Tensor
 
 from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetric
 from pmaf.checks.tensors import check_broadcast, check_counts, check_sizes, check_start
-from pmaf.checks.values import POLICIES, check_choice, check_flags, check_tensor, describe
-from pmaf.forward.eigen import OUTPUTS, EigenForward
-from pmaf.implicit.autograd import apply_layer
-from pmaf.implicit.complement.eigenbasis import EigenAux
-from pmaf.implicit.dominant import DominantEquations
+from pmaf.checks.values import check_tensor, describe
+from pmaf.forward.eigen import EigenForward
+from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
-from pmaf.implicit.explicit import Backward, compare
-from pmaf.implicit.fixed_point import FixedPoint
-from pmaf.implicit.modes import Implicit, Unrolled
-from pmaf.layers.dominant import general_choices, general_operator, general_rtol
+from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
+from pmaf.implicit.modes import Backward, Implicit, Unrolled
+from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
-from pmaf.operators.base import Operator, may_wait
+from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.probe import check_symmetric_operator
 from pmaf.operators.sparse import Sparse
-from pmaf.solution import IEDSolution, judge, narrowed
+from pmaf.solution import IEDSolution, ProjectorSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
-from pmaf.transforms import no_autocast
+from pmaf.transforms import compiling, no_autocast
 
-__all__ = ["Eigenpairs", "ied", "ied_ex", "principal_projector"]
+__all__ = ["Eigenpairs", "ied", "ied_ex", "principal_projector", "principal_projector_ex"]
 
 
-def ied(
+class Eigenpairs(NamedTuple):
+    """Eigenvalues ``(*, k)`` and eigenvectors ``(*, n, k)``."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def _ied(
+    _door: Door,
     X: Tensor | Operator,
     k: int = 1,
     *,
@@ -46,9 +52,7 @@ def ied(
     solver: EigenSolver | str | None = None,
     backward: Backward | None = None,
     degenerate: str = "drop",
-    symmetric: bool = True,
-    check_gauge: bool = False,
-) -> Eigenpairs:
+) -> IEDSolution:
     r"""The k leading eigenpairs of a symmetric (Hermitian) matrix.
 
     .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
@@ -59,16 +63,12 @@ def ied(
     be separated from the others; whatever repeats among the others does not matter. The gradient with respect to X is
     symmetric.
 
-    With ``symmetric=False``, X is any real square matrix, dense, sparse or a :class:`pmaf.MatVec`, and the pair is its
-    *dominant* one, with a real λ of strictly largest magnitude, by power iteration, differentiated as a fixed point,
-    see :class:`pmaf.FixedPoint`; sparse matrices and functions are only multiplied by, forward and backward. Ties and
-    complex pairs end as NOT_UNIQUE or MAX_STEPS. The gradient is not symmetric then.
-
     Implicit differentiation, the default, leaves every operator as it is. The modes to compare with make X dense,
     except ``Unrolled()``, which runs through the products of a Gram matrix or a function.
 
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
-    :func:`ied_ex` does not.
+    :func:`ied_ex` does not. A matrix that is not symmetric has a
+    :func:`dominant_pair`.
 
     Args:
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
@@ -80,9 +80,6 @@ def ied(
         solver: an object or a short name; see :mod:`pmaf.solvers`. Chosen if not given.
         backward: how to differentiate; :class:`pmaf.Implicit` if not given.
         degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
-        symmetric: whether X is symmetric; if not, k must be 1 and largest true.
-        check_gauge: in the backward pass, warn with :class:`pmaf.GaugeWarning` if the loss depends on the arbitrary
-            choice of basis for a repeated eigenvalue. Synchronises the device.
 
     Returns:
         The named pair ``(eigenvalues, eigenvectors)`` of shapes ``(*, k)`` and ``(*, n, k)``.
@@ -105,65 +102,52 @@ def ied(
         >>> bool(torch.linalg.vector_norm(X @ U - 3 * U) < 1e-6)
         True
     """
-    solution = _solve(
-        "ied", X, k, largest, reference, start, solver, backward, degenerate, symmetric, check_gauge, True
-    )
-    judge("ied", solution.status, degenerate, solution.eigenvectors.requires_grad)
-    return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
+    options = Options(_door, start, solver, backward, degenerate, largest=largest)
+    mode, known = options.mode, options.tolerances
+    wait = known.check_gauge or reads_values(_door, X)
+    operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
+    check_reference(_door.name, operator, reference)
+    start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
+    if solver is not None:
+        chosen = named(_door.name, solver, EIGEN)
+    elif start is None or not wait:
+        chosen = select("ied", operator, k, largest, wait=wait)
+    else:  # a start is wasted on a direct solver
+        chosen = BlockLanczos()
+    if isinstance(mode, FixedPoint) and k != 1:
+        raise ValueError(
+            f"pmaf.{_door.name}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
+        )
+    if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))):
+        stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
+        operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
+    shell = operator.structure()
+    slack = asymmetry_allowed(dtype)
+    forward = EigenForward(shell, k, largest, chosen, start, known.rtol, known.atol, False, slack)
+    modes = {
+        Implicit: lambda: EigenpairEquations(degenerate, shell, largest, known.rtol, known.atol),
+        DenseJacobian: lambda: EigenpairJacobian(degenerate),
+        FixedPoint: lambda: FixedPointPair(degenerate, mode == FixedPoint(dense=True)),
+    }
+    with no_autocast(operator.tensors[0]):
+        found = differentiate(options, "eigenpairs", modes, forward, operator.tensors, shell.core_dims)
+        U, values = found.solution
+        if known.check_gauge:
+            watch_gauge(_door.name, operator, U, values, found.aux, known)
+        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
+    values, status = narrowed(values, dtype, found.report.status)
+    return IEDSolution(values, U.to(dtype), status, *found.report[1:])
 
 
-def ied_ex(
-    X: Tensor | Operator,
-    k: int = 1,
-    *,
-    largest: bool = True,
-    reference: Tensor | None = None,
-    start: Tensor | None = None,
-    solver: EigenSolver | str | None = None,
-    backward: Backward | None = None,
-    degenerate: str = "drop",
-    symmetric: bool = True,
-    check_gauge: bool = False,
-) -> IEDSolution:
-    """:func:`ied` that reports a status for each item instead of raising.
-
-    The arguments are those of :func:`ied`. Nothing is raised for numerical reasons, with ``degenerate="raise"`` not
-    before a gradient is asked for; an item without an answer is NaN, its gradient is zero and its status says why.
-
-    Args:
-        X: see :func:`ied`.
-        k: see :func:`ied`.
-        largest: see :func:`ied`.
-        reference: see :func:`ied`.
-        start: see :func:`ied`.
-        solver: see :func:`ied`.
-        backward: see :func:`ied`.
-        degenerate: see :func:`ied`.
-        symmetric: see :func:`ied`.
-        check_gauge: see :func:`ied`.
-
-    Returns:
-        An :class:`IEDSolution`.
-
-    Example:
-        >>> import torch, pmaf
-        >>> solution = pmaf.ied_ex(torch.diag(torch.tensor([1.0, 4.0, 2.0])), 1)
-        >>> solution.gap, pmaf.Status(int(solution.status)).name
-        (tensor(2.), 'CONVERGED')
-    """
-    return _solve(
-        "ied_ex", X, k, largest, reference, start, solver, backward, degenerate, symmetric, check_gauge, False
-    )
-
-
-def principal_projector(
+def _principal_projector(
+    _door: Door,
     X: Tensor | Operator,
     k: int,
     *,
     largest: bool = True,
     solver: EigenSolver | str | None = None,
     degenerate: str = "drop",
-) -> Tensor:
+) -> ProjectorSolution:
     r"""The orthogonal projector :math:`P = U U^H` onto the span of the k leading eigenvectors.
 
     Only the gap between the selected eigenvalues and the others counts: the projector, and its derivatives of every
@@ -192,129 +176,119 @@ def principal_projector(
                 [0., 1., 0.],
                 [0., 0., 0.]])
     """
-    check_flags("principal_projector", largest=largest)
-    operator, k, dtype = _prepare("principal_projector", X, k, None, degenerate, check_values=True)
-    chosen = select("ied", operator, k, largest) if solver is None else named("principal_projector", solver, EIGEN)
-    mode = Implicit()
-    forward = EigenForward(
-        operator.structure(), k, largest, chosen, None, mode.rtol, mode.atol, True, asymmetry_allowed(dtype)
-    )
-    equations = SubspaceEquations(operator.structure(), largest, mode.rtol, mode.atol)
+    options = Options(_door, None, solver, None, degenerate, largest=largest)
+    wait = reads_values(_door, X)
+    operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
+    given = solver is not None
+    chosen = named(_door.name, solver, EIGEN) if given else select("ied", operator, k, largest, wait=wait)
+    shell, known = operator.structure(), options.tolerances
+    slack = asymmetry_allowed(dtype)
+    forward = EigenForward(shell, k, largest, chosen, None, known.rtol, known.atol, True, slack)
+    modes: Modes = {Implicit: lambda: SubspaceEquations(degenerate, shell, largest, known.rtol, known.atol)}
     with no_autocast(operator.tensors[0]):
-        U, _, _, _, _, _, _, status, *_ = apply_layer(
-            equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS
-        )
+        found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims)
+        U = found.solution[0]
         P = U @ U.mH
-    judge("principal_projector", status, degenerate, P.requires_grad)
-    return P.to(dtype)
+    return ProjectorSolution(P.to(dtype), *found.report)
 
 
-class Eigenpairs(NamedTuple):
-    """Eigenvalues ``(*, k)`` and eigenvectors ``(*, n, k)``."""
+def reads_values(door: Door, X: Tensor | Operator) -> bool:
+    """Whether the call may wait for the values of X."""
+    first = X.tensors[0] if isinstance(X, Operator) and X.tensors else X
+    return not isinstance(first, Tensor) or door.may_wait(first)
 
-    eigenvalues: Tensor
-    eigenvectors: Tensor
 
-
-def _prepare(
-    function: str, X: Tensor | Operator, k: int, reference: Tensor | None, degenerate: str, *, check_values: bool
+def prepare(
+    function: str, X: Tensor | Operator, k: int, *, check_values: bool, general: bool = False
 ) -> tuple[Operator, int, torch.dtype]:
     """Check the arguments and bring X into the type that is computed in, and k into Python's.
 
+    Args:
+        function: the public function, for messages.
+        X: what the user gave.
+        k: how many pairs.
+        check_values: whether to look at the values of X.
+        general: X need not be symmetric.
+
+    Returns:
+        X as an operator, k, and the type of the input.
+
     Raises:
-        TypeError: if X is neither a tensor nor an operator, or the reference is complex and X is not.
+        TypeError: if X is neither a tensor nor an operator.
         ValueError: if X is a Gram matrix of no rows.
     """
-    check_choice(function, "degenerate", degenerate, POLICIES)
     if not isinstance(X, (Tensor, Operator)):
         raise TypeError(f"pmaf.{function}: X must be a tensor or an operator such as pmaf.Gram, got {describe(X)}")
     exact = False
     if isinstance(X, Tensor):
         check_tensor(function, "X", X, 2, "(*, n, n)", sparse=True)
-        if X.layout == torch.strided and check_values:
-            general = "" if function == "principal_projector" else ", or symmetric=False for a general matrix"
-            exact = check_symmetric(function, "X", X, instead=general)
+        if X.layout == torch.strided and check_values and not general:
+            exact = check_symmetric(function, "X", X, instead=", or pmaf.dominant_pair for a general matrix")
         else:
             check_square(function, "X", X)
     operator = Dense(X, exact=True) if exact and isinstance(X, Tensor) else as_operator(X)
     if isinstance(operator, Gram) and operator.factor.shape[-2] == 0:
         raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {describe(operator.factor)}")
     k = check_counts(function, k, operator.n)
-    if isinstance(operator, MatVec) and torch.compiler.is_compiling() and operator.n <= DENSE_LIMIT:
+    if isinstance(operator, MatVec) and compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
         operator = Dense(operator.matmat(eye))  # a graph can hold a matrix, made in the graph, but no function
-    if reference is not None:
-        check_tensor(function, "reference", reference, 1, "(*, n)")
-        check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
-        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
-        if reference.is_complex() and not operator.dtype.is_complex:
-            raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
     dtype = operator.dtype
     if dtype != working_dtype(dtype):
         operator = operator.with_tensors([t.to(working_dtype(dtype)) for t in operator.tensors])
-    if check_values and isinstance(operator, (Sparse, MatVec)):
+    if check_values and not general and isinstance(operator, (Sparse, MatVec)):
         check_symmetric_operator(function, "X", operator, asymmetry_allowed(dtype))
     return operator, k, dtype
 
 
-def _solve(
-    function: str,
-    X: Tensor | Operator,
-    k: int,
-    largest: bool,
-    reference: Tensor | None,
-    start: Tensor | None,
-    solver: EigenSolver | str | None,
-    backward: Backward | None,
-    degenerate: str,
-    symmetric: bool,
-    check_gauge: bool,
-    plain: bool,
-) -> IEDSolution:
-    """The path that both doors share.
+def check_reference(function: str, operator: Operator, reference: Tensor | None) -> None:
+    """What the sign of eigenvectors is measured by.
 
     Raises:
-        ValueError: if the backward mode does not apply.
+        TypeError: if the reference is complex and X is not.
     """
-    wait = may_wait(X, plain or check_gauge)
-    check_flags(function, largest=largest, symmetric=symmetric, check_gauge=check_gauge)
-    operator, k, dtype = _prepare(function, X, k, reference, degenerate, check_values=symmetric and wait)
-    start = check_start(function, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
-    if symmetric:
-        if solver is not None:
-            chosen = named(function, solver, EIGEN)
-        elif start is None or not wait:
-            chosen = select("ied", operator, k, largest, wait=wait)
-        else:  # a start is wasted on a direct solver
-            chosen = BlockLanczos()
-        mode = Implicit() if backward is None else backward
-    else:
-        operator = general_operator(function, operator, k, largest)
-        chosen, mode = general_choices(function, operator, solver, backward)
-    if isinstance(mode, FixedPoint) and k != 1:
-        raise ValueError(
-            f"pmaf.{function}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
-        )
-    known = mode if isinstance(mode, Implicit) else Implicit(rtol=None if symmetric else general_rtol(operator))
-    given = isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))
-    if symmetric and not given:
-        stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
-        operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
-    structure = operator.structure()
-    slack = asymmetry_allowed(dtype)
-    forward = EigenForward(structure, k, largest, chosen, start, known.rtol, known.atol, False, slack)
-    equations = EigenpairEquations(structure, largest, known.rtol, known.atol)
-    with no_autocast(operator.tensors[0]):
-        if isinstance(mode, Implicit):
-            outputs = apply_layer(equations, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
-        elif isinstance(mode, FixedPoint) and not (symmetric or isinstance(structure, Dense)):
-            pair = DominantEquations(structure)
-            outputs = apply_layer(pair, EigenAux, degenerate, forward, operator.tensors, OUTPUTS)
-        else:
-            outputs = compare(function, mode, "eigenpairs", degenerate, forward, operator.tensors, structure.core_dims)
-        U, values, _, _, _, spectrum, V, status, steps, residual, gap = outputs
-        if check_gauge:
-            watch_gauge(function, operator, U, values, spectrum, V, known.rtol, known.atol)
-        U = fix_phase(U, None if reference is None else reference.detach().to(U.dtype))
-    values, status = narrowed(values, dtype, status)
-    return IEDSolution(values, U.to(dtype), status, steps, residual, gap)
+    if reference is None:
+        return
+    check_tensor(function, "reference", reference, 1, "(*, n)")
+    check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
+    check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+    if reference.is_complex() and not operator.dtype.is_complex:
+        raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
+
+
+ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors))
+ied_ex = reporting(
+    "ied_ex",
+    _ied,
+    """:func:`ied` that reports a status for each item instead of raising.
+
+The arguments are those of :func:`ied`. Nothing is raised for numerical reasons, with ``degenerate="raise"`` not
+before a gradient is asked for; an item without an answer is NaN, its gradient is zero and its status says why.
+
+Returns:
+    An :class:`IEDSolution`.
+
+Example:
+    >>> import torch, pmaf
+    >>> solution = pmaf.ied_ex(torch.diag(torch.tensor([1.0, 4.0, 2.0])), 1)
+    >>> solution.gap, pmaf.Status(int(solution.status)).name
+    (tensor(2.), 'CONVERGED')
+""",
+)
+principal_projector = raising("principal_projector", _principal_projector, lambda solution: solution.projector)
+principal_projector_ex = reporting(
+    "principal_projector_ex",
+    _principal_projector,
+    """:func:`principal_projector` that reports a status for each item instead of raising.
+
+The arguments are those of :func:`principal_projector`.
+
+Returns:
+    A :class:`ProjectorSolution`.
+
+Example:
+    >>> import torch, pmaf
+    >>> pmaf.principal_projector_ex(torch.diag(torch.tensor([5.0, 5.0, 1.0])), 2).gap
+    tensor(4.)
+""",
+)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pmaf.checks.tensors import first_index
 from pmaf.errors import GaugeWarning
+from pmaf.handover import EigenAux
+from pmaf.implicit.modes import Implicit
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.separation import separation_tolerance
@@ -49,10 +51,8 @@ def watch_gauge(
     X: Operator,
     U: Tensor,
     eigenvalues: Tensor,
-    spectrum: Tensor,
-    V: Tensor,
-    rtol: float | None,
-    atol: float,
+    aux: EigenAux,
+    known: Implicit,
 ) -> None:
     """Look at the gradient that reaches U, and warn if it depends on the choice of basis.
 
@@ -64,23 +64,21 @@ def watch_gauge(
         X: the operator.
         U: selected eigenvectors, ``(*, n, k)``, in the graph of the loss.
         eigenvalues: theirs, ``(*, k)``.
-        spectrum: all eigenvalues, ``(*, n)``, or an empty tensor.
-        V: all eigenvectors, ``(*, n, n)``, or an empty tensor.
-        rtol: relative tolerance of what counts as repeated.
-        atol: absolute tolerance.
+        aux: what the forward pass left: the whole spectrum and eigenbasis, if the solver found them.
+        known: what counts as repeated.
     """
     if not U.requires_grad or not readable(U):
         return
-    vectors, values, rest, basis = (t.detach() for t in (U, eigenvalues, spectrum, V))
+    vectors, values, rest, basis = (t.detach() for t in (U, eigenvalues, aux.spectrum, aux.V))
     k, n = vectors.shape[-1], vectors.shape[-2]
-    known = values if basis.shape[-1] < n else rest
-    norm = known.abs().amax(-1)[..., None, None]
-    tolerance = relative_tolerance(rtol, vectors.dtype, n)
+    seen_values = values if basis.shape[-1] < n else rest
+    norm = seen_values.abs().amax(-1)[..., None, None]
+    tolerance = relative_tolerance(known.rtol, vectors.dtype, n)
     enough = torch.finfo(vectors.dtype).eps ** 0.5
 
     def repeated(left: Tensor, right: Tensor) -> Tensor:
         left, right = left[..., :, None], right[..., None, :]
-        return (left - right).abs() <= separation_tolerance(X, left, right, norm, tolerance, atol)
+        return (left - right).abs() <= separation_tolerance(X, left, right, norm, tolerance, known.atol)
 
     def look(gradient: Tensor | None) -> None:
         if gradient is None or not readable(gradient):

@@ -7,50 +7,44 @@ from torch import Tensor
 from pmaf.checks.symmetry import asymmetry_allowed
 from pmaf.checks.tensors import check_sizes, check_start, common_dtype, positive_radius
 from pmaf.checks.values import check_tensor, describe
-from pmaf.forward.matrix_free import OUTPUTS, MatrixFreeForward
+from pmaf.forward.matrix_free import MatrixFreeForward
 from pmaf.implicit.autograd import apply_layer
-from pmaf.implicit.explicit import Backward
-from pmaf.implicit.matrix_free import MatrixFreeAux, MatrixFreeLeastSquares, MatrixFreeQuadratic
+from pmaf.implicit.matrix_free import MatrixFreeLeastSquares, MatrixFreeQuadratic
 from pmaf.implicit.modes import Implicit
+from pmaf.layers.doors import Options
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.probe import check_symmetric_operator
-from pmaf.solution import LESSSolution, less_solution
+from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, KrylovTrustRegion, named
-from pmaf.solvers.base import SphereSolver
 from pmaf.transforms import no_autocast
 
 __all__ = ["refuse_with_operator", "solve_matrix_free"]
 
 
-def refuse_with_operator(function: str, name: str, ball: bool, **given: object) -> None:
+def refuse_with_operator(options: Options, name: str, **given: object) -> None:
     """Name what a matrix known by its products does not go with.
 
     Raises:
         ValueError: if something of it was given.
     """
-    wrong = [key for key, value in given.items() if value is not None and not isinstance(value, Implicit)]
-    if ball:
+    wrong = [key for key, value in given.items() if value is not None]
+    if not isinstance(options.mode, Implicit):
+        wrong.append(f"backward={options.mode}")
+    if options.constraint == "ball":
         wrong.append("constraint='ball'")
     if wrong:
-        raise ValueError(f"pmaf.{function}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
+        raise ValueError(f"pmaf.{options.name}: {', '.join(wrong)} needs a dense {name}; make it one with .to_dense()")
 
 
-def solve_matrix_free(
-    function: str,
-    matrix: Operator,
-    linear: Tensor,
-    radius: float | Tensor,
-    start: Tensor | None,
-    solver: SphereSolver | str | None,
-    backward: Backward | None,
-    degenerate: str,
-) -> LESSSolution:
+def solve_matrix_free(options: Options, matrix: Operator, linear: Tensor, radius: float | Tensor) -> LESSSolution:
     """Least squares or a quadratic whose matrix is known by its products only.
 
     Raises:
         ValueError: if an argument has a shape or kind that does not go with an operator.
     """
+    function = options.name
     name = "g" if matrix.hermitian else "b"
     check_tensor(function, name, linear, 1, "(m,)" if name == "b" else "(n,)")
     if linear.dim() != 1:
@@ -65,8 +59,8 @@ def solve_matrix_free(
     work = working_dtype(dtype)
     if work != dtype:
         matrix, linear = matrix.with_tensors([t.to(work) for t in matrix.tensors]), linear.to(work)
-    check_start(function, start, matrix.n, (), linear)
-    chosen = KrylovTrustRegion() if solver is None else named(function, solver, SPHERE)
+    check_start(function, options.start, matrix.n, (), linear)
+    chosen = KrylovTrustRegion() if options.solver is None else named(function, options.solver, SPHERE)
     if not isinstance(chosen, KrylovTrustRegion):
         raise ValueError(f"pmaf.{function}: with an operator the solver must be 'krylov_trust_region', got {chosen!r}")
     r = positive_radius(function, radius, linear, wait=True)
@@ -74,11 +68,13 @@ def solve_matrix_free(
         raise ValueError(f"pmaf.{function}: with an operator the radius has no batch dimensions, got {describe(r)}")
     if matrix.hermitian:
         check_symmetric_operator(function, "H", matrix, asymmetry_allowed(dtype))
-    mode = backward if isinstance(backward, Implicit) else Implicit()
-    shell = matrix.structure()
-    equations = MatrixFreeQuadratic(shell) if shell.hermitian else MatrixFreeLeastSquares(shell)
-    forward = MatrixFreeForward(shell, chosen, start, mode.rtol, mode.atol)
+    shell, policy = matrix.structure(), options.policy
+    known = options.tolerances
+    forward = MatrixFreeForward(shell, chosen, options.start, known.rtol, known.atol)
+    equations: MatrixFreeLeastSquares | MatrixFreeQuadratic = (
+        MatrixFreeQuadratic(policy, shell) if shell.hermitian else MatrixFreeLeastSquares(policy, shell)
+    )
     with no_autocast(linear):
-        params = (*matrix.tensors, linear, r)
-        outputs = apply_layer(equations, MatrixFreeAux, degenerate, forward, params, OUTPUTS)
-    return less_solution(outputs, dtype)
+        found = apply_layer(equations, forward, (*matrix.tensors, linear, r))
+    u, status = narrowed(found.solution[0], dtype, found.report.status)
+    return LESSSolution(u, found.solution[1], status, *found.report[1:])

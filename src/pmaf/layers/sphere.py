@@ -2,7 +2,7 @@ r"""Least squares and quadratics on the sphere: check → choose a solver → di
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,19 +16,20 @@ from pmaf.checks.tensors import (
     common_dtype,
     positive_radius,
 )
-from pmaf.checks.values import CONSTRAINTS, POLICIES, check_choice, check_tensor, describe
+from pmaf.checks.values import check_tensor, describe
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
-from pmaf.implicit.autograd import apply_layer
-from pmaf.implicit.dense_jacobian import DenseJacobian
-from pmaf.implicit.explicit import Backward, compare
-from pmaf.implicit.modes import Implicit
-from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations, SphereAux
+from pmaf.handover import ForwardResult
+from pmaf.implicit.dense_jacobian import DenseJacobian, LeastSquaresJacobian, QuadraticJacobian
+from pmaf.implicit.modes import Backward, Implicit
+from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
+from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
+from pmaf.layers.verdict import narrowed
 from pmaf.linalg.dtypes import working_dtype
-from pmaf.operators.base import Operator, may_wait
+from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
-from pmaf.solution import FreeLESSSolution, LESSSolution, judge, less_solution, narrowed
+from pmaf.solution import LESSSolution
 from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.base import SphereSolver
 from pmaf.transforms import no_autocast
@@ -36,7 +37,8 @@ from pmaf.transforms import no_autocast
 __all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
 
 
-def less(
+def _less(
+    _door: Door,
     A: Tensor | Operator,
     b: Tensor,
     *,
@@ -48,7 +50,7 @@ def less(
     solver: SphereSolver | str | None = None,
     backward: Backward | None = None,
     degenerate: str = "drop",
-) -> Tensor:
+) -> LESSSolution:
     r"""Least squares on the sphere: the global minimiser of a least-squares misfit among vectors of given length.
 
     .. math:: u^\star = \operatorname{argmin}_u\ \tfrac12\|A u - b\|^2 \quad\text{subject to}\quad \|u\| = r
@@ -95,55 +97,67 @@ def less(
         >>> bool((torch.linalg.vector_norm(u) - 1).abs() < 1e-6)
         True
     """
-    solution = _less("less", A, b, radius, weights, free, constraint, start, solver, backward, degenerate)
-    judge("less", solution.status, degenerate, solution.u.requires_grad)
-    return solution.u
+    options = Options(_door, start, solver, backward, degenerate, constraint)
+    if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
+        if isinstance(A, Tensor):
+            check_tensor(_door.name, "A", A, 2, "(m, n)", sparse=True)
+        refuse_with_operator(options, "A", weights=weights, free=free)
+        return solve_matrix_free(options, as_operator(A).general(), b, radius)
+    check_tensor(_door.name, "A", A, 2, "(*, m, n)")
+    check_tensor(_door.name, "b", b, 1, "(*, m)")
+    wait = _door.may_wait(A)
+    m, n = A.shape[-2:]
+    if n == 0:
+        raise ValueError(f"pmaf.{_door.name}: A must have at least one column, got {describe(A)}")
+    check_sizes(_door.name, b=("the rows of A", m, b.shape[-1]))
+    shapes = {"A": A.shape[:-2], "b": b.shape[:-1]}
+    if weights is not None:
+        check_tensor(_door.name, "weights", weights, 1, "(*, m)")
+        check_sizes(_door.name, weights=("the rows of A", m, weights.shape[-1]))
+        check_nonnegative(_door.name, "weights", weights, strictly=False, wait=wait)
+        shapes["weights"] = weights.shape[:-1]
+    if free is not None:
+        check_tensor(_door.name, "free", free, 2, "(*, m, p)")
+        check_sizes(_door.name, free=("the rows of A", m, free.shape[-2]))
+        shapes["free"] = free.shape[:-2]
+    dtype = common_dtype(_door.name, A=A, b=b, free=free, weights=weights)
+    work = working_dtype(dtype)
+    r = positive_radius(_door.name, radius, A.to(work), wait)
+    shapes["radius"] = r.shape
+    check_broadcast(_door.name, **shapes)
+    check_start(_door.name, start, n, tuple(shapes.values()), A)
+    empty = None
+    if free is not None and free.shape[-1] == 0:  # a block without columns is none, and z is empty
+        free, empty = None, A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
+    params: tuple[Any, ...] = (
+        A.to(work),
+        b.to(work),
+        None if weights is None else weights.to(A.device, r.dtype),
+        None if free is None else free.to(work),
+        r,
+    )
+    if isinstance(options.mode, DenseJacobian) and (weights is not None or free is not None):
+        raise ValueError(f"pmaf.{_door.name}: backward=DenseJacobian() knows no weights and no free unknowns")
+    forward = LeastSquaresForward(*_settings(options, "less", wait))
+    known = {
+        Implicit: lambda: LeastSquaresEquations(degenerate, free is not None),
+        DenseJacobian: lambda: LeastSquaresJacobian(degenerate),
+    }
+    with no_autocast(A):
+        # An absolute tolerance has the units of the data.
+        units = None if options.tolerances.atol else LeastSquaresUnits.of(*params)
+        params = params if units is None else units.inwards(*params)
+        found = differentiate(options, "least squares", known, forward, params, LeastSquaresEquations.core_dims)
+        found = found if units is None else units.outwards(found)
+    solution = _solution(found, dtype)
+    if free is None:
+        return solution._replace(z=empty)
+    z, status = narrowed(found.solution[2], dtype, solution.status)
+    return solution._replace(status=status, z=z)
 
 
-def less_ex(
-    A: Tensor | Operator,
-    b: Tensor,
-    *,
-    radius: float | Tensor = 1.0,
-    weights: Tensor | None = None,
-    free: Tensor | None = None,
-    constraint: str = "sphere",
-    start: Tensor | None = None,
-    solver: SphereSolver | str | None = None,
-    backward: Backward | None = None,
-    degenerate: str = "drop",
-) -> LESSSolution | FreeLESSSolution:
-    r""":func:`less` that returns the certificate and reports a status for each item instead of raising.
-
-    A point with :math:`(A^H W A + \lambda I) u = A^H W b` and :math:`\mathrm{gap} = \lambda + \lambda_{\min} \ge 0` is
-    a global minimiser, and the only one if the gap is positive: the answer carries its own proof. ``multiplier`` is
-    differentiable like ``u``; ``gap`` and ``residual`` are not.
-
-    Args:
-        A: see :func:`less`.
-        b: see :func:`less`.
-        radius: see :func:`less`.
-        weights: see :func:`less`.
-        free: see :func:`less`.
-        constraint: see :func:`less`.
-        start: see :func:`less`.
-        solver: see :func:`less`.
-        backward: see :func:`less`.
-        degenerate: see :func:`less`; with ``"raise"``, not before a gradient is asked for.
-
-    Returns:
-        A :class:`LESSSolution`, with a last field ``z`` if ``free`` is given.
-
-    Example:
-        >>> import torch, pmaf
-        >>> solution = pmaf.less_ex(torch.eye(2), torch.tensor([3.0, 4.0]))
-        >>> solution.u, solution.multiplier
-        (tensor([0.6000, 0.8000]), tensor(4.))
-    """
-    return _less("less_ex", A, b, radius, weights, free, constraint, start, solver, backward, degenerate)
-
-
-def sphere_quadratic(
+def _sphere_quadratic(
+    _door: Door,
     H: Tensor | Operator,
     g: Tensor,
     *,
@@ -153,7 +167,7 @@ def sphere_quadratic(
     solver: SphereSolver | str | None = None,
     backward: Backward | None = None,
     degenerate: str = "drop",
-) -> Tensor:
+) -> LESSSolution:
     r"""The global minimiser of a quadratic, convex or not, on the sphere or the ball.
 
     .. math:: u^\star = \operatorname{argmin}_u\ \tfrac12 u^H H u - \mathrm{Re}\,g^H u
@@ -186,187 +200,93 @@ def sphere_quadratic(
         >>> pmaf.sphere_quadratic(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0]), radius=2.0)
         tensor([2., 0.])
     """
-    solution = _sphere_quadratic("sphere_quadratic", H, g, radius, constraint, start, solver, backward, degenerate)
-    judge("sphere_quadratic", solution.status, degenerate, solution.u.requires_grad)
-    return solution.u
+    options = Options(_door, start, solver, backward, degenerate, constraint)
+    if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
+        if isinstance(H, Tensor):
+            check_tensor(_door.name, "H", H, 2, "(n, n)", sparse=True)
+            check_square(_door.name, "H", H)
+        refuse_with_operator(options, "H")
+        return solve_matrix_free(options, as_operator(H), g, radius)
+    check_tensor(_door.name, "H", H, 2, "(*, n, n)")
+    check_tensor(_door.name, "g", g, 1, "(*, n)")
+    wait = _door.may_wait(H)
+    check_symmetric(_door.name, "H", H, wait=wait)
+    n = H.shape[-1]
+    check_sizes(_door.name, g=("the order of H", n, g.shape[-1]))
+    dtype = common_dtype(_door.name, H=H, g=g)
+    work = working_dtype(dtype)
+    r = positive_radius(_door.name, radius, H.to(work), wait)
+    check_broadcast(_door.name, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
+    check_start(_door.name, start, n, (H.shape[:-2], g.shape[:-1], r.shape), H)
+    forward = QuadraticForward(*_settings(options, "sphere_quadratic", wait))
+    known = {
+        Implicit: lambda: QuadraticEquations(degenerate),
+        DenseJacobian: lambda: QuadraticJacobian(degenerate),
+    }
+    params: tuple[Tensor, ...] = (H.to(work), g.to(work), r)
+    with no_autocast(H):
+        units = None if options.tolerances.atol else QuadraticUnits.of(*params)
+        params = params if units is None else units.inwards(*params)
+        found = differentiate(options, "quadratics on the sphere", known, forward, params, QuadraticEquations.core_dims)
+        found = found if units is None else units.outwards(found)
+    return _solution(found, dtype)
 
 
-def sphere_quadratic_ex(
-    H: Tensor | Operator,
-    g: Tensor,
-    *,
-    radius: float | Tensor = 1.0,
-    constraint: str = "sphere",
-    start: Tensor | None = None,
-    solver: SphereSolver | str | None = None,
-    backward: Backward | None = None,
-    degenerate: str = "drop",
-) -> LESSSolution:
-    """:func:`sphere_quadratic` that returns the certificate and reports a status for each item instead of raising.
-
-    Args:
-        H: see :func:`sphere_quadratic`.
-        g: see :func:`sphere_quadratic`.
-        radius: see :func:`sphere_quadratic`.
-        constraint: see :func:`sphere_quadratic`.
-        start: see :func:`sphere_quadratic`.
-        solver: see :func:`sphere_quadratic`.
-        backward: see :func:`sphere_quadratic`.
-        degenerate: see :func:`sphere_quadratic`; with ``"raise"``, not before a gradient is asked for.
-
-    Returns:
-        A :class:`LESSSolution`.
-
-    Example:
-        >>> import torch, pmaf
-        >>> pmaf.sphere_quadratic_ex(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0])).multiplier
-        tensor(2.)
-    """
-    return _sphere_quadratic("sphere_quadratic_ex", H, g, radius, constraint, start, solver, backward, degenerate)
-
-
-def _choose(function: str, solver: SphereSolver | str | None, wait: bool) -> SphereSolver:
-    """The solver object."""
-    if solver is not None:
-        return cast("SphereSolver", named(function, solver, SPHERE))
-    return cast("SphereSolver", select(function.removesuffix("_ex"), wait=wait))
-
-
-def _tolerances(function: str, mode: Backward, constraint: str) -> tuple[float | None, float]:
-    """What counts as zero: the mode's tolerances, or the default ones.
+def _settings(options: Options, problem: str, wait: bool) -> tuple[SphereSolver, bool, Tensor | None, Any, float]:
+    """Of a forward pass: the solver, whether the inside counts as well, the start, and what counts as zero.
 
     Raises:
         ValueError: if the mode does not know the constraint.
     """
-    if isinstance(mode, DenseJacobian) and constraint == "ball":
-        raise ValueError(f"pmaf.{function}: backward=DenseJacobian() knows the sphere only, got constraint='ball'")
-    known = mode if isinstance(mode, Implicit) else Implicit()
-    return known.rtol, known.atol
+    if isinstance(options.mode, DenseJacobian) and options.constraint == "ball":
+        raise ValueError(f"pmaf.{options.name}: backward=DenseJacobian() knows the sphere only, got constraint='ball'")
+    given, known = options.solver, options.tolerances
+    solver: SphereSolver = select(problem, wait=wait) if given is None else named(options.name, given, SPHERE)
+    return solver, options.constraint == "ball", options.start, known.rtol, known.atol
 
 
-def _less(
-    function: str,
-    A: Tensor | Operator,
-    b: Tensor,
-    radius: float | Tensor,
-    weights: Tensor | None,
-    free: Tensor | None,
-    constraint: str,
-    start: Tensor | None,
-    solver: SphereSolver | str | None,
-    backward: Backward | None,
-    degenerate: str,
-) -> LESSSolution | FreeLESSSolution:
-    """The path that both doors of least squares share.
-
-    Raises:
-        ValueError: if A has no columns.
-    """
-    check_choice(function, "degenerate", degenerate, POLICIES)
-    check_choice(function, "constraint", constraint, CONSTRAINTS)
-    if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
-        if isinstance(A, Tensor):
-            check_tensor(function, "A", A, 2, "(m, n)", sparse=True)
-        refuse_with_operator(function, "A", weights=weights, free=free, backward=backward, ball=constraint == "ball")
-        return solve_matrix_free(function, as_operator(A).general(), b, radius, start, solver, backward, degenerate)
-    check_tensor(function, "A", A, 2, "(*, m, n)")
-    check_tensor(function, "b", b, 1, "(*, m)")
-    wait = may_wait(A, not function.endswith("_ex"))
-    m, n = A.shape[-2:]
-    if n == 0:
-        raise ValueError(f"pmaf.{function}: A must have at least one column, got {describe(A)}")
-    check_sizes(function, b=("the rows of A", m, b.shape[-1]))
-    shapes = {"A": A.shape[:-2], "b": b.shape[:-1]}
-    if weights is not None:
-        check_tensor(function, "weights", weights, 1, "(*, m)")
-        check_sizes(function, weights=("the rows of A", m, weights.shape[-1]))
-        check_nonnegative(function, "weights", weights, strictly=False, wait=wait)
-        shapes["weights"] = weights.shape[:-1]
-    if free is not None:
-        check_tensor(function, "free", free, 2, "(*, m, p)")
-        check_sizes(function, free=("the rows of A", m, free.shape[-2]))
-        shapes["free"] = free.shape[:-2]
-    dtype = common_dtype(function, A=A, b=b, free=free, weights=weights)
-    work = working_dtype(dtype)
-    r = positive_radius(function, radius, A.to(work), wait)
-    shapes["radius"] = r.shape
-    check_broadcast(function, **shapes)
-    check_start(function, start, n, tuple(shapes.values()), A)
-    empty = None
-    if free is not None and free.shape[-1] == 0:  # a block without columns is none, and z is empty
-        free, empty = None, A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
-    real = r.dtype
-    params: tuple[Any, ...] = (
-        A.to(work),
-        b.to(work),
-        None if weights is None else weights.to(A.device, real),
-        None if free is None else free.to(work),
-        r,
-    )
-    mode = Implicit() if backward is None else backward
-    if isinstance(mode, DenseJacobian) and (weights is not None or free is not None):
-        raise ValueError(f"pmaf.{function}: backward=DenseJacobian() knows no weights and no free unknowns")
-    rtol, atol = _tolerances(function, mode, constraint)
-    forward = LeastSquaresForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
-    equations = LeastSquaresEquations(free is not None)
-    core_dims, size = equations.core_dims(), equations.solution_size
-    with no_autocast(A):
-        units = None if atol else LeastSquaresUnits.of(*params)  # an absolute tolerance has the units of the data
-        params = params if units is None else units.inwards(*params)
-        if isinstance(mode, Implicit):
-            outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 13 if free is not None else 12)
-        else:
-            outputs = compare(function, mode, "least_squares", degenerate, forward, params, core_dims, size)
-        outputs = outputs if units is None else units.outwards(outputs)
-    solution = less_solution(outputs, dtype)
-    if free is None:
-        return solution if empty is None else FreeLESSSolution(*solution, empty)
-    z, status = narrowed(outputs[2], dtype, solution.status)
-    return FreeLESSSolution(*solution._replace(status=status), z)
+def _solution(found: ForwardResult, dtype: torch.dtype) -> LESSSolution:
+    """The named result: the minimiser in the type of the input, its certificate in that of the computation."""
+    u, status = narrowed(found.solution[0], dtype, found.report.status)
+    return LESSSolution(u, found.solution[1], status, *found.report[1:])
 
 
-def _sphere_quadratic(
-    function: str,
-    H: Tensor | Operator,
-    g: Tensor,
-    radius: float | Tensor,
-    constraint: str,
-    start: Tensor | None,
-    solver: SphereSolver | str | None,
-    backward: Backward | None,
-    degenerate: str,
-) -> LESSSolution:
-    """The path that both doors of quadratics share."""
-    check_choice(function, "degenerate", degenerate, POLICIES)
-    check_choice(function, "constraint", constraint, CONSTRAINTS)
-    if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
-        if isinstance(H, Tensor):
-            check_tensor(function, "H", H, 2, "(n, n)", sparse=True)
-            check_square(function, "H", H)
-        refuse_with_operator(function, "H", backward=backward, ball=constraint == "ball")
-        return solve_matrix_free(function, as_operator(H), g, radius, start, solver, backward, degenerate)
-    check_tensor(function, "H", H, 2, "(*, n, n)")
-    check_tensor(function, "g", g, 1, "(*, n)")
-    wait = may_wait(H, not function.endswith("_ex"))
-    check_symmetric(function, "H", H, wait=wait)
-    n = H.shape[-1]
-    check_sizes(function, g=("the order of H", n, g.shape[-1]))
-    dtype = common_dtype(function, H=H, g=g)
-    work = working_dtype(dtype)
-    r = positive_radius(function, radius, H.to(work), wait)
-    check_broadcast(function, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
-    check_start(function, start, n, (H.shape[:-2], g.shape[:-1], r.shape), H)
-    mode = Implicit() if backward is None else backward
-    rtol, atol = _tolerances(function, mode, constraint)
-    forward = QuadraticForward(_choose(function, solver, wait), constraint == "ball", start, rtol, atol)
-    equations = QuadraticEquations()
-    params: tuple[Tensor, ...] = (H.to(work), g.to(work), r)
-    with no_autocast(H):
-        units = None if atol else QuadraticUnits.of(*params)
-        params = params if units is None else units.inwards(*params)
-        if isinstance(mode, Implicit):
-            outputs = apply_layer(equations, SphereAux, degenerate, forward, params, 12)
-        else:
-            outputs = compare(function, mode, "quadratic", degenerate, forward, params, equations.core_dims())
-        outputs = outputs if units is None else units.outwards(outputs)
-    return less_solution(outputs, dtype)
+less = raising("less", _less, lambda solution: solution.u)
+less_ex = reporting(
+    "less_ex",
+    _less,
+    r""":func:`less` that returns the certificate and reports a status for each item instead of raising.
+
+A point with :math:`(A^H W A + \lambda I) u = A^H W b` and :math:`\mathrm{gap} = \lambda + \lambda_{\min} \ge 0` is
+a global minimiser, and the only one if the gap is positive: the answer carries its own proof. ``multiplier`` is
+differentiable like ``u``; ``gap`` and ``residual`` are not.
+
+The arguments are those of :func:`less`.
+
+Returns:
+    A :class:`LESSSolution`; its field ``z`` is ``None`` unless ``free`` is given.
+
+Example:
+    >>> import torch, pmaf
+    >>> solution = pmaf.less_ex(torch.eye(2), torch.tensor([3.0, 4.0]))
+    >>> solution.u, solution.multiplier
+    (tensor([0.6000, 0.8000]), tensor(4.))
+""",
+)
+sphere_quadratic = raising("sphere_quadratic", _sphere_quadratic, lambda solution: solution.u)
+sphere_quadratic_ex = reporting(
+    "sphere_quadratic_ex",
+    _sphere_quadratic,
+    """:func:`sphere_quadratic` that returns the certificate and reports a status for each item instead of raising.
+
+The arguments are those of :func:`sphere_quadratic`.
+
+Returns:
+    A :class:`LESSSolution`.
+
+Example:
+    >>> import torch, pmaf
+    >>> pmaf.sphere_quadratic_ex(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0])).multiplier
+    tensor(2.)
+""",
+)

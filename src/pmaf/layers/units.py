@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.handover import ForwardResult
 from pmaf.transforms import cheap
 
 __all__ = ["LeastSquaresUnits", "QuadraticUnits"]
@@ -77,14 +78,15 @@ class LeastSquaresUnits(NamedTuple):
             radius / self.radius,
         )
 
-    def outwards(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What the layer returned, in the units of the data: u, λ, z if there is a free block, …, the gap."""
-        u, multiplier, *between, gap = outputs
+    def outwards(self, found: ForwardResult) -> ForwardResult:
+        """The result, in the units of the data."""
+        u, multiplier, *z = found.solution
         if self.free is not None:
-            between[0] = between[0] * (self.matrix / self.free * self.radius)[..., None]
+            z = [z[0] * (self.matrix / self.free * self.radius)[..., None]]
         weight = 1 if self.weights is None else self.weights
-        multiplier, gap = (x * self.matrix * weight * self.matrix for x in (multiplier, gap))
-        return u * self.radius[..., None], multiplier, *between, gap
+        multiplier, gap = (x * self.matrix * weight * self.matrix for x in (multiplier, found.report.gap))
+        solution = (u * self.radius[..., None], multiplier, *z)
+        return found._replace(solution=solution, report=found.report._replace(gap=gap))
 
 
 class QuadraticUnits(NamedTuple):
@@ -107,7 +109,8 @@ class QuadraticUnits(NamedTuple):
             radius / self.radius,
         )
 
-    def outwards(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What the layer returned, in the units of the data: u, λ, …, the gap."""
-        u, multiplier, *between, gap = outputs
-        return u * self.radius[..., None], multiplier * self.matrix, *between, gap * self.matrix
+    def outwards(self, found: ForwardResult) -> ForwardResult:
+        """The result, in the units of the data."""
+        u, multiplier = found.solution
+        solution = (u * self.radius[..., None], multiplier * self.matrix)
+        return found._replace(solution=solution, report=found.report._replace(gap=found.report.gap * self.matrix))

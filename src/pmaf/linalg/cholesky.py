@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.scaling import divisor
 
 __all__ = ["definite_inverse", "factorise", "solve_bordered_definite", "solve_definite", "substitute"]
 
@@ -49,8 +50,7 @@ def definite_inverse(M: Tensor, singular: Tensor, tolerance: Tensor) -> Callable
     Returns:
         A function of right-hand sides ``(*, n, p)``; zero for items that are not semidefinite.
     """
-    size = M.diagonal(dim1=-2, dim2=-1).real.amax(-1)
-    size = torch.where((size > 0) & size.isfinite(), size, 1)
+    size = divisor(M.diagonal(dim1=-2, dim2=-1).real.amax(-1))
     tau = torch.where(singular, (tolerance / size).clamp(min=torch.finfo(size.dtype).eps).sqrt(), 0)
     M = M / size[..., None, None]
     eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)

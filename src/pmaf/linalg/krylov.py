@@ -8,7 +8,7 @@ from torch import Tensor
 from pmaf.linalg.batched import combined, inner_products
 from pmaf.linalg.dtypes import LONG, double
 
-__all__ = ["Basis", "KrylovSpace", "grow", "join", "next_block", "orthonormal", "rayleigh_ritz"]
+__all__ = ["KrylovSpace", "orthonormal", "rayleigh_ritz"]
 
 
 def rayleigh_ritz(H: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,6 +63,26 @@ def next_block(V: Tensor, W: Tensor, noise: Tensor, cutoff: Tensor) -> tuple[Ten
         Q = torch.where(spent[..., None, :], noise[:, : Q.shape[-1]], Q)
         Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
     return orthonormal(Q - combined(V, inner_products(V, Q)))[0], B
+
+
+def extended(V: Tensor, H: Tensor, W: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""One step of the block Lanczos recurrence, :math:`XV = VH + QB\,(\text{last rows of } I)`.
+
+    Args:
+        V: orthonormal basis so far, ``(*, n, m)``.
+        H: VᴴXV without the columns of the newest block.
+        W: X times the newest block, the last columns of V, ``(*, n, p)``.
+        noise: columns to take where the space is exhausted, ``(n, p)`` or more.
+
+    Returns:
+        H, ``(*, m, m)``; the next block Q, as far as there is room for one; and the coupling B, ``(*, p, p)``.
+    """
+    C = inner_products(V, W)  # (*, m, p)
+    (n, m), p = V.shape[-2:], W.shape[-1]
+    if m == n:
+        return grow(H, C), W[..., :0], torch.zeros_like(C[..., -p:, :])
+    Q, B = next_block(V, W - combined(V, C), noise, 10 * torch.finfo(V.dtype).eps * C.abs().amax((-2, -1)))
+    return grow(H, C), Q[..., : n - m], B
 
 
 def grow(H: Tensor, C: Tensor) -> Tensor:
@@ -128,17 +148,8 @@ class KrylovSpace:
     def extend(self) -> None:
         """Take the next block in, at the cost of one product."""
         self.basis.append(self.ahead)
-        V, W = self.V, self.product(self.ahead)
-        C = inner_products(V, W)  # (*, m, p)
-        self.H = grow(self.H, C)
-        cutoff = 10 * torch.finfo(V.dtype).eps * C.abs().amax((-2, -1))
-        n, m = V.shape[-2:]
-        if m == n:
-            self.ahead, self.coupling = W[..., :0], torch.zeros_like(C[..., : W.shape[-1], :])
-        else:
-            noise = self.noise.roll(self.steps, 0)
-            ahead, self.coupling = next_block(V, W - combined(V, C), noise, cutoff)
-            self.ahead = ahead[..., : n - m]
+        noise = self.noise.roll(self.steps, 0)
+        self.H, self.ahead, self.coupling = extended(self.V, self.H, self.product(self.ahead), noise)
         self.steps += 1
 
     def restart(self, theta: Tensor, Q: Tensor) -> None:

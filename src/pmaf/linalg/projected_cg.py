@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.batched import inner_products
+from pmaf.transforms import mapped_the_older_way, wrapped
 
 __all__ = ["complement_cg"]
 
@@ -50,8 +51,7 @@ def complement_cg(
     Raises:
         RuntimeError: inside the older vmap of ``is_grads_batched``, or of forward mode over forward mode.
     """
-    functorch = torch._C._functorch
-    if functorch.is_legacy_batchedtensor(H) or functorch.is_functorch_wrapped_tensor(H):
+    if mapped_the_older_way(H) or wrapped(H):
         raise RuntimeError(
             "pmaf: autograd.grad(..., is_grads_batched=True) and forward mode over forward mode cannot look at values, "
             "which conjugate gradients for an operator known by its products do; use torch.func.vmap, hessian, "

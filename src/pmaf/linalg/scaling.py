@@ -7,7 +7,12 @@ from pmaf.linalg.batched import matvec
 from pmaf.linalg.vectors import first_vector
 from pmaf.transforms import anywhere, cheap
 
-__all__ = ["in_range", "magnitude", "moderate", "scaled_to_one", "spectral_norm"]
+__all__ = ["divisor", "in_range", "magnitude", "moderate", "scaled_to_one", "spectral_norm"]
+
+
+def divisor(size: Tensor) -> Tensor:
+    """A size to divide by: itself where it is positive and finite, else one."""
+    return torch.where((size > 0) & size.isfinite(), size, 1)
 
 
 def scaled_to_one(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +59,7 @@ def magnitude(A: Tensor) -> Tensor:
     if anywhere(extreme):
         largest = torch.linalg.vector_norm(A, torch.inf, dim=(-2, -1)) if A.numel() else size
         size = torch.where(extreme, largest, size)
-    return torch.where((size > 0) & size.isfinite(), size, 1)
+    return divisor(size)
 
 
 def moderate(A: Tensor) -> tuple[Tensor, Tensor]:

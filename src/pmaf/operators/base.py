@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pmaf.transforms import on_host
-
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Operator", "may_wait"]
+__all__ = ["Operator"]
 
 
 class Operator(ABC):
@@ -101,9 +99,3 @@ class Operator(ABC):
     def jvp_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
         """The change of Xᴴ Y when the tensors change by ``tangents``."""
         return self.jvp(tangents, Y)
-
-
-def may_wait(x: Any, plain: bool) -> bool:
-    """Whether a call may wait for the values of x: on the host there is no need to, elsewhere plain functions do."""
-    x = x.tensors[0] if isinstance(x, Operator) else x
-    return plain or not isinstance(x, Tensor) or on_host(x)

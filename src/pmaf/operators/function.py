@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pmaf.checks.values import check_integer, describe
 from pmaf.operators.base import Operator
-from pmaf.transforms import jvp_by_vjp
+from pmaf.transforms import compiling, jvp_by_vjp
 
 __all__ = ["MatVec", "differentiable", "multiplied", "with_constants"]
 
@@ -47,7 +47,7 @@ def multiplied(fn: Callable[..., Tensor], params: Sequence[Tensor], V: Tensor, r
         ValueError: if it has another shape, or ``fn`` cannot take the block.
         RuntimeError: as ``fn`` raises it, if it is of a narrower kind, such as being out of memory.
     """
-    if torch.compiler.is_compiling():
+    if compiling():
         return fn(*params, V)
     try:
         Y = fn(*params, V)

@@ -69,7 +69,7 @@ class Row(NamedTuple):
         m: rows of A.
         n: columns of A.
         method: the paper's name of the method.
-        failed_inside: problems with ‖A⁺b‖ < 1 that were still moving after the last step.
+        failed_inside: problems with ‖A⁺b‖ < 1 that took all of the steps, be it only for float32's rounding.
         failed_outside: the same with ‖A⁺b‖ > 1.
         better: problems whose objective is smaller than SciPy's, or equal to six significant digits as
             ``numpy.testing.assert_approx_equal`` counts them: to within 1e-5 of the leading decimal.
@@ -249,7 +249,8 @@ def _run(method: Method, batch: LeastSquares, inside: Tensor) -> _Outcome:
     objective = batch.objective(answer.u.to(batch.A.dtype)).double()
     reached = double.objective(answer.u.double())
     exact = double.objective(method.solve(double).u) if isinstance(method, Secular) else reached
-    return _Outcome(objective, reached, exact, ~answer.finished, inside, answer.steps, share)
+    failed = ~answer.finished | (answer.steps >= method.max_steps)
+    return _Outcome(objective, reached, exact, failed, inside, answer.steps, share)
 
 
 def _double(batch: LeastSquares) -> LeastSquares:

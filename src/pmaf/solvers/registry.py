@@ -3,8 +3,6 @@
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from pmaf.checks.values import describe
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
@@ -12,6 +10,7 @@ from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers import eigen, sphere
 from pmaf.solvers.base import Solver
+from pmaf.transforms import compiling
 
 __all__ = ["DENSE_LIMIT", "EIGEN", "SPHERE", "named", "select"]
 
@@ -97,4 +96,4 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
     if eigen.ClosedForm.suits(X.n, k, X.dtype):
         return eigen.ClosedForm()
     # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.
-    return eigen.Eigh() if torch.compiler.is_compiling() else eigen.LanczosEigh()
+    return eigen.Eigh() if compiling() else eigen.LanczosEigh()

@@ -23,7 +23,7 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
-from pmaf.transforms import cheap
+from pmaf.transforms import cheap, compiling, wrapped
 
 __all__ = ["solve_without_basis"]
 
@@ -62,14 +62,14 @@ def solve_without_basis(
     Returns:
         W, ``(*, n, k)``.
     """
-    if torch.compiler.is_compiling() and isinstance(X, (Dense, Gram)):
+    if compiling() and isinstance(X, (Dense, Gram)):
         (M,), gram = X.tensors, isinstance(X, Gram)
         traced: Tensor = torch.ops.pmaf.complement(M, values, U, H, degenerate, gram, largest, whole_block, rtol, atol)
         return traced
     rtol = relative_tolerance(rtol, U.dtype, X.n)
     if entrywise(X, U, H):
         return solve_small(X.tensors[0], values[..., 0], U[..., 0], H[..., 0])[0][..., None]
-    look = cheap(H) and not torch._C._functorch.is_functorch_wrapped_tensor(H)  # the derivative of a direct solve
+    look = cheap(H) and not wrapped(H)  # the derivative of a direct solve
     if not look and (isinstance(X, (Dense, Gram)) or X.n <= DENSE_LIMIT):
         sound = values.isfinite().all(-1, keepdim=True)
         finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)

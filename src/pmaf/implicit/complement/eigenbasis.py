@@ -1,10 +1,9 @@
 """The complement solve of leading eigenpairs in the eigenbasis that the forward pass left."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from pmaf.handover import EigenAux
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.refinement import is_single, residual_in_double
 from pmaf.linalg.tolerances import relative_tolerance
@@ -12,17 +11,7 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.separation import separation_tolerance
 
-__all__ = ["EigenAux", "solve_in_basis"]
-
-
-class EigenAux(NamedTuple):
-    """What the forward pass leaves for the bordered solve, beside the solution; no gradient flows through it."""
-
-    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
-    degenerate: Tensor  # (*,) bool: the answer is not unique
-    eigenvalues: Tensor  # (*, k)
-    spectrum: Tensor  # (*, n) all eigenvalues, ascending; or (*, r) those of F Fᴴ
-    V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ
+__all__ = ["solve_in_basis"]
 
 
 def solve_in_basis(

@@ -7,7 +7,7 @@ from pmaf.linalg.batched import transposed
 from pmaf.linalg.entrywise import SMALL, chunked, combined, complement_solve, dot, entries, symmetric_outer
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
-from pmaf.transforms import cheap
+from pmaf.transforms import cheap, wrapped
 
 __all__ = ["entrywise", "outer_small", "solve_small"]
 
@@ -15,7 +15,7 @@ __all__ = ["entrywise", "outer_small", "solve_small"]
 def entrywise(X: Operator, U: Tensor, H: Tensor) -> bool:
     """Whether this file applies: one real pair of dense matrices of order up to 4 whose values may be looked at."""
     fits = isinstance(X, Dense) and X.n <= SMALL and U.shape[-1] == 1 and not U.is_complex()
-    return fits and cheap(H) and not torch._C._functorch.is_functorch_wrapped_tensor(H)
+    return fits and cheap(H) and not wrapped(H)
 
 
 def solve_small(X: Tensor, eigenvalue: Tensor, u: Tensor, h: Tensor, f: Tensor | None = None) -> tuple[Tensor, Tensor]:

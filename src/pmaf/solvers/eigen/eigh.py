@@ -15,6 +15,7 @@ from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.refinement import polished
 from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.scaling import divisor
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -116,8 +117,7 @@ class Eigh(Solver):
 
     def _solve_gram(self, F: Tensor, k: int, largest: bool) -> EigenAnswer:
         """The same from the factor."""
-        scale = F.detach().abs().amax((-2, -1), keepdim=True)
-        scale = torch.where((scale > 0) & scale.isfinite(), scale, 1)
+        scale = divisor(F.detach().abs().amax((-2, -1), keepdim=True))
         G = (F / scale).to(double(F.dtype))
         if F.dtype != G.dtype or largest:
             s, V, U, done = gram_decomposition(G, k, largest)

@@ -2,7 +2,10 @@ r"""Projected and Riemannian gradient descent on the sphere, which share one ite
 
     δ = ∇f(x), or its tangent part;    y = x − w η δ;    x ← y/‖y‖
 
-until f changes by less than ``tol``. None of the methods is global: they find a stationary point near the start.
+until f changes by less than ``tol``. Below the rounding of f no change says anything: it may stay at some units in the
+last place for ever, or become zero by chance. An item that is still there after its last step has arrived as well.
+
+None of the methods is global: they find a stationary point near the start.
 
 Reference: Xu, Wang, Liu, Gould, *PMaF: Deep Declarative Layers for Principal Matrix Features*, 2023, arXiv 2306.14759.
 """
@@ -108,7 +111,7 @@ class Descent(Solver):
         outside = length(free) >= 1 if self.direction_weight else None
 
         def advance(state: State) -> tuple[State, Tensor]:
-            x, misfit, idle = state
+            x, misfit, idle, _ = state
             gradient = adjoint_matvec(A, misfit)
             direction = tangent(x, gradient) if self.along_sphere else gradient
             weight = torch.ones_like(unit.radius) if outside is None else direction_weight(x, gradient, outside)
@@ -118,13 +121,29 @@ class Descent(Solver):
             fresh = matvec(A, x) - b
             change = half_square(fresh) - half_square(misfit)
             done = (change.abs() < self.tol) | arrived | ~torch.isfinite(change)
-            return (x, fresh, done), done
+            return (x, fresh, done, change.abs() <= rounding(fresh, b)), done
 
         x = starting_point(unit, free if start is None else start)
-        state = (x, matvec(A, x) - b, torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device))
+        idle = torch.zeros(unit.batch_shape, dtype=torch.bool, device=x.device)
+        state = (x, matvec(A, x) - b, idle, idle)
         report = None if path is None else (lambda state, active: path.append(state[0] * radius))
-        (x, *_), finished, steps = iterate(advance, state, unit.batch_shape, self.max_steps, report)
-        return SphereAnswer(u=x * radius, finished=finished & torch.isfinite(x).all(-1), steps=steps)
+        (x, _, _, level), finished, steps = iterate(advance, state, unit.batch_shape, self.max_steps, report)
+        return SphereAnswer(u=x * radius, finished=(finished | level) & torch.isfinite(x).all(-1), steps=steps)
+
+
+def rounding(misfit: Tensor, b: Tensor) -> Tensor:
+    """How far apart two objectives ½‖misfit‖² may be that differ by rounding alone.
+
+    Args:
+        misfit: A x − b, ``(*, m)``, of which A x and b are known to two units in the last place.
+        b: ``(*, m)``.
+
+    Returns:
+        2 ‖misfit‖ δ + δ², with δ the error of the misfit, ``(*,)``.
+    """
+    size = length(misfit)
+    error = 2 * torch.finfo(misfit.dtype).eps * (size + length(b))
+    return error * (2 * size + error)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse, solve_bordered
 from pmaf.linalg.dtypes import double, widened
 from pmaf.linalg.robust_eigh import hermitian_eigh
-from pmaf.linalg.scaling import in_range, moderate
+from pmaf.linalg.scaling import divisor, in_range, moderate
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
 
@@ -87,8 +87,7 @@ def unit_solution(s: Tensor, V: Tensor, gamma: Tensor, usable: Tensor, max_steps
     Returns:
         The solution.
     """
-    scale = torch.maximum(gamma.abs().amax(-1), s.abs().amax(-1))  # keep squares in range
-    scale = torch.where((scale > 0) & scale.isfinite(), scale, 1)[..., None]
+    scale = divisor(torch.maximum(gamma.abs().amax(-1), s.abs().amax(-1)))[..., None]  # keep squares in range
     d, scaled = (s - s[..., :1]) / scale, gamma / scale
     t, finished, steps = solve_secular(d, scaled, max_steps)
     pole = d + t[..., None]

@@ -9,7 +9,8 @@ from torch import Tensor
 from pmaf.checks.extras import needs
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
-from pmaf.solvers.sphere.geometry import length, on_unit_sphere, starting_point, unconstrained
+from pmaf.solvers.sphere.geometry import length, on_unit_sphere, starting_point, tangent, unconstrained
+from pmaf.transforms import recorded
 
 __all__ = ["SLSQP"]
 
@@ -62,7 +63,7 @@ class SLSQP(Solver):
             start: first point, ``(*, n)``, of any length; by default A⁺b.
 
         Returns:
-            The points found; ``finished`` where SciPy reports success.
+            The points found; ``finished`` where SciPy reports success or the point is stationary within rounding.
         """
         paths = self._paths(problem, start)
         u = gather([path[-1] for path, _ in paths], problem)
@@ -100,7 +101,7 @@ class SLSQP(Solver):
         return paths
 
     def _minimise(self, A: Tensor, b: Tensor, x: Tensor) -> tuple[list[Tensor], bool]:
-        """One real problem on the unit sphere: the iterates, normalised, and whether SciPy reports success."""
+        """One real problem on the unit sphere: the iterates, normalised, and whether the last one is an answer."""
         with needs("cli", "pmaf: SLSQP"):
             from scipy.optimize import minimize
 
@@ -118,7 +119,28 @@ class SLSQP(Solver):
             callback=lambda u: path.append(torch.from_numpy(u.copy())),
         )
         path = [*path[: max(len(path) - 1, 1)], torch.from_numpy(result.x)]
-        return [point / length(point) for point in path], bool(result.success)
+        path = [point / length(point) for point in path]
+        return path, bool(result.success) or stationary(A, b, path[-1])
+
+
+def stationary(A: Tensor, b: Tensor, u: Tensor) -> bool:
+    """Whether rounding hides all that the objective can still fall near u.
+
+    That is ½‖t‖²/c for a tangent gradient t and a curvature c, both in proportion to their parts' size. SciPy does not
+    see it where ``ftol`` is smaller: its changes of the objective and of the constraint are then noise, and whether it
+    ends by success, by its line search or by ``maxiter`` is chance.
+
+    Args:
+        A: ``(m, n)``, real.
+        b: ``(m,)``.
+        u: a point of the unit sphere, ``(n,)``.
+
+    Returns:
+        ‖t‖ ≤ √ε ‖A‖(‖A‖ + ‖b‖).
+    """
+    size = length(A.flatten())
+    slope = tangent(u, A.mT @ (A @ u - b))
+    return bool(length(slope) <= torch.finfo(u.dtype).eps ** 0.5 * size * (size + length(b)))
 
 
 def check_not_unrolled(problem: LeastSquares) -> None:
@@ -130,7 +152,7 @@ def check_not_unrolled(problem: LeastSquares) -> None:
     Raises:
         ValueError: if a gradient is asked for.
     """
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in problem):
+    if recorded(*problem):
         raise ValueError("pmaf.solvers.SLSQP: cannot be unrolled, use backward=Implicit() or another solver")
 
 

@@ -1,0 +1,65 @@
+"""What a forward pass hands on: the solution, what the backward pass solves with, and what is reported of each item."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["EigenAux", "ForwardResult", "MatrixFreeAux", "Report", "SphereAux"]
+
+Vectors = tuple[Tensor, ...]
+
+
+class Report(NamedTuple):
+    """What is told of each item; not differentiable."""
+
+    status: Tensor  # (*,) int64
+    steps: Tensor  # (*,) int64
+    residual: Tensor  # (*,)
+    gap: Tensor  # (*,)
+
+
+class ForwardResult(NamedTuple):
+    """The result of a forward pass, with or without derivatives attached to the solution."""
+
+    solution: Vectors
+    aux: Any  # one of the named tuples below; its first two fields are the masks ``failed`` and ``degenerate``
+    report: Report
+
+    def flat(self) -> Vectors:
+        """All tensors, contiguous, as a graph or autograd takes them."""
+        return tuple(x.contiguous() for x in (*self.solution, *self.aux, *self.report))
+
+    @classmethod
+    def of(cls, tensors: Vectors, solution_size: int, aux_type: Any) -> "ForwardResult":
+        """The inverse of :meth:`flat`."""
+        reports = len(tensors) - len(Report._fields)
+        aux = aux_type(*tensors[solution_size:reports])
+        return cls(tuple(tensors[:solution_size]), aux, Report(*tensors[reports:]))
+
+
+class EigenAux(NamedTuple):
+    """What is left for the bordered solve of leading eigenpairs; no gradient flows through it."""
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
+    eigenvalues: Tensor  # (*, k)
+    spectrum: Tensor  # (*, n) all eigenvalues, ascending; or (*, r) those of F Fᴴ; empty where they are not known
+    V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ; empty likewise
+
+
+class SphereAux(NamedTuple):
+    """What is left for the bordered solve on the sphere; no gradient flows through it."""
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
+    corner: Tensor  # (*,) 1 where the constraint is not active, else 0
+    tolerance: Tensor  # (*,) eigenvalues up to here count as zero
+    d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
+    V: Tensor  # (*, n, n) their eigenvectors
+
+
+class MatrixFreeAux(NamedTuple):
+    """What is left for the bordered solve with a matrix known by its products."""
+
+    failed: Tensor  # () bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # () bool: the answer is not unique

@@ -1,0 +1,193 @@
+"""The two doors of every function: the plain one raises, the one that ends in ``_ex`` reports, and both share one path.
+
+What a call asks for beside its data travels as one frozen object, checked once, at the door.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from torch import Tensor
+
+from pmaf.checks.values import CONSTRAINTS, POLICIES, check_choice, check_flags, describe
+from pmaf.handover import ForwardResult
+from pmaf.implicit.autograd import apply_layer
+from pmaf.implicit.base import Derivative
+from pmaf.implicit.explicit import unroll
+from pmaf.implicit.modes import Backward, Implicit, Unrolled
+from pmaf.layers.verdict import judge
+from pmaf.transforms import may_wait
+
+__all__ = ["Door", "Modes", "Options", "differentiate", "raising", "reporting"]
+
+P = ParamSpec("P")
+Solution = TypeVar("Solution", bound=Any)
+Answer = TypeVar("Answer", bound=Any)
+Modes = Mapping[type, Callable[[], Derivative]]
+
+
+@dataclass(frozen=True)
+class Door:
+    """Which function was called."""
+
+    name: str  # as the user wrote it, for messages
+    raises: bool  # on numerical failures, for which it may wait for the device
+
+    def may_wait(self, x: Tensor) -> bool:
+        """Whether the call may wait for the values of x: on the host there is no need to, elsewhere plain ones do."""
+        return may_wait(x, self.raises)
+
+
+def reporting(name: str, path: Callable[Concatenate[Door, P], Solution], doc: str) -> Callable[P, Solution]:
+    """The function that reports a status for each item.
+
+    Args:
+        name: its name.
+        path: what both doors share.
+        doc: its docstring.
+
+    Returns:
+        The function.
+    """
+    door = Door(name, raises=False)
+    signature, positional = public_signature(path)
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> Solution:
+        if len(args) > len(positional):
+            refuse_position(name, positional, len(args))
+        return path(door, *args, **kwargs)
+
+    named(function, name, path, doc, signature)
+    return function
+
+
+def raising(
+    name: str, path: Callable[Concatenate[Door, P], Solution], answer: Callable[[Solution], Answer]
+) -> Callable[P, Answer]:
+    """The function that returns the answer alone, and raises where there is none.
+
+    Args:
+        name: its name.
+        path: what both doors share; its docstring is the function's.
+        answer: what is returned of a solution.
+
+    Returns:
+        The function.
+    """
+    door = Door(name, raises=True)
+    signature, positional = public_signature(path)
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> Answer:
+        if len(args) > len(positional):
+            refuse_position(name, positional, len(args))
+        solution = path(door, *args, **kwargs)
+        found = answer(solution)
+        first = found[0] if isinstance(found, tuple) else found
+        judge(name, solution.status, kwargs.get("degenerate", "drop"), first.requires_grad)  # type: ignore[arg-type]
+        return found
+
+    named(function, name, path, path.__doc__ or "", signature)
+    return function
+
+
+def public_signature(path: Callable[..., Any]) -> tuple[inspect.Signature, list[str]]:
+    """The signature without the door, and the arguments that may be given by position."""
+    signature = inspect.signature(path)
+    given = list(signature.parameters.values())[1:]
+    positional = [p.name for p in given if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return signature.replace(parameters=given), positional
+
+
+def named(function: Any, name: str, path: Any, doc: str, signature: inspect.Signature) -> None:
+    """Give a function its public name, and the types, the signature and the docstring that go with it."""
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__, function.__signature__ = path.__module__, doc, signature
+    function.__annotations__ = {k: v for k, v in path.__annotations__.items() if k != "_door"}
+
+
+def refuse_position(name: str, positional: list[str], given: int) -> None:
+    """Say which arguments go by position.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        f"pmaf.{name}: takes {', '.join(positional)} by position, got {given} arguments; give the others by name"
+    )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call asks for beside its data."""
+
+    door: Door
+    start: Tensor | None = None
+    solver: Any = None
+    backward: Backward | None = None
+    policy: str = "drop"  # for gradients of answers that are not unique; ``degenerate=`` to the user
+    constraint: str = "sphere"
+    largest: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice(self.name, "degenerate", self.policy, POLICIES)
+        check_choice(self.name, "constraint", self.constraint, CONSTRAINTS)
+        check_flags(self.name, largest=self.largest)
+        if self.backward is not None and not isinstance(self.backward, Backward):
+            raise TypeError(
+                f"pmaf.{self.name}: backward must be a mode such as pmaf.Implicit(), got {describe(self.backward)}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The public function."""
+        return self.door.name
+
+    @property
+    def mode(self) -> Backward:
+        """How to differentiate."""
+        return Implicit() if self.backward is None else self.backward
+
+    @property
+    def tolerances(self) -> Implicit:
+        """What counts as repeated or as zero, whatever the mode."""
+        return self.mode if isinstance(self.mode, Implicit) else Implicit()
+
+
+def differentiate(
+    options: Options,
+    what: str,
+    known: Modes,
+    forward: Callable[..., ForwardResult],
+    params: tuple[Tensor | None, ...],
+    core_dims: tuple[int, ...],
+) -> ForwardResult:
+    """Solve, and differentiate in the mode that was asked for.
+
+    Args:
+        options: of the call.
+        what: the problem, for messages.
+        known: the modes that apply, and what makes their derivative.
+        forward: maps the parameters to a result.
+        params: the parameters, tensors or ``None``.
+        core_dims: the number of non-batch dimensions of each parameter.
+
+    Returns:
+        The result, with derivatives attached to the solution.
+
+    Raises:
+        ValueError: if the mode does not apply.
+    """
+    mode = options.mode
+    if isinstance(mode, Unrolled):
+        return unroll(options.name, options.policy, forward, params, core_dims)
+    if type(mode) not in known:
+        raise ValueError(
+            f"pmaf.{options.name}: backward={mode} does not apply to {what}; use Implicit(), DenseJacobian() or "
+            "Unrolled()"
+        )
+    if not isinstance(mode, Implicit) and any(p is not None and p.is_complex() for p in params):
+        raise ValueError(f"pmaf.{options.name}: backward={mode} is for real dtypes, got a complex one")
+    return apply_layer(known[type(mode)](), forward, params)

@@ -1,0 +1,67 @@
+"""How answers leave the library: in the type of the input, and with an error or a warning from the plain functions."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from pmaf.checks.tensors import first_index
+from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.solution import Status
+from pmaf.transforms import readable
+
+__all__ = ["judge", "narrowed"]
+
+
+def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
+    """An answer in the type of the input, and the status, NON_FINITE where it leaves the range of that type.
+
+    Args:
+        x: the answer, ``(*, n)``.
+        dtype: the type of the input.
+        status: codes, ``(*,)``.
+
+    Returns:
+        Both.
+    """
+    if dtype == working_dtype(dtype):
+        return x, status
+    narrow = x.to(dtype)
+    return narrow, torch.where(narrow.isfinite().all(-1), status, Status.NON_FINITE)
+
+
+def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
+    """Raise or warn according to the worst status; says nothing where values cannot be read.
+
+    Args:
+        function: the public function, for the message.
+        status: codes, ``(*,)``.
+        degenerate: the caller's policy for answers that are not unique.
+        differentiates: whether a gradient may be asked for, so that a dropped component matters.
+
+    Raises:
+        ConvergenceError: if an item has no answer.
+        DegeneracyError: if an item has several and the policy is "raise".
+    """
+    if not readable(status) or not bool(status.any()):  # CONVERGED is zero
+        return
+    for failure in (Status.NON_FINITE, Status.MAX_STEPS):
+        if bool((status == failure).any()):
+            raise ConvergenceError(message(function, status, failure))
+    if bool((status == Status.NOT_UNIQUE).any()):
+        if degenerate == "raise":
+            raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
+        if degenerate == "drop" and differentiates:
+            text = message(function, status, Status.NOT_UNIQUE)
+            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
+    if bool((status == Status.NOT_GLOBAL).any()):
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
+
+
+def message(function: str, status: Tensor, kind: Status) -> str:
+    """One sentence on which item ended so and what to try."""
+    mask = status == kind
+    where = f"item {first_index(mask)}" if status.dim() else "the problem"
+    count = f" ({int(mask.sum())} of {mask.numel()} items)" if status.dim() else ""
+    return f"pmaf.{function}: {where} ended with {kind.name}{count}. {kind.remedy_for(function)}"
