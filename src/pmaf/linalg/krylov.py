@@ -58,11 +58,15 @@ def next_block(V: Tensor, W: Tensor, noise: Tensor, cutoff: Tensor) -> tuple[Ten
         Q, ``(*, n, p)``, and the coupling B, ``(*, p, p)``, with W ≈ Q B.
     """
     Q, B = orthonormal(W)
+    D = inner_products(V, Q)
     spent = B.diagonal(dim1=-2, dim2=-1).abs() <= cutoff[..., None]  # (*, p)
-    if spent.any():
+    rough = D.abs().amax(-2) > torch.finfo(Q.dtype).eps ** 0.5  # then Q − V D is not orthonormal up to |D|² ≤ ε
+    if (spent | rough).any():
         Q = torch.where(spent[..., None, :], noise[:, : Q.shape[-1]], Q)
         Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
-    return orthonormal(Q - combined(V, inner_products(V, Q)))[0], B
+        Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
+        return Q, B
+    return Q - combined(V, D), B
 
 
 def extended(V: Tensor, H: Tensor, W: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
