@@ -101,7 +101,7 @@ class CholeskyInverseIteration(Solver):
             Q, R = torch.linalg.qr(image / torch.where(length > 0, length, 1))
             U = Q * torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]
         square = scale.to(values.dtype).square()
-        return narrowed(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
+        return in_precision_of(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
 
     def _pairs(self, X: Tensor, k: int, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The k + 1 largest eigenvalues, fewer if there are no more, the vectors of the first k, a mask, and steps."""
@@ -138,7 +138,7 @@ def answer(
     return EigenAnswer(original[..., :k], U, done, steps, outside, norm=norm * scale)
 
 
-def narrowed(found: EigenAnswer, like: Tensor) -> EigenAnswer:
+def in_precision_of(found: EigenAnswer, like: Tensor) -> EigenAnswer:
     """The same in the precision of a tensor."""
     real = like.real.dtype
     return found._replace(
