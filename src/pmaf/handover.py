@@ -45,6 +45,9 @@ class EigenAux(NamedTuple):
     eigenvalues: Tensor  # (*, k)
     spectrum: Tensor  # (*, n) all eigenvalues, ascending; or (*, r) those of F Fᴴ; empty where they are not known
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ; empty likewise
+    following: Tensor  # (*,) the eigenvalue next to the selected ones, NaN where it is not known or there is none
+    norm: Tensor  # (*,) an estimate of ‖X‖
+    factor: Tensor  # (*, n, n) the tridiagonal form X = Q T Qᴴ of a compiled kernel, or empty
 
 
 class SphereAux(NamedTuple):

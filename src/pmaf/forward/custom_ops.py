@@ -156,7 +156,7 @@ def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     forward = forward_from(settings)
     batch, n, k = X.shape[:-2], X.shape[-1], forward.k
     real = X.new_empty(0).real.dtype
-    size = forward.basis_size(X)
+    size, factor = forward.basis_size(X), forward.factor_size(X)
     spectrum = size
     second = X.new_empty(*batch, k, k) if forward.subspace else X.new_empty(*batch, k, dtype=real)
     return [
@@ -167,6 +167,9 @@ def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
         X.new_empty(*batch, k, dtype=real),
         X.new_empty(*batch, spectrum, dtype=real),
         X.new_empty(*batch, size, size),
+        X.new_empty(batch, dtype=real),
+        X.new_empty(batch, dtype=real),
+        X.new_empty(*batch, factor, factor),
         X.new_empty(batch, dtype=torch.int64),
         X.new_empty(batch, dtype=torch.int64),
         X.new_empty(batch, dtype=real),

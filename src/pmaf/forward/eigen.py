@@ -50,6 +50,10 @@ class EigenForward:
             return 0
         return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
 
+    def factor_size(self, X: Tensor) -> int:
+        """The order of the tridiagonal form that the solver leaves for X; 0 for a solver that leaves none."""
+        return X.shape[-1] if getattr(self.solver, "leaves_factor", False) else 0
+
     def run(self, *tensors: Tensor) -> ForwardResult:
         """Solve, measure, and give every item its status.
 
@@ -122,5 +126,6 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: flo
     # No output may share memory with another: what is differentiated is a copy.
     U = U.clone(memory_format=torch.contiguous_format)
     second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)
-    aux = EigenAux(failed, degenerate, values, spectrum, V)
+    factor = U.new_zeros(*batch, 0, 0) if answer.factor is None else answer.factor
+    aux = EigenAux(failed, degenerate, values, spectrum, V, outside[..., 0].clone(), norm[..., 0].expand(batch), factor)
     return ForwardResult((U, second), aux, Report(status, answer.steps, residual, gap))

@@ -208,8 +208,7 @@ class Layer(torch.autograd.Function):
         if equations.policy == "raise" and not compiling() and bool(aux.degenerate.any()):
             raise DegeneracyError("pmaf: the gradient of an answer that is not unique was asked for")
         with no_autocast(solution[0]):
-            cotangents = fill(gradients[: len(solution)], solution)
-            grads = equations.gradient(params, solution, aux, cotangents, needs, run_solve)
+            grads = equations.gradient(params, solution, aux, gradients[: len(solution)], needs, run_solve)
         return (None, None, *(g if n else None for g, n in zip(grads, needs, strict=True)))
 
 

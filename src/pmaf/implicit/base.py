@@ -36,7 +36,7 @@ class Derivative(ABC):
 
     @abstractmethod
     def gradient(
-        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Params, needs: tuple[bool, ...], solve: Solver
     ) -> Params:
         """θ̄ from the cotangents of the solution, in differentiable operations.
 
@@ -44,7 +44,7 @@ class Derivative(ABC):
             params: θ.
             solution: y.
             aux: what the forward pass left.
-            cotangents: ȳ.
+            cotangents: ȳ, ``None`` where it is zero.
             needs: which parameters need a gradient.
             solve: :meth:`Equations.inverse` as a differentiable operation.
 
@@ -104,10 +104,10 @@ class Equations(Derivative):
         """−∂F/∂θ dθ."""
 
     def gradient(
-        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Params, needs: tuple[bool, ...], solve: Solver
     ) -> Params:
         """One adjoint solve, and the vector–Jacobian product of F."""
-        y = solve(self.transposed(), params, solution, aux, cotangents)
+        y = solve(self.transposed(), params, solution, aux, fill(cotangents, solution))
         return self.vjp(params, without_failed(aux, solution), aux, y, needs)
 
     def change(self, params: Params, tangents: Params, solution: Vectors, aux: Any, solve: Solver) -> Vectors:

@@ -26,15 +26,22 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux
-from pmaf.implicit.base import Equations, Params, Vectors
+from pmaf.implicit.base import Equations, Params, Solver, Vectors
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
+from pmaf.implicit.complement.tridiagonal import gradient_in_tridiagonal, solve_in_tridiagonal
 from pmaf.linalg.refinement import is_single
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
+from pmaf.transforms import follows_nothing, mapped_the_older_way, wrapped
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
+
+
+def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
+    """Whether the tridiagonal form is there to solve with; tensors under a transform have no memory for kernels."""
+    return aux.factor.shape[-1] > 0 and not (mapped_the_older_way(H) or wrapped(H) or wrapped(aux.factor))
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class OperatorEquations(Equations):
         """The part of M⁻¹ (H, 0) that the separated eigenvectors make, in the basis if there is one."""
         X = self.filled(params)
         k, size = U.shape[-1], aux.V.shape[-1]
+        if in_tridiagonal(aux, H):
+            return solve_in_tridiagonal(
+                X.tensors[0], aux, U, H, largest=self.largest, whole_block=whole_block, rtol=self.rtol, atol=self.atol
+            )
         if size == 0:
             return solve_without_basis(
                 X,
@@ -79,7 +90,7 @@ class OperatorEquations(Equations):
     def vjp(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors, needs: tuple[bool, ...]) -> Params:
         """∂Re⟨W, X U⟩/∂θ, kept at zero for items without an answer, whose factor may hold NaN."""
         X = self.filled(params)
-        if not torch.is_grad_enabled() and entrywise(X, solution[0], y[0]):
+        if not torch.is_grad_enabled() and aux.factor.shape[-1] == 0 and entrywise(X, solution[0], y[0]):
             return (outer_small(y[0][..., 0], solution[0][..., 0]),)
         gradients = X.vjp(y[0], solution[0])
         if isinstance(X, Gram):
@@ -107,12 +118,32 @@ class EigenpairEquations(OperatorEquations):
         upper, squared = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
         return upper, (squared - 1) / 2
 
+    def gradient(
+        self,
+        params: Params,
+        solution: Vectors,
+        aux: EigenAux,
+        cotangents: Params,
+        needs: tuple[bool, ...],
+        solve: Solver,
+    ) -> Params:
+        """The gradient in one pass of a kernel where no further derivative is asked for, else from the equations."""
+        X, (U, _) = params[0], solution
+        plain = self.policy != "nan" and not torch.is_grad_enabled() and follows_nothing()
+        if plain and X is not None and all(in_tridiagonal(aux, aux.factor if c is None else c) for c in cotangents):
+            found = gradient_in_tridiagonal(
+                X, aux, U, (cotangents[0], cotangents[1]), largest=self.largest, rtol=self.rtol, atol=self.atol
+            )
+            if found is not None:
+                return (found,)
+        return super().gradient(params, solution, aux, cotangents, needs, solve)
+
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs."""
         U = solution[0]
         H, f = rhs
         X = self.filled(params)
-        if aux.V.shape[-1] == 0 and entrywise(X, U, H):
+        if aux.V.shape[-1] == 0 and aux.factor.shape[-1] == 0 and entrywise(X, U, H):
             w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
             return w[..., None], mu[..., None]
         inside = (U.conj() * H).sum(-2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pmaf.handover import ForwardResult
 from pmaf.implicit.autograd import align
-from pmaf.implicit.base import Derivative, Params, Vectors, expand_as
+from pmaf.implicit.base import Derivative, Params, Vectors, expand_as, fill
 from pmaf.transforms import recorded
 
 __all__ = ["Explicit", "unroll"]
@@ -38,10 +38,10 @@ class Explicit(Derivative):
         raise RuntimeError("pmaf: this backward mode has reverse mode only; use backward=Implicit() for forward mode")
 
     def gradient(
-        self, params: Params, solution: Vectors, aux: Any, cotangents: Vectors, needs: Any, solve: Any
+        self, params: Params, solution: Vectors, aux: Any, cotangents: Params, needs: Any, solve: Any
     ) -> Params:
         """The formula; zero for items without an answer, and the policy for those without a unique one."""
-        grads = self.formula(self.whole(params), solution, cotangents)
+        grads = self.formula(self.whole(params), solution, fill(cotangents, solution))
         grads = tuple(None if g is None else torch.where(expand_as(aux.failed, g), 0, g) for g in grads)
         if self.policy == "nan":
             spoilt = aux.degenerate & ~aux.failed

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "rows.h"
 #include "tridiagonal.h"
 #include "twisted.h"
 #include "wide.h"
@@ -33,6 +34,10 @@ struct Arena {
 
 template <class T>
 constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
+
+// From this size on one matrix at a time is faster than one in each lane.
+template <class T>
+constexpr int rows_from = 160;
 
 template <class S_>
 struct Block {
@@ -60,9 +65,23 @@ struct Block {
   T *scale_up[2], *scale_down[2];  // two factors each, whose product is the power of two
   L not_finite, skew, squares;
 
+  // Larger real matrices are worked on one at a time; then X and A stay where the caller has them.
+  bool by_rows;
+  const T* source = nullptr;  // the first item's matrix
+  T* factor = nullptr;        // and its factor
+  int items = 0;
+  T *triangle, *row_work;
+  double *left, *right;
+
   Block(int n_, int k_, bool largest_, Arena& arena, bool forward) : n(n_), k(k_), largest(largest_) {
-    X = arena.take<S>(std::ptrdiff_t(n) * n);
-    A = arena.take<S>(row(n));
+    by_rows = !S::is_complex && n >= rows_from<T>;
+    const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
+    X = arena.take<S>(by_rows ? 0 : std::ptrdiff_t(n) * n);
+    A = arena.take<S>(by_rows ? 0 : row(n));
+    triangle = arena.take<T>(by_rows && forward ? n * pitch : 0);
+    row_work = arena.take<T>(by_rows ? 4 * pitch : 0);
+    left = arena.take<double>(by_rows ? pitch : 0);
+    right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
     U = arena.take<S>(std::ptrdiff_t(n) * k);
     vector = arena.take<S>(n);
@@ -94,6 +113,111 @@ struct Block {
   double sign() const { return largest ? 1.0 : -1.0; }
   D value(int i, int half) const { return V::load_real(values + std::ptrdiff_t(i) * W, half); }
 
+  // The powers of two that bring entries of size `most` near one.
+  void find_scale(L most, typename L::mask bad) {
+    constexpr T smallest = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
+    const auto tiny = most < L(smallest);
+    L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
+    power = select(bad | (most == L(T(0))), L(T(0)), power);
+    using I = typename L::mask::V;
+    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
+    const L two = power - one;
+    power_of_two(one).store(scale_up[0]);
+    power_of_two(two).store(scale_up[1]);
+    power_of_two(-one).store(scale_down[0]);
+    power_of_two(-two).store(scale_down[1]);
+    not_finite = select(bad, L(T(1)), L(T(0)));
+  }
+
+  // Reads the matrices of the first pass, and tridiagonalises them.
+  void factorise_matrices(const T* from, T* to, int lanes) {
+    if (by_rows) return factorise_rows(from, to, lanes);
+    load(from, lanes);
+    tridiagonalise(n, A, d, e, tau, work);
+    store_factor(to, lanes);
+  }
+
+  // The same one at a time: scale, finiteness and asymmetry as in `load`.
+  void factorise_rows(const T* from, T* to, int lanes) {
+    if constexpr (!S::is_complex) {
+      look_at_rows(from, to, lanes);
+      const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
+      T* entries[2] = {reinterpret_cast<T*>(d), reinterpret_cast<T*>(e)};
+      for (int l = 0; l < lanes; l++) {
+        const bool bad = not_finite[l] != T(0);
+        T apart = T(0), size = T(0);
+        if (bad)
+          for (std::ptrdiff_t i = 0; i < n * ByRows<T>::pitch(n); i++) triangle[i] = T(0);
+        else
+          ByRows<T>::symmetrise(n, from + l * count, scale_down[0][l], scale_down[1][l], triangle, apart, size);
+        skew.set(l, apart);
+        squares.set(l, size);
+        ByRows<T>::tridiagonalise(n, triangle, to + l * count, row_work);
+      }
+      for (int l = 0; l < W; l++) {
+        const T* f = to + (l < lanes ? l : 0) * count;
+        for (int i = 0; i < n; i++) {
+          entries[0][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
+          if (i + 1 < n) entries[1][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
+        }
+      }
+    }
+  }
+
+  // Where the matrices and factors are that are worked on by rows, and the scale of the former.
+  void look_at_rows(const T* from, T* to, int lanes) {
+    source = from, factor = to, items = lanes;
+    L most(T(0)), poison(T(0));
+    for (int l = 0; l < W; l++) {
+      T large, sick;
+      ByRows<T>::scan(from + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n, std::ptrdiff_t(n) * n, large, sick);
+      most.set(l, large);
+      poison.set(l, sick);
+    }
+    find_scale(most, ~(poison == L(T(0))));
+    skew = squares = L(T(0));
+  }
+
+  // The matrices and factors of the second pass.
+  void recall(const T* from, const T* factors, int lanes) {
+    if (!by_rows) {
+      load(from, lanes);
+      load_factor(factors, lanes);
+      return;
+    }
+    if constexpr (!S::is_complex) {
+      look_at_rows(from, const_cast<T*>(factors), lanes);
+      for (int l = 0; l < W; l++) {
+        const T* f = factors + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n;
+        for (int i = 0; i < n; i++) {
+          reinterpret_cast<T*>(d)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
+          if (i + 1 < n) reinterpret_cast<T*>(e)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
+        }
+      }
+    }
+  }
+
+  // v ← Q v, or Qᴴ v.
+  template <bool adjoint>
+  void apply(S* v) {
+    if (!by_rows) {
+      if (adjoint) apply_q_adjoint(n, A, tau, v);
+      else apply_q(n, A, tau, v);
+      return;
+    }
+    if constexpr (!S::is_complex) {
+      T* numbers = reinterpret_cast<T*>(v);
+      for (std::ptrdiff_t i = n; i < ByRows<T>::pitch(n); i++) row_work[i] = T(0);
+      for (int l = 0; l < items; l++) {
+        for (int i = 0; i < n; i++) row_work[i] = numbers[std::ptrdiff_t(i) * W + l];
+        const T* f = factor + l * std::ptrdiff_t(n) * n;
+        if (adjoint) ByRows<T>::apply_q_adjoint(n, f, row_work);
+        else ByRows<T>::apply_q(n, f, row_work);
+        for (int i = 0; i < n; i++) numbers[std::ptrdiff_t(i) * W + l] = row_work[i];
+      }
+    }
+  }
+
   // Reads W matrices; finds their scale, whether they are finite, and how far from Hermitian.
   void load(const T* from, int lanes) {
     const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
@@ -105,19 +229,8 @@ struct Block {
       most = max(abs(entries[i]), most);
     }
     const auto bad = ~(poison == L(T(0)));
-    constexpr T smallest = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
-    const auto tiny = most < L(smallest);
-    L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
-    power = select(bad | (most == L(T(0))), L(T(0)), power);
-    using I = typename L::mask::V;
-    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
-    const L two = power - one;
-    power_of_two(one).store(scale_up[0]);
-    power_of_two(two).store(scale_up[1]);
-    const L down = power_of_two(-one), further = power_of_two(-two);
-    down.store(scale_down[0]);
-    further.store(scale_down[1]);
-    not_finite = select(bad, L(T(1)), L(T(0)));
+    find_scale(most, bad);
+    const L down = L::load(scale_down[0]), further = L::load(scale_down[1]);
     skew = squares = L(T(0));
     const auto scaled = [&](S x) {
       if constexpr (S::is_complex) return S(scaled_real(x.re, down, further, bad), scaled_real(x.im, down, further, bad));
@@ -142,11 +255,11 @@ struct Block {
     const int rows = staged_rows();
     for (int i = 0; i < n; i++) {
       S* out = staging + std::ptrdiff_t(i % rows) * n;
-      for (int j = 0; j < n; j++) out[j] = S(T(0));
-      for (int j = 0; j + 1 < i; j++) out[j] = A[row(i) + j];
-      if (i > 0) out[i - 1] = S(e[i - 1]);
+      for (int j = 0; j < i; j++) out[j] = S(T(0));
+      if (i > 0) out[i - 1] = tau[i - 1];
       out[i] = S(d[i]);
-      if (i + 1 < n) out[i + 1] = tau[i];
+      if (i + 1 < n) out[i + 1] = S(e[i]);
+      for (int j = i + 2; j < n; j++) out[j] = A[row(j) + i];
       if ((i + 1) % rows == 0)
         store_items<T, W>(reinterpret_cast<const T*>(staging), std::ptrdiff_t(rows) * n * parts,
                           to + std::ptrdiff_t(i + 1 - rows) * n * parts, numbers, lanes);
@@ -161,10 +274,10 @@ struct Block {
         load_items<T, W>(from + std::ptrdiff_t(i) * n * parts, numbers, lanes, std::ptrdiff_t(rows) * n * parts,
                          reinterpret_cast<T*>(staging));
       const S* in = staging + std::ptrdiff_t(i % rows) * n;
-      for (int j = 0; j + 1 < i; j++) A[row(i) + j] = in[j];
-      if (i > 0) e[i - 1] = real_part(in[i - 1]);
+      if (i > 0) tau[i - 1] = in[i - 1];
       d[i] = real_part(in[i]);
-      if (i + 1 < n) tau[i] = in[i + 1];
+      if (i + 1 < n) e[i] = real_part(in[i + 1]);
+      for (int j = i + 2; j < n; j++) A[row(j) + i] = in[j];
     }
   }
 
@@ -200,6 +313,7 @@ struct Block {
   // to = X v
   template <class F>
   void multiply(const F* v, double* to) const {
+    if (by_rows) return multiply_rows(v, to);
     for (int half = 0; half < halves; half++) {
       for (int i = 0; i < n; i++) {
         const S* a = X + std::ptrdiff_t(i) * n;
@@ -213,6 +327,22 @@ struct Block {
         }
         sum = fma(vi, real_part(V::load(a + i, half)), sum);
         V::store(to + std::ptrdiff_t(i) * stride, half, sum);
+      }
+    }
+  }
+
+  template <class F>
+  void multiply_rows(const F* v, double* to) const {
+    if constexpr (!S::is_complex) {
+      for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(n) * W; i++) to[i] = 0;
+      using N = std::conditional_t<std::is_same_v<F, double>, double, T>;
+      const N* numbers = reinterpret_cast<const N*>(v);
+      for (int l = 0; l < items; l++) {
+        if (not_finite[l] != T(0)) continue;
+        for (int i = 0; i < n; i++) left[i] = static_cast<double>(numbers[std::ptrdiff_t(i) * W + l]);
+        ByRows<T>::multiply(n, source + l * std::ptrdiff_t(n) * n, static_cast<double>(scale_down[0][l]),
+                            static_cast<double>(scale_down[1][l]), left, right);
+        for (int i = 0; i < n; i++) to[std::ptrdiff_t(i) * W + l] = right[i];
       }
     }
   }
@@ -290,7 +420,7 @@ struct Block {
         V::store(inner + std::ptrdiff_t(j) * stride, half, c);
       }
     narrow(v, vector);
-    apply_q_adjoint(n, A, tau, vector);
+    apply<true>(vector);
     widen(vector, v);
     for (int half = 0; half < halves; half++) {
       for (int which = 0; which < parts; which++) {
@@ -308,7 +438,7 @@ struct Block {
       }
     }
     narrow(v, vector);
-    apply_q(n, A, tau, vector);
+    apply<false>(vector);
     widen(vector, v);
     for (int half = 0; half < halves; half++) {
       const D factor = D(sign()) * V::load_real(unit, half), least = V::load_real(tolerance, half);

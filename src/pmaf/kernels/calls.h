@@ -42,7 +42,7 @@ struct EigenGradientCall {
   std::int64_t batch, n, k;
   int largest;
   const void* X;        // (batch, n, n)
-  const void* factor;   // (batch, n, n)
+  const void* factor;   // (batch, n, n), as the forward pass left it
   const void* values;   // (batch, k), real
   const void* vectors;  // (batch, n, k)
   const void* next;     // (batch,), real

@@ -93,8 +93,7 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
   load_columns(static_cast<const T*>(call.vectors) + first * columns, n, k, lanes, block.U);
   const bool solving = call.H != nullptr;
   if (solving) {
-    block.load(static_cast<const T*>(call.X) + first * numbers, lanes);
-    block.load_factor(static_cast<const T*>(call.factor) + first * numbers, lanes);
+    block.recall(static_cast<const T*>(call.X) + first * numbers, static_cast<const T*>(call.factor) + first * numbers, lanes);
     block.scale_tridiagonal();
     load_columns(static_cast<const T*>(call.H) + first * columns, n, k, lanes, room.W);
   }
@@ -122,6 +121,16 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
   const auto fine = L::load(answered) > L(T(0));
 
   if (solving) {
+    if (sizeof(T) == 4)  // values as exact as the vectors say, not as single precision holds them
+      for (int w = 0; w < k; w++) {
+        block.multiply(block.u(w), block.image);
+        for (int half = 0; half < halves; half++) {
+          const D theta = real_part(block.dot(block.u(w), block.image, half)) / block.squared_norm(block.u(w), half);
+          const D value = theta * D(block.sign()) / V::load_real(block.unit, half);
+          double* known = block.values + std::ptrdiff_t(w) * W;
+          V::store_real(known, half, select(finite(value), value, V::load_real(known, half)));
+        }
+      }
     for (int w = 0; w < k; w++) {
       S* out = room.W + std::ptrdiff_t(w) * n;
       for (int i = 0; i < n; i++) out[i] = select(fine, out[i], S(T(0)));

@@ -95,7 +95,7 @@ struct Forward : B {
           if constexpr (S::is_complex) V::store(u + i, half, C(z(w, half)[i]));
           else V::store(u + i, half, z(w, half)[i]);
         }
-      apply_q(n, this->A, this->tau, u);
+      this->template apply<false>(u);
     }
   }
 
@@ -235,9 +235,8 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
   double* const* room = room_for.spare;
 
   const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
-  block.load(static_cast<const T*>(call.X) + first * numbers, lanes);
-  tridiagonalise(n, block.A, block.d, block.e, block.tau, block.work);
-  if (call.factor) block.store_factor(static_cast<T*>(call.factor) + first * numbers, lanes);
+  block.factorise_matrices(static_cast<const T*>(call.X) + first * numbers, static_cast<T*>(call.factor) + first * numbers,
+                           lanes);
   block.scale_tridiagonal();
   block.pairs_of_t();
 

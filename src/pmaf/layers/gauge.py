@@ -15,6 +15,7 @@ from pmaf.checks.tensors import first_index
 from pmaf.errors import GaugeWarning
 from pmaf.handover import EigenAux
 from pmaf.implicit.modes import Implicit
+from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.separation import separation_tolerance
@@ -56,8 +57,8 @@ def watch_gauge(
 ) -> None:
     """Look at the gradient that reaches U, and warn if it depends on the choice of basis.
 
-    Only where values can be read, so not inside vmap or while compiling. The vectors that were left out are known only
-    to solvers that find a whole eigenbasis.
+    Only where values can be read, so not inside vmap or while compiling. The vectors that were left out are not known
+    where an iterative solver found the wanted ones.
 
     Args:
         function: the public function, for the message.
@@ -71,6 +72,9 @@ def watch_gauge(
         return
     vectors, values, rest, basis = (t.detach() for t in (U, eigenvalues, aux.spectrum, aux.V))
     k, n = vectors.shape[-1], vectors.shape[-2]
+    if aux.factor.shape[-1] == n:  # the whole spectrum is not known, but within reach
+        with torch.no_grad():
+            rest, basis, _ = hermitian_eigh(X.dense())
     seen_values = values if basis.shape[-1] < n else rest
     norm = seen_values.abs().amax(-1)[..., None, None]
     tolerance = relative_tolerance(known.rtol, vectors.dtype, n)

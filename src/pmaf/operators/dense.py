@@ -38,10 +38,12 @@ class Dense(Operator):
     def dense(self) -> Tensor:
         """The Hermitian part of X, or X where all of it counts."""
         X = self.tensors[0]
-        if self.exact or not self.hermitian:
+        if not self.hermitian:
             return X
-        if not untracked(X):
+        if not untracked(X):  # derivatives are those of the Hermitian part, also where X equals it
             return (X + X.mH) / 2
+        if self.exact:
+            return X
         if self.known is None:
             self.known = (X + X.mH) / 2
         return self.known

@@ -93,6 +93,7 @@ class EigenAnswer(NamedTuple):
     basis: Tensor | None = None  # (*, n, n) all eigenvectors
     norm: Tensor | None = None  # (*,) an estimate of ‖X‖, where the spectrum is not there to tell
     residual: Tensor | None = None  # (*,) the largest ‖Xu − λu‖/norm, where the solver has measured it on X itself
+    factor: Tensor | None = None  # (*, n, n) the tridiagonal form of X that a compiled kernel left
 
 
 class SphereSolver(Protocol):
@@ -120,6 +121,7 @@ class Solver:
     use: ClassVar[str]  # what it is for, a line in the table of the documentation
     needs: ClassVar[str] = "the matrix"  # what of the matrix it works with
     certified: ClassVar[bool] = True  # finds the global answer of every problem, or says that it has not
+    leaves_factor: ClassVar[bool] = False  # whether a tridiagonal form is there after the forward pass
     leaves_basis: ClassVar[bool] = False  # whether an eigenbasis is there after the forward pass, whatever the values
     gives_gap: ClassVar[bool] = True  # whether it knows the nearest eigenvalue left out
     takes_start: ClassVar[bool] = False  # whether a first guess saves work; else it is refused

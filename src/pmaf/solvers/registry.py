@@ -22,6 +22,7 @@ def table(package: ModuleType) -> dict[str, type[Any]]:
 
 
 SPHERE, EIGEN = table(sphere), table(eigen)
+KERNEL_LIMIT = 512  # order up to which the compiled kernel is the fastest
 DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
@@ -93,6 +94,8 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         return eigen.CholeskyInverseIteration()
     if not isinstance(X, Dense):
         return eigen.Eigh()
+    if X.n <= KERNEL_LIMIT and eigen.Tridiagonal.applies(X):
+        return eigen.Tridiagonal()
     if eigen.ClosedForm.suits(X.n, k, X.dtype):
         return eigen.ClosedForm()
     # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.

@@ -8,3 +8,4 @@ from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration
 from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh as LanczosEigh
 from pmaf.solvers.eigen.power_iteration import PowerIteration as PowerIteration
 from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration as SimultaneousIteration
+from pmaf.solvers.eigen.tridiagonal import Tridiagonal as Tridiagonal

@@ -1,0 +1,170 @@
+r"""The complement solve of leading eigenpairs in the tridiagonal form that a compiled kernel left.
+
+With X = Q T Qᴴ, wᵢ = Q (λᵢI − T)⁺ Qᴴ hᵢ: O(n) between two products with Q, no eigenbasis and no new factorisation.
+Items in which a selected eigenvalue coincides with one left out have several singular directions there; they are solved
+from an eigenbasis, which tells these apart.
+"""
+
+import torch
+from torch import Tensor
+
+from pmaf.handover import EigenAux
+from pmaf.implicit.complement.eigenbasis import solve_in_basis
+from pmaf.kernels.eigenpairs import Code, Eigenpairs, eigen_gradient, eigen_solve
+from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.dense import Dense
+from pmaf.transforms import compiling
+
+__all__ = ["gradient_in_tridiagonal", "solve_in_tridiagonal"]
+
+
+def kept(aux: EigenAux, U: Tensor) -> Eigenpairs:
+    """What the kernel found, as its derivatives want it."""
+    code = aux.failed.to(torch.int32) * int(Code.NOT_FINITE)
+    return Eigenpairs(aux.eigenvalues, U, aux.following, aux.norm, aux.norm, code, aux.factor, 0)
+
+
+def solve_in_tridiagonal(
+    X: Tensor,
+    aux: EigenAux,
+    U: Tensor,
+    H: Tensor,
+    *,
+    largest: bool,
+    whole_block: bool,
+    rtol: float | None,
+    atol: float,
+) -> Tensor:
+    """Columns wᵢ = Σ_j v_j (v_jᴴhᵢ)/(λᵢ − s_j) over the eigenvectors that are separated from λᵢ.
+
+    Args:
+        X: the matrices, ``(*, n, n)``; their Hermitian part counts.
+        aux: what the forward pass left.
+        U: the selected eigenvectors, ``(*, n, k)``.
+        H: right-hand sides, ``(*, n, k)``.
+        largest: which end of the spectrum was selected.
+        whole_block: leave out all selected eigenvectors, not only those that coincide.
+        rtol: relative tolerance of what coincides, or ``None`` for the default.
+        atol: absolute tolerance.
+
+    Returns:
+        W, ``(*, n, k)``.
+    """
+    rtol = relative_tolerance(rtol, U.dtype, U.shape[-2])
+    if compiling():
+        traced: Tensor = torch.ops.pmaf.complement_tridiagonal(X, *aux, U, H, largest, whole_block, rtol, atol)
+        return traced
+    batch = torch.broadcast_shapes(X.shape[:-2], U.shape[:-2], H.shape[:-2])
+    X, U, H = (x.expand(batch + x.shape[-2:]) for x in (X, U, H))
+    aux = EigenAux(*(x.expand(batch + x.shape[x.dim() - c :]) for x, c in zip(aux, CORE, strict=True)))
+    W, code, seen = eigen_solve(X, kept(aux, U.contiguous()), H, largest=largest, rtol=rtol, atol=atol)
+    if seen & Code.NEEDS_BASIS:
+        W = from_basis(X, aux, U, H, W, (code & Code.NEEDS_BASIS).ne(0), largest, whole_block, rtol, atol)
+    return W - U @ (U.mH @ W) if whole_block else W
+
+
+CORE = (0, 0, 1, 1, 2, 0, 0, 2)  # non-batch dimensions of the fields of EigenAux
+
+
+def from_basis(
+    X: Tensor,
+    aux: EigenAux,
+    U: Tensor,
+    H: Tensor,
+    W: Tensor,
+    wanted: Tensor,
+    largest: bool,
+    whole_block: bool,
+    rtol: float,
+    atol: float,
+) -> Tensor:
+    """W, with the wanted items solved in an eigenbasis made for them."""
+    n, k = U.shape[-2:]
+    at = wanted.reshape(-1).nonzero()[:, 0]
+
+    def some(x: Tensor, core: int) -> Tensor:
+        return x.reshape(wanted.numel(), *x.shape[x.dim() - core :])[at]
+
+    items = Dense(some(X, 2))
+    spectrum, V, _ = hermitian_eigh(items.dense())
+    own = EigenAux(*(some(x, c) for x, c in zip(aux, CORE, strict=True)))._replace(spectrum=spectrum, V=V)
+    block = (slice(n - k, n) if largest else slice(0, k)) if whole_block else None
+    right = some(H, 2)
+    columns = some(U, 2)
+    right = right - columns * (columns.conj() * right).sum(-2, keepdim=True)
+    solved = solve_in_basis(items, own, columns, right, block=block, rtol=rtol, atol=atol)
+    return W.reshape(-1, n, k).index_copy(0, at, solved).reshape(W.shape)
+
+
+def gradient_in_tridiagonal(
+    X: Tensor,
+    aux: EigenAux,
+    U: Tensor,
+    cotangents: tuple[Tensor | None, Tensor | None],
+    *,
+    largest: bool,
+    rtol: float | None,
+    atol: float,
+) -> Tensor | None:
+    """The gradient of X in one pass, exactly Hermitian; ``None`` where an eigenbasis has to help.
+
+    Args:
+        X: the matrices, ``(*, n, n)``; their Hermitian part counts.
+        aux: what the forward pass left.
+        U: the selected eigenvectors, ``(*, n, k)``.
+        cotangents: of U and of the eigenvalues, or ``None`` for zero.
+        largest: which end of the spectrum was selected.
+        rtol: relative tolerance of what coincides, or ``None`` for the default.
+        atol: absolute tolerance.
+
+    Returns:
+        The gradient, ``(*, n, n)``.
+    """
+    rtol = relative_tolerance(rtol, U.dtype, U.shape[-2])
+    gradient, _, seen = eigen_gradient(X, kept(aux, U), *cotangents, largest=largest, rtol=rtol, atol=atol)
+    return None if seen & Code.NEEDS_BASIS else gradient
+
+
+@torch.library.custom_op("pmaf::complement_tridiagonal", mutates_args=())
+def complement_tridiagonal(
+    X: Tensor,
+    failed: Tensor,
+    degenerate: Tensor,
+    eigenvalues: Tensor,
+    spectrum: Tensor,
+    V: Tensor,
+    following: Tensor,
+    norm: Tensor,
+    factor: Tensor,
+    U: Tensor,
+    H: Tensor,
+    largest: bool,
+    whole_block: bool,
+    rtol: float,
+    atol: float,
+) -> Tensor:
+    """:func:`solve_in_tridiagonal` as one node of a graph."""
+    aux = EigenAux(failed, degenerate, eigenvalues, spectrum, V, following, norm, factor)
+    return solve_in_tridiagonal(X, aux, U, H, largest=largest, whole_block=whole_block, rtol=rtol, atol=atol)
+
+
+@complement_tridiagonal.register_fake
+def _(
+    X: Tensor,
+    failed: Tensor,
+    degenerate: Tensor,
+    eigenvalues: Tensor,
+    spectrum: Tensor,
+    V: Tensor,
+    following: Tensor,
+    norm: Tensor,
+    factor: Tensor,
+    U: Tensor,
+    H: Tensor,
+    largest: bool,
+    whole_block: bool,
+    rtol: float,
+    atol: float,
+) -> Tensor:
+    return torch.empty_like(H, memory_format=torch.contiguous_format)
