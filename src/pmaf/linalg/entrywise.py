@@ -15,8 +15,8 @@ __all__ = [
     "SMALL",
     "Matrix",
     "Vector",
+    "axpy",
     "chunked",
-    "combined",
     "complement_solve",
     "dot",
     "entries",
@@ -75,7 +75,7 @@ def product(A: Matrix, x: Vector) -> list[Tensor]:
     return [dot(row, x) for row in A]
 
 
-def combined(x: Vector, factor: Tensor, y: Vector, sign: int = 1) -> list[Tensor]:
+def axpy(x: Vector, factor: Tensor, y: Vector, sign: int = 1) -> list[Tensor]:
     """The vector x ± factor·y."""
     return [torch.addcmul(a, factor, b, value=sign) for a, b in zip(x, y, strict=True)]
 

@@ -1,12 +1,14 @@
 """Orthonormal blocks of a Krylov space, and the eigenpairs that a space holds (Rayleigh–Ritz)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from pmaf.linalg.batched import combined, inner_products
 from pmaf.linalg.dtypes import LONG, double
 
-__all__ = ["Basis", "extended", "grow", "join", "next_block", "orthonormal", "rayleigh_ritz"]
+__all__ = ["KrylovSpace", "orthonormal", "rayleigh_ritz"]
 
 
 def rayleigh_ritz(H: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,11 +58,15 @@ def next_block(V: Tensor, W: Tensor, noise: Tensor, cutoff: Tensor) -> tuple[Ten
         Q, ``(*, n, p)``, and the coupling B, ``(*, p, p)``, with W ≈ Q B.
     """
     Q, B = orthonormal(W)
+    D = inner_products(V, Q)
     spent = B.diagonal(dim1=-2, dim2=-1).abs() <= cutoff[..., None]  # (*, p)
-    if spent.any():
+    rough = D.abs().amax(-2) > torch.finfo(Q.dtype).eps ** 0.5  # then Q − V D is not orthonormal up to |D|² ≤ ε
+    if (spent | rough).any():
         Q = torch.where(spent[..., None, :], noise[:, : Q.shape[-1]], Q)
         Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
-    return orthonormal(Q - combined(V, inner_products(V, Q)))[0], B
+        Q = orthonormal(Q - combined(V, inner_products(V, Q)))[0]
+        return Q, B
+    return Q - combined(V, D), B
 
 
 def extended(V: Tensor, H: Tensor, W: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,19 +105,13 @@ class Basis:
     """Columns that become more, in one piece of memory unless autograd has to remember every state.
 
     Args:
-        block: the first columns, ``(*, n, p)``.
-        limit: how many there may be.
-        tracked: whether autograd follows.
+        like: of the batch, the length and the type of the columns, ``(*, n, p)``.
+        limit: how many there may be; ``None`` for one piece of memory after the other.
     """
 
-    def __init__(self, block: Tensor, limit: int, tracked: bool) -> None:
-        self.memory = None if tracked else block.new_empty(*block.shape[:-2], limit, block.shape[-2])
-        self.restart(block)
-
-    def restart(self, block: Tensor) -> None:
-        """Begin anew with these columns."""
-        self.columns = block[..., :0]
-        self.append(block)
+    def __init__(self, like: Tensor, limit: int | None) -> None:
+        self.memory = None if limit is None else like.new_empty(*like.shape[:-2], limit, like.shape[-2])
+        self.columns = like[..., :0]
 
     def append(self, block: Tensor) -> None:
         """Add columns."""
@@ -121,3 +121,50 @@ class Basis:
         else:
             self.memory[..., old : old + block.shape[-1], :] = block.mT
             self.columns = self.memory[..., : old + block.shape[-1], :].mT
+
+
+class KrylovSpace:
+    """A block Krylov space of a Hermitian X: X V = V H + ahead · coupling · (last p rows of the identity).
+
+    Kept orthonormal in full; an exhausted space goes on with random directions, until it is the whole space.
+
+    Args:
+        product: maps a block to X times it.
+        block: the first columns, orthonormal, ``(*, n, p)``.
+        noise: directions to go on with, ``(n, p)``.
+        limit: how many columns there may be; ``None`` if that is not known, or autograd follows.
+    """
+
+    def __init__(
+        self, product: Callable[[Tensor], Tensor], block: Tensor, noise: Tensor, limit: int | None = None
+    ) -> None:
+        self.product, self.noise, self.basis = product, noise, Basis(block, limit)
+        self.ahead = block  # the next block
+        self.H = block[..., :0, :0]  # the projected matrix VᴴXV
+        self.coupling = block[..., :0, :]
+        self.steps = 0
+
+    @property
+    def V(self) -> Tensor:
+        """The orthonormal basis, ``(*, n, m)``."""
+        return self.basis.columns
+
+    def extend(self) -> None:
+        """Take the next block in, at the cost of one product."""
+        self.basis.append(self.ahead)
+        noise = self.noise.roll(self.steps, 0)
+        self.H, self.ahead, self.coupling = extended(self.V, self.H, self.product(self.ahead), noise)
+        self.steps += 1
+
+    def restart(self, theta: Tensor, Q: Tensor) -> None:
+        """Keep the Ritz pairs of values θ, ``(*, l)``, and vectors V Q alone, and the next block (thick restart)."""
+        columns = combined(self.V, Q)
+        self.basis.columns = columns[..., :0]
+        self.basis.append(columns)
+        self.H = torch.diag_embed(theta).to(self.H.dtype)
+
+    def slack(self, Q: Tensor) -> Tensor:
+        """The residuals of Ritz vectors V Q, as the recurrence knows them, ``(*, l)``."""
+        tail = self.coupling @ Q[..., -self.coupling.shape[-1] :, :]
+        size: Tensor = torch.linalg.vector_norm(tail, dim=-2)
+        return size

@@ -7,7 +7,7 @@ from pmaf.linalg.batched import matvec
 from pmaf.linalg.vectors import first_vector
 from pmaf.transforms import anywhere, cheap
 
-__all__ = ["divisor", "in_range", "magnitude", "moderate", "scaled_to_one", "spectral_norm"]
+__all__ = ["brought_in_range", "divisor", "in_range", "magnitude", "scaled_to_one", "spectral_norm"]
 
 
 def divisor(size: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def magnitude(A: Tensor) -> Tensor:
     return divisor(size)
 
 
-def moderate(A: Tensor) -> tuple[Tensor, Tensor]:
+def brought_in_range(A: Tensor) -> tuple[Tensor, Tensor]:
     """A and 1, or A divided by its magnitude and that magnitude where squares could leave the range of the type."""
     scale = magnitude(A)
     if in_range(scale):

@@ -26,17 +26,24 @@ def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed:
     return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
 
 
-def perturbed(given: Tensor, noise: Tensor) -> Tensor:
-    """Guesses of vectors, off by √ε of their size: a guess that is an unwanted eigenvector must not stay one.
+def perturbed(given: Tensor, noise: Tensor, share: float = 0.1) -> Tensor:
+    """First guesses with a share of noise, so that a guess that is an unwanted eigenvector does not stay one.
+
+    Of an eigenvector whose eigenvalue lies δ from the wanted one the residual is share·δ at once. A solver that stops
+    at a residual of ε‖X‖ thus tells the two apart if δ > ε‖X‖/share, which is hardly more than it can promise anyway.
 
     Args:
-        given: vectors in either of the last two dimensions, in units of their own.
-        noise: of no particular direction, with entries of order one, broadcastable with ``given``.
+        given: columns of any length, ``(*, n, p)``; where they are not finite they cost steps, not the answer.
+        noise: columns of length about √n, or units, ``(*, n, p)``.
+        share: how much of the result is noise.
 
     Returns:
-        The vectors with the largest entry of order one; the noise alone where nothing is given that is finite.
+        Columns of about unit length, ``(*, n, p)``.
     """
-    finite = torch.where(given.isfinite(), given, 0)  # a bad guess costs steps, not the answer
-    peak = finite.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(given.dtype).tiny)
-    off: Tensor = finite / peak + torch.finfo(given.dtype).eps ** 0.5 * noise
-    return off
+    tiny = torch.finfo(noise.dtype).tiny
+    given = given.to(noise)
+    given = given / given.abs().amax(-2, keepdim=True).clamp_min(tiny)
+    given = torch.where(given.isfinite().all(-2, keepdim=True), given, 0)
+    given = given / torch.linalg.vector_norm(given, dim=-2, keepdim=True).clamp_min(tiny)
+    mixed: Tensor = given + share * noise / torch.linalg.vector_norm(noise, dim=-2, keepdim=True)
+    return mixed

@@ -1,14 +1,17 @@
-"""The one masked loop that all iterative solvers share.
+"""The one masked loop of iterations whose state keeps its shape.
 
 A solver supplies ``step``, which advances every item of the batch and says which ones are done. The loop keeps the
 items that were done before as they were, counts the steps of each, and ends when none is left. Nothing is written in
-place, so the loop can be unrolled by autograd.
+place, so the loop can be unrolled by autograd. Krylov spaces that grow and restart, in :mod:`.eigen.block_lanczos` and
+:mod:`.eigen.lanczos_eigh`, and the factorisations of :mod:`pmaf.linalg.leading_pair` have loops of their own.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from pmaf.transforms import anywhere
 
 __all__ = ["State", "iterate"]
 
@@ -21,6 +24,7 @@ def iterate(
     batch_shape: torch.Size,
     max_steps: int,
     observe: Callable[[State, Tensor], None] | None = None,
+    wait: bool = True,
 ) -> tuple[State, Tensor, Tensor]:
     """Repeat ``step`` until every item is done or ``max_steps`` is reached.
 
@@ -30,6 +34,7 @@ def iterate(
         batch_shape: the batch.
         max_steps: the most steps any item may take.
         observe: called with the state and the mask of unfinished items, before the first step and after each one.
+        wait: whether the host may wait for the device to find out that none is left.
 
     Returns:
         The last state, the mask of items that finished, and the number of steps each item took.
@@ -40,7 +45,7 @@ def iterate(
     if observe is not None:
         observe(state, active)
     for _ in range(max_steps):
-        if not active.any():
+        if not (bool(active.any()) if wait else anywhere(active)):
             break
         proposed, done = step(state)
         state = tuple(

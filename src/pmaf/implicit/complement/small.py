@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.batched import transposed
-from pmaf.linalg.entrywise import SMALL, chunked, combined, complement_solve, dot, entries, symmetric_outer
+from pmaf.linalg.entrywise import SMALL, axpy, chunked, complement_solve, dot, entries, symmetric_outer
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.transforms import cheap, wrapped
@@ -56,8 +56,8 @@ def solve(X: Tensor, value: Tensor, u: Tensor, h: Tensor, f: Tensor) -> tuple[Te
         return torch.stack([f * x[0]]), mu, torch.ones_like(value)
     A = entries(X)
     c = n * value - sum((A[i][i] for i in range(1, n)), A[0][0])
-    w, separation = complement_solve(A, value, c, x, combined(b, mu, x, -1))
-    return torch.stack(combined(w, f - dot(x, w), x)), mu, separation
+    w, separation = complement_solve(A, value, c, x, axpy(b, mu, x, -1))
+    return torch.stack(axpy(w, f - dot(x, w), x)), mu, separation
 
 
 def outer_small(w: Tensor, u: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.batched import combined
-from pmaf.linalg.krylov import Basis, extended, rayleigh_ritz
+from pmaf.linalg.krylov import KrylovSpace, rayleigh_ritz
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
@@ -29,7 +29,9 @@ class BlockLanczos(Solver):
     and the newest block (thick restart), which spans the same space as an implicitly restarted method. An exhausted
     Krylov space (identity, low rank) is continued with random directions.
 
-    Pairs are accepted on the residual of a fresh product, ‖Xu − λu‖ ≤ rtol·‖X‖. That a smaller eigenvalue is not taken
+    Pairs are accepted on the residual of a fresh product, ‖Xu − λu‖ ≤ rtol·‖X‖, and once the pair after them has
+    converged as well, to a tenth of its distance: until then nobody knows that they are the leading ones, and that the
+    last of them is not repeated. That a smaller eigenvalue is not taken
     for the leading one rests on the random start: a start block of p Gaussian columns meets every eigenspace of
     dimension up to p with probability one, and Ritz values reach the ends of the spectrum first (Kuczyński and
     Woźniakowski, SIAM J. Matrix Anal. Appl. 13, 1992, bound the probability of a miss). Hence multiplicities up to the
@@ -89,7 +91,7 @@ class BlockLanczos(Solver):
             start: first guesses, ``(*, n, p)`` for any p; used up to the block size.
 
         Returns:
-            The pairs; ``next`` is the Ritz value after them.
+            The pairs; ``next`` is the Ritz value after them, once it has converged.
         """
         n = X.n
         rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
@@ -101,51 +103,48 @@ class BlockLanczos(Solver):
         block = identity_block(X) if p == n else starting_block(X, p, start)
         operator = scaled(X, largest, block)
         noise = random_block(n, p, X.dtype, X.device, seed=1)
-
-        basis = Basis(block, max(limit, p), tracked=not untracked(block, *X.tensors))
-        V, H = basis.columns, block[..., :0, :0]  # (*, n, m) and the projected matrix
+        space = KrylovSpace(operator.__call__, block, noise, max(limit, p) if untracked(block, *X.tensors) else None)
         norm = torch.zeros_like(operator.scale)  # of the scaled operator, from its Ritz values
         answer, unset = (norm[..., None], block[..., :1], norm), True
-        finished = ~operator.sound
+        finished = ~operator.finite
         steps = torch.zeros_like(finished, dtype=torch.int64)
-        check = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
+        check = wanted = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
         for step in range(self.max_steps):
-            H, block, B = extended(V, H, operator(block), noise.roll(step, 0))
-            m, width = V.shape[-1], block.shape[-1]
+            space.extend()
             steps = steps + ~finished
+            m, width = space.V.shape[-1], space.ahead.shape[-1]
             full, last = m + width > limit and width > 0, width == 0 or step + 1 == self.max_steps
             if m >= check or full or last:
                 check = m + max(p, m // 8)
-                theta, Q = rayleigh_ritz(H)
+                theta, Q = rayleigh_ritz(space.H)
                 norm = torch.maximum(norm, theta.abs().amax(-1))
-                tail = B @ Q[..., -B.shape[-1] :, :k]  # residuals in the basis of the next block
-                claim = torch.linalg.vector_norm(tail, dim=-2).amax(-1) <= rtol * norm
+                slack = space.slack(Q[..., :wanted])
+                claim = slack[..., :k].amax(-1) <= rtol * norm
+                claim = claim & following(theta, slack, k, n, rtol * norm)[1]
                 if last or unset or (claim & ~finished).any():
-                    rest = following(theta, k, n)
-                    measured, U, misfit = orthonormal_pairs(operator, combined(V, Q[..., :k]))
-                    met = torch.linalg.vector_norm(misfit, dim=-2).amax(-1) <= rtol * norm
-                    proposed = (measured, U, torch.full_like(norm, torch.nan) if rest is None else rest)
-                    answer = proposed if unset else select(~finished, proposed, answer)
+                    measured, U, misfit = orthonormal_pairs(operator, combined(space.V, Q[..., :wanted]))
+                    residual = torch.linalg.vector_norm(misfit, dim=-2)
+                    rest, known = following(measured, residual, k, n, rtol * norm)
+                    met = (residual[..., :k].amax(-1) <= rtol * norm) & known
+                    proposed = (measured[..., :k], U[..., :k], rest)
+                    answer = proposed if unset else where_items(~finished, proposed, answer)
                     finished, unset = finished | met, False
                 if last or finished.all():
                     break
                 if full:
-                    basis.restart(combined(V, Q[..., :keep]))
-                    H = torch.diag_embed(theta[..., :keep]).to(H.dtype)
-            basis.append(block)
-            V = basis.columns
+                    space.restart(theta[..., :keep], Q[..., :keep])
         theta, U, rest = answer
         return EigenAnswer(
             operator.original(theta),
             U,
-            finished & operator.sound,
+            finished & operator.finite,
             steps,
             operator.original(rest[..., None])[..., 0],
             norm=norm * operator.scale,
         )
 
 
-def select(mask: Tensor, new: Pairs, old: Pairs) -> Pairs:
+def where_items(mask: Tensor, new: Pairs, old: Pairs) -> Pairs:
     """The new answer where the mask is set, else the old one."""
     theta = torch.where(mask[..., None], new[0], old[0])
     return theta, torch.where(mask[..., None, None], new[1], old[1]), torch.where(mask, new[2], old[2])

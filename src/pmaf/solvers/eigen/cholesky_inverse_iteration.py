@@ -101,7 +101,7 @@ class CholeskyInverseIteration(Solver):
             Q, R = torch.linalg.qr(image / torch.where(length > 0, length, 1))
             U = Q * torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]
         square = scale.to(values.dtype).square()
-        return narrowed(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
+        return in_precision_of(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
 
     def _pairs(self, X: Tensor, k: int, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The k + 1 largest eigenvalues, fewer if there are no more, the vectors of the first k, a mask, and steps."""
@@ -114,8 +114,8 @@ class CholeskyInverseIteration(Solver):
         for i in range(min(k + 1, n)):
             u = first_vector(n, X.dtype, X.device, i).expand(X.shape[:-1])
             if start is not None and i < start.shape[-1]:
-                u = perturbed(start[..., i, None].to(X.dtype), n**0.5 * u[..., None])[..., 0]
-                u = (u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)).expand(X.shape[:-1])
+                share = torch.finfo(X.dtype).eps ** 0.5  # enough, since the value found is proven to be the largest
+                u = perturbed(start[..., i : i + 1], u[..., None], share)[..., 0].expand(X.shape[:-1])
             for v in vectors:
                 u = u - (v.conj() * u).sum(-1, keepdim=True) * v
             u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
@@ -138,7 +138,7 @@ def answer(
     return EigenAnswer(original[..., :k], U, done, steps, outside, norm=norm * scale)
 
 
-def narrowed(found: EigenAnswer, like: Tensor) -> EigenAnswer:
+def in_precision_of(found: EigenAnswer, like: Tensor) -> EigenAnswer:
     """The same in the precision of a tensor."""
     real = like.real.dtype
     return found._replace(

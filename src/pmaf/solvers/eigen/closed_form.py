@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_reals
-from pmaf.linalg.entrywise import Matrix, Vector, chunked, combined, complement_solve, dot, entries, normalised, product
+from pmaf.linalg.entrywise import Matrix, Vector, axpy, chunked, complement_solve, dot, entries, normalised, product
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -86,7 +86,7 @@ class ClosedForm(Solver):
         flat = whole.reshape(-1, X.n, X.n)
         rtol = self.rtol or default_rtol(X.dtype)
         exact = isinstance(X, Dense) and X.exact
-        value, u, following, done, norm, residual = chunked(lambda x: leading_pair(x, largest, rtol, exact), flat)
+        value, u, following, done, norm, residual = chunked(lambda x: end_pair(x, largest, rtol, exact), flat)
         if not bool(done.all()):
             at = (~done).nonzero()[:, 0]
             rescued = Eigh().solve(Dense(flat[at]), 1, largest)
@@ -94,7 +94,7 @@ class ClosedForm(Solver):
             u.index_copy_(0, at, rescued.eigenvectors[..., 0])
             done.index_copy_(0, at, rescued.finished)
             misfit = product(entries(flat[at]), list(rescued.eigenvectors[..., 0].T))
-            misfit = combined(misfit, rescued.eigenvalues[:, 0], list(rescued.eigenvectors[..., 0].T), -1)
+            misfit = axpy(misfit, rescued.eigenvalues[:, 0], list(rescued.eigenvectors[..., 0].T), -1)
             misfit = [a / norm[at] for a in misfit]  # of a size that can be squared
             residual.index_copy_(0, at, dot(misfit, misfit).sqrt())
             if rescued.next is not None:
@@ -111,7 +111,7 @@ class ClosedForm(Solver):
         )
 
 
-def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Tensor, ...]:
+def end_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Tensor, ...]:
     """Eigenvalue ``(b,)``, vector ``(n, b)``, second eigenvalue, mask of the proven, ‖X‖ to a factor, and residual."""
     n, tiny = X.shape[-1], torch.finfo(X.dtype).tiny
     A = entries(X, exact)
@@ -137,11 +137,11 @@ def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Te
     u = normalised(adjugate_product(K, square, coefficients, root))
     image = product(K, u)
     theta = dot(u, image)
-    correction, separation = complement_solve(K, theta, n * theta, u, combined(image, theta, u, -1))
+    correction, separation = complement_solve(K, theta, n * theta, u, axpy(image, theta, u, -1))
     u = normalised([a.add_(b) for a, b in zip(u, correction, strict=True)])
     image = product(K, u)
     theta = dot(u, image)
-    misfit = combined(image, theta, u, -1)
+    misfit = axpy(image, theta, u, -1)
     # No root of K exceeds √((n − 1)/n tr K²), and tr K² = −2c_{n−2}.
     norm = torch.addcmul(mean.abs(), scale, (coefficients[-1] * (-2 * (n - 1) / n)).clamp_min(0).sqrt())
     norm = norm.clamp_min(tiny)
@@ -211,7 +211,7 @@ def adjugate_product(K: Matrix, square: Matrix, coefficients: list[Tensor], root
     factor = root
     if n == 2:
         return [a + factor * v for a, v in zip(Kv, GENERIC, strict=False)]
-    y = combined([weighted(row) for row in square], root, Kv)
+    y = axpy([weighted(row) for row in square], root, Kv)
     factor = torch.addcmul(coefficients[-1], root, root)
     if n == 3:
         return [torch.add(a, factor, alpha=v) for a, v in zip(y, GENERIC, strict=False)]

@@ -110,11 +110,11 @@ class PowerIteration(Solver):
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)
             residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1))
             done = (residual <= rtol * norm) & (theta[..., 0] >= high - 10 * rtol * norm)
-            return (u, y, theta), done | ~operator.sound
+            return (u, y, theta), done | ~operator.finite
 
         state = (u, operator(u), low[..., None])
-        (u, _, theta), done, steps = iterate(step, state, operator.sound.shape, self.max_steps)
-        return EigenAnswer(operator.original(theta), u, done & operator.sound, steps, norm=norm * operator.scale)
+        (u, _, theta), done, steps = iterate(step, state, operator.finite.shape, self.max_steps)
+        return EigenAnswer(operator.original(theta), u, done & operator.finite, steps, norm=norm * operator.scale)
 
     def dominant(self, X: Operator, start: Tensor | None) -> EigenAnswer:
         """The real pair of largest magnitude of a general X, by orthogonal iteration with two columns."""
@@ -132,14 +132,14 @@ class PowerIteration(Solver):
             growth = torch.linalg.vector_norm(rest, dim=-2)  # (*, 1), or (*, 0) for n = 1
             norm = torch.linalg.vector_norm(Y, dim=-2).amax(-1)  # ≤ ‖X‖, and far from |θ| where X turns vectors
             residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1)) / torch.where(norm > 0, norm, 1)
-            return (V, Y, theta, growth, residual), (residual <= rtol) | ~operator.sound
+            return (V, Y, theta, growth, residual), (residual <= rtol) | ~operator.finite
 
         theta = torch.zeros_like(operator.scale)[..., None]
         state = (V, operator(V), theta, theta[..., : X.n - 1], theta[..., 0])
-        (V, _, theta, growth, residual), done, steps = iterate(step, state, operator.sound.shape, self.max_steps)
+        (V, _, theta, growth, residual), done, steps = iterate(step, state, operator.finite.shape, self.max_steps)
         if X.n == 1:
             growth = torch.full_like(theta, torch.inf)  # no eigenvalue is left
         following = operator.original(growth.copysign(theta))[..., 0]
-        residual = torch.where(operator.sound, residual, torch.nan)
-        finished = done & operator.sound
+        residual = torch.where(operator.finite, residual, torch.nan)
+        finished = done & operator.finite
         return EigenAnswer(operator.original(theta), V[..., :1], finished, steps, following, residual=residual)

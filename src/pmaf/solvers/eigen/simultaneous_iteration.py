@@ -79,7 +79,7 @@ class SimultaneousIteration(Solver):
             start: first guesses, ``(*, n, p)`` for any p.
 
         Returns:
-            The pairs; ``next`` is the first guard column's Ritz value, ``None`` without one.
+            The pairs; ``next`` is the first guard column's Ritz value once it has converged, NaN without one.
         """
         rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
         p = min(X.n, k + self.guard)
@@ -93,21 +93,21 @@ class SimultaneousIteration(Solver):
             theta, Q = rayleigh_ritz(inner_products(V, Y))
             return combined(V, Q), combined(Y, Q), theta
 
-        def done(V: Tensor, Y: Tensor, theta: Tensor) -> Tensor:
-            misfit = (Y - theta[..., None, :] * V)[..., :k]
-            residual: Tensor = torch.linalg.vector_norm(misfit, dim=-2).amax(-1)
-            settled = (residual <= rtol * norm) & (theta[..., 0] >= high - 10 * rtol * norm)
-            return settled | ~operator.sound
+        def judged(V: Tensor, Y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+            """The value after the selected ones, and the items that have settled."""
+            residual = torch.linalg.vector_norm((Y - theta[..., None, :] * V)[..., : k + 1], dim=-2)
+            rest, known = following(theta, residual, k, X.n, rtol * norm)
+            settled = (residual[..., :k].amax(-1) <= rtol * norm) & (theta[..., 0] >= high - 10 * rtol * norm)
+            return rest, settled & (known if p > k else settled)
 
         def step(state: State) -> tuple[State, Tensor]:
             V, Y, theta = state
             shift = dominating_shift(torch.minimum(low, theta[..., -1]), theta[..., -1], norm)  # θ_p ≤ λ_p (Cauchy)
             proposed = ritz(orthonormal(Y + shift[..., None, None] * V)[0])
-            return proposed, done(*proposed)
+            return proposed, judged(*proposed)[1] | ~operator.finite
 
         state = ritz(V)
-        (V, _, theta), finished, steps = iterate(step, state, operator.sound.shape, self.max_steps)
-        rest = following(theta, k, X.n)
-        rest = None if rest is None else operator.original(rest[..., None])[..., 0]
-        values, finished = operator.original(theta[..., :k]), finished & operator.sound
+        (V, Y, theta), finished, steps = iterate(step, state, operator.finite.shape, self.max_steps)
+        rest = operator.original(judged(V, Y, theta)[0][..., None])[..., 0]
+        values, finished = operator.original(theta[..., :k]), finished & operator.finite
         return EigenAnswer(values, V[..., :k], finished, steps, rest, norm=norm * operator.scale)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.batched import combined, inner_products
-from pmaf.linalg.krylov import extended, join, orthonormal, rayleigh_ritz
+from pmaf.linalg.krylov import KrylovSpace, orthonormal, rayleigh_ritz
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import ScaledOperator
@@ -22,6 +22,8 @@ __all__ = [
     "starting_block",
 ]
 
+NEAR = 0.1  # of its distance: how well the eigenvalue next to the selected ones is known where it is told
+
 
 def default_rtol(dtype: torch.dtype) -> float:
     """The residual, relative to ‖X‖, at which a solver stops by default: 1e-6 in float32, 4e-14 in float64.
@@ -33,13 +35,13 @@ def default_rtol(dtype: torch.dtype) -> float:
 
 
 def starting_block(X: Operator, p: int, start: Tensor | None) -> Tensor:
-    """An orthonormal block, ``(*, n, p)``: the columns of ``start`` first, then random ones.
+    """An orthonormal block, ``(*, n, p)``: the columns of ``start`` first, perturbed, then random ones.
 
-    Columns of a given start are :func:`perturbed`.
+    The last of several columns is random in any case, so that no start, however unlucky, is blind to a pair.
     """
     V = random_block(X.n, p, X.dtype, X.device)
     if start is not None:
-        given = start[..., :p].to(V)
+        given = start[..., : max(1, p - 1)]
         given = perturbed(given, V[:, : given.shape[-1]])
         rest = V[:, given.shape[-1] :].expand(*given.shape[:-1], p - given.shape[-1])
         V = torch.cat((given, rest), -1)
@@ -76,16 +78,14 @@ def spectral_range(operator: ScaledOperator, steps: int) -> tuple[Tensor, Tensor
         last two are lower bounds of the eigenvalues they stand for (Cauchy interlacing).
     """
     X = operator.X
-    steps = min(steps, X.n)
     noise = random_block(X.n, 1, X.dtype, X.device, seed=2)
-    q = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
-    V, H = q[..., :0], q[..., :0, :0]
-    for j in range(steps):
-        V = join(V, q)
-        H, q, B = extended(V, H, operator(q), noise.roll(j + 1, 0))
-    theta, Q = rayleigh_ritz(H)
-    slack = B[..., 0, 0].abs() * Q[..., -1, -1].abs()  # residual of the smallest Ritz pair
-    return theta[..., -1] - slack, theta[..., min(1, steps - 1)], theta[..., 0]
+    first = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
+    space = KrylovSpace(operator.__call__, first, noise)
+    steps = min(steps, X.n)
+    for _ in range(steps):
+        space.extend()
+    theta, Q = rayleigh_ritz(space.H)
+    return theta[..., -1] - space.slack(Q[..., -1:])[..., 0], theta[..., min(1, steps - 1)], theta[..., 0]
 
 
 def dominating_shift(low: Tensor, high: Tensor, norm: Tensor) -> Tensor:
@@ -97,8 +97,28 @@ def dominating_shift(low: Tensor, high: Tensor, norm: Tensor) -> Tensor:
     return -(0.6 * low + 0.4 * high) + torch.where(norm > 0, 0.01 * norm, 1)
 
 
-def following(theta: Tensor, k: int, n: int) -> Tensor | None:
-    """The Ritz value after the k selected ones: infinitely far where no eigenvalue is left, ``None`` where unknown."""
-    if theta.shape[-1] > k:
-        return theta[..., k]
-    return torch.full_like(theta[..., 0], -torch.inf) if k == n else None
+def following(theta: Tensor, residual: Tensor, k: int, n: int, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest value left out, and whether it is known: told from a pair that has converged, never from any other.
+
+    A Ritz value is a bound of the eigenvalue from below. It may lie anywhere short of it while its residual is large,
+    so that an eigenvalue that repeats would look like a simple one. It counts as known once an eigenvalue lies within a
+    tenth of its distance from the selected ones, or within the tolerance.
+
+    Args:
+        theta: Ritz values, descending, ``(*, m)``.
+        residual: of the first k + 1 pairs, ``(*, k + 1)``, or of fewer, if there are no more.
+        k: how many are selected.
+        n: the order of the matrix.
+        tolerance: residuals up to here are those of eigenpairs, ``(*,)``.
+
+    Returns:
+        The value, infinitely far where no eigenvalue is left and NaN where it is not known, and a mask, both ``(*,)``.
+    """
+    first = theta[..., 0]
+    if k == n:
+        return torch.full_like(first, -torch.inf), torch.ones_like(first, dtype=torch.bool)
+    if theta.shape[-1] <= k:
+        return torch.full_like(first, torch.nan), torch.zeros_like(first, dtype=torch.bool)
+    distance = theta[..., k - 1] - theta[..., k]
+    known = residual[..., k] <= torch.maximum(tolerance, NEAR * distance)
+    return torch.where(known, theta[..., k], torch.nan), known

@@ -11,7 +11,6 @@ Underwood, The block Lanczos method for computing eigenvalues (1977).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.batched import adjoint_matvec
 from pmaf.linalg.dtypes import double
-from pmaf.linalg.krylov import extended, join
+from pmaf.linalg.krylov import KrylovSpace
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import magnitude
 from pmaf.linalg.vectors import perturbed, random_block
@@ -124,7 +123,7 @@ class KrylovTrustRegion(Solver):
         batch = torch.broadcast_shapes(Q.batch_shape, g.shape[:-1], radius.shape)
         V = torch.linalg.qr(random_block(Q.n, min(2, Q.n), g.dtype, g.device))[0]
         operator = scaled(Q, True, V)
-        g = torch.where(operator.sound[..., None], g / (operator.scale * radius)[..., None], torch.nan)
+        g = torch.where(operator.finite[..., None], g / (operator.scale * radius)[..., None], torch.nan)
         answer = solve_krylov(operator.__call__, g.expand(*batch, Q.n), start, self.rtol, self.max_steps)
         return in_units(answer, radius, operator.scale)
 
@@ -135,20 +134,6 @@ def in_units(answer: SphereAnswer, radius: Tensor, scale: Tensor) -> SphereAnswe
     assert answer.gap is not None
     u = answer.u * radius[..., None]
     return answer._replace(u=u, multiplier=answer.multiplier * scale, gap=answer.gap * scale)
-
-
-class _Space(NamedTuple):
-    """A block Krylov space: Q V = V T + ahead · coupling · (last p rows of the identity)."""
-
-    V: Tensor  # (*, n, k) orthonormal
-    T: Tensor  # (*, k, k) VᴴQV
-    ahead: Tensor  # (*, n, p) the next block
-    coupling: Tensor  # (*, p, p)
-
-    def extended(self, product: Product, noise: Tensor) -> "_Space":
-        """The space with the next block in it, at the cost of one product."""
-        V = join(self.V, self.ahead)
-        return _Space(V, *extended(V, self.T, product(self.ahead), noise.roll(V.shape[-1], 0)))
 
 
 def solve_krylov(
@@ -173,33 +158,31 @@ def solve_krylov(
     *batch, n = g.shape
     eps = torch.finfo(g.dtype).eps
     rtol = 30 * eps if rtol is None else rtol
-    noise = random_block(n, 2, g.dtype, g.device)
-    z = noise[:, 0].expand_as(g)
-    if start is not None:  # a guess takes the place of z, with enough of z left in it to be found one step later
-        z = perturbed(start.to(g)[..., None], noise[:, :1])[..., 0].expand_as(g)
-    block = torch.stack((g, z), -1)[..., :n]  # (*, n, p)
+    noise = random_block(n, 3, g.dtype, g.device)
+    columns = [g, noise[:, 0].expand_as(g)]
+    if start is not None:  # beside z and not in its place: what a guess is blind to, z is not
+        columns.append(perturbed(start.expand_as(g)[..., None], noise[:, 1:2], eps**0.5)[..., 0])
+    block = torch.stack(columns, -1)[..., :n]  # (*, n, p)
     ahead, R = torch.linalg.qr(block)
     p = ahead.shape[-1]
-    space = _Space(ahead[..., :0], ahead.new_zeros(*batch, 0, 0), ahead, R)
+    space = KrylovSpace(product, ahead, noise[:, :p])
     limit = min(-(-n // p), 500 if max_steps is None else max_steps)
     sizes = iter(rounds(limit))
 
     def advance(state: State) -> tuple[State, Tensor]:
-        nonlocal space
         *_, steps = state
         size = next(sizes)
         for _ in range(size):
-            space = space.extended(product, noise)
+            space.extend()
         k = space.V.shape[-1]
-        s, Y, usable = hermitian_eigh(space.T.to(double(g.dtype)))
+        s, Y, usable = hermitian_eigh(space.H.to(double(g.dtype)))
         gamma = Y[..., 0, :].conj() * R[..., 0, :1]  # Yᴴ Vᴴ g
         solved = unit_solution(s, Y, gamma, usable, 60)
         t, multiplier = solved.t, solved.t - s[..., 0]
         u = (space.V @ solved.u.to(g.dtype)[..., None])[..., 0]
         u = u / length(u)[..., None]
         residual = length(product(u[..., None])[..., 0] + multiplier.to(g.real.dtype)[..., None] * u - g)
-        last = Y[..., k - space.coupling.shape[-1] :, :].to(g.dtype)
-        slack = torch.linalg.vector_norm(space.coupling @ last, dim=-2)  # (*, k) residuals of the Ritz pairs
+        slack = space.slack(Y.to(g.dtype))  # (*, k) residuals of the Ritz pairs
         tolerance = rtol * (s.abs().amax(-1) + multiplier.abs())
         # Each Ritz value has an eigenvalue within its slack, and none of these may lie below −λ. The bottom pair alone
         # does not tell: g may contribute an eigenvector, exact at once, while z is still on its way down.

@@ -26,7 +26,7 @@ from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse, solve_bordered
 from pmaf.linalg.dtypes import double, widened
 from pmaf.linalg.robust_eigh import hermitian_eigh
-from pmaf.linalg.scaling import divisor, in_range, moderate
+from pmaf.linalg.scaling import brought_in_range, divisor, in_range
 from pmaf.linalg.signs import decided_sign
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
 from pmaf.solvers.iteration import State, iterate
@@ -198,7 +198,7 @@ class Secular(Solver):
 
     def _quadratic(self, problem: SphereQuadratic) -> SphereAnswer:
         H, g, radius = problem
-        Q, scale = moderate((H + H.mH) / 2)
+        Q, scale = brought_in_range((H + H.mH) / 2)
         g = g / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(Q)
         solved = unit_solution(s, V, adjoint_matvec(V, g), usable, self.max_steps)
@@ -213,7 +213,7 @@ class Secular(Solver):
         trace = Q.detach().diagonal(dim1=-2, dim2=-1).real.sum(-1)  # ‖A‖², without another pass over A
         scale = torch.ones_like(trace)
         if not in_range(trace):
-            A, scale = moderate(A)
+            A, scale = brought_in_range(A)
             Q = A.mH @ A
         b = b / (scale * radius)[..., None]
         s, V, usable = hermitian_eigh(Q)
