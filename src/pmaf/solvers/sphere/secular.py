@@ -115,8 +115,8 @@ def unit_solution(
 def refine(steepest: Callable[[Tensor], Tensor], solved: _Solved, tolerance: Tensor) -> tuple[Tensor, Tensor]:
     """One Newton step on stationarity from a residual that was measured on the data, where that lowers it.
 
-    At the edge of the hard case λ is so steep a function of the data that the step leads away: no step is taken that the
-    residual, measured once more, does not speak for.
+    At the edge of the hard case λ is so steep a function of the data that the step leads away: no step is taken that
+    the residual, measured once more, does not speak for.
 
     Args:
         steepest: u ↦ g − Q u, in double precision where that is cheap, since u and λ cancel it, ``(*, n)``.
