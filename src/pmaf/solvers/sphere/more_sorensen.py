@@ -127,7 +127,7 @@ class MoreSorensen:
         first, length = gamma.abs(), torch.linalg.vector_norm(g, dim=-1)
         floor = 4 * eps * n  # of shifts that leave M positive definite in spite of rounding
         t = torch.maximum(first, length - 2)  # φ ≥ 1 there: φ ≥ |γ₁|/t, and φ ≥ ‖g‖/(t + 2)
-        active = torch.ones_like(t, dtype=torch.bool)
+        low, active = t, torch.ones_like(t, dtype=torch.bool)
         steps = torch.zeros_like(t, dtype=torch.int64) + taken
         p = torch.zeros_like(rest)
         for _ in range(self.max_steps):
@@ -140,12 +140,14 @@ class MoreSorensen:
             share = first / torch.where(t > 0, t, 1)
             length_p = column.abs().square().sum((-2, -1))
             phi = (share.square() + length_p).sqrt()
-            higher = climb(t, share, length_p, bent.square())
-            higher = torch.where(definite, higher, 2 * t + floor)
+            ahead, higher = climb(t, low, share, length_p, bent.square())
+            ahead = torch.where(definite, ahead, 2 * t + floor)
             steps = steps + active
-            finished = definite & ((phi - 1 <= 8 * eps * n**0.5) | (higher <= t) | ~phi.isfinite())
-            active = active & ~finished
-            t = torch.where(active, higher, t)
+            steep = bent.square() / phi.square()  # at most 1/(s₂ − s₁ + t): how many roundings p has
+            near = (phi - 1).abs() <= 8 * eps * n**0.5 * (1 + steep)
+            stuck = (t <= low) & ((phi < 1) | (ahead <= t))
+            active = active & ~(definite & (near | stuck | ~phi.isfinite()))
+            t, low = torch.where(active, ahead, t), torch.where(active & definite, higher, low)
             if not anywhere(active):
                 break
 
@@ -157,7 +159,9 @@ class MoreSorensen:
         side = decided_sign(v[..., None], None, rounding)[
             ..., 0, 0
         ]  # of v₁, which is all that the hard case leaves open
-        phase = torch.where(first > 4 * eps * length, torch.sgn(gamma), side)  # the sign of noise decides nothing
+        phase = torch.where(
+            first > 4 * n**0.5 * eps * (length + 1), torch.sgn(gamma), side
+        )  # the sign of noise decides nothing
         known = phase * first / torch.where(t > 0, t, 1)
         # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.
         fill = (t <= floor) | ((t < known.abs()) & (missing > 0))
