@@ -178,7 +178,8 @@ def report(
         misfit = (matvec(problem.A, u) - problem.b) / entry[..., None]
         return adjoint_matvec(problem.A, misfit) / entry[..., None], torch.linalg.vector_norm(misfit, dim=-1)
 
-    size_b = torch.linalg.vector_norm(problem[1] / entry[..., None], dim=-1)
+    right = (problem[1] / entry[..., None])[..., None, :]
+    size_b = torch.where((right != 0).flatten(-2).any(-1), magnitude(right), 0)  # where squares overflow as well
     size_g = size_b if quadratic else norm.sqrt() * size_b  # ‖g‖ if it were not for cancellation
 
     u = found.u
@@ -214,7 +215,7 @@ def report(
         corner = torch.where(inside, 1.0, corner).to(corner.dtype)
 
     residual = torch.linalg.vector_norm(steepest + multiplier[..., None] * u, dim=-1)
-    size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1) + corner * size_g
+    size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1) + torch.where(corner > 0, size_g, 0)
     residual = residual / torch.where(size > 0, size, 1)
     finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
     failed = ~finite.expand(batch)

@@ -25,7 +25,7 @@ from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.cholesky import factorise, solve_bordered_definite, substitute
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
-from pmaf.linalg.scaling import scaled_to_one, spectral_norm
+from pmaf.linalg.scaling import magnitude, scaled_to_one, spectral_norm
 from pmaf.linalg.signs import decided_sign, generic
 from pmaf.linalg.vectors import first_vector
 from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
@@ -89,8 +89,8 @@ class MoreSorensen:
         A, size, sound = scaled_to_one(matrix)
         A, b = A.to(double(dtype)), right.to(double(dtype))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
-        unit = torch.where(unit > 0, unit, 1)
-        b = b / (unit * r)[..., None]
+        unit = torch.where(unit > 0, unit, magnitude(b[..., None, :]) / r)
+        b = b / unit[..., None] / r[..., None]
         if isinstance(problem, LeastSquares):
             Q, g, scale = A.mH @ A, adjoint_matvec(A, b), unit.square()
         else:
@@ -160,7 +160,7 @@ class MoreSorensen:
             ..., 0, 0
         ]  # of v₁, which is all that the hard case leaves open
         phase = torch.where(
-            first > 4 * n**0.5 * eps * (length + 1), torch.sgn(gamma), side
+            first > 4 * n**0.5 * eps * (length + torch.linalg.matrix_norm(Q)), torch.sgn(gamma), side
         )  # the sign of noise decides nothing
         known = phase * first / torch.where(t > 0, t, 1)
         # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.

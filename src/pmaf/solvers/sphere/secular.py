@@ -95,11 +95,11 @@ def unit_solution(
         The solution.
     """
     n, eps = s.shape[-1], torch.finfo(s.dtype).eps
-    if noise is None:
-        noise = torch.linalg.vector_norm(gamma.detach(), dim=-1)
-    noise = 4 * n**0.5 * eps * (noise + s.detach().abs().amax(-1))  # v₁ is off by ε‖Q‖/(sᵢ − s₁), γᵢ = (sᵢ − s₁ + t)pᵢ
     scale = divisor(torch.maximum(gamma.abs().amax(-1), s.abs().amax(-1)))[..., None]  # keep squares in range
     d, scaled = (s - s[..., :1]) / scale, gamma / scale
+    size = torch.linalg.vector_norm(scaled.detach(), dim=-1) if noise is None else noise / scale[..., 0]
+    # v₁ is off by ε‖Q‖/(sᵢ − s₁) along vᵢ, where γᵢ = (sᵢ − s₁ + t)pᵢ.
+    blind = 4 * n**0.5 * eps * (size + s.detach().abs().amax(-1) / scale[..., 0])
     t, finished, steps = solve_secular(d, scaled, max_steps)
     pole = d + t[..., None]
     p = scaled * safe_inverse(pole, pole > 0)
@@ -109,7 +109,7 @@ def unit_solution(
     rounding = n**0.5 * eps * d[..., -1:] / torch.where(separation > 0, separation, eps)[..., None]
     side = decided_sign(V[..., :1], None, rounding)[..., 0, 0]  # of v₁, which is all that the hard case leaves open
     fill = torch.where(t > 0, p[..., 0], side * short)
-    fill = torch.where(gamma[..., 0].abs() > noise, fill, side * fill.abs())  # the sign of noise decides nothing
+    fill = torch.where(scaled[..., 0].abs() > blind, fill, side * fill.abs())  # the sign of noise decides nothing
     p = torch.cat((fill[..., None], p[..., 1:]), -1)
     length = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
     u = matvec(V, p / torch.where(length > 0, length, 1))
