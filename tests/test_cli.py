@@ -244,7 +244,8 @@ REFUSALS = [
     (("less", "A.npy", "b.npy", "-o", "link.npy"), "link.npy is the input b.npy, which would be lost"),
     (("less", "A.npy", "X.npy", "-o", "u.npy"), "A must have the shape (*, m, n) and b the shape (*, m)"),
     (("less", "A.npy", "short_b.npy", "-o", "u.npy"), "do not broadcast"),
-    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "-1"), "pmaf: radius must be positive, got -1"),
+    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "nan"), "pmaf: radius must be positive and finite, got nan"),
+    (("less", "A.npy", "b.npy", "-o", "u.npy", "--radius", "-1"), "pmaf: radius must be positive and finite, got -1"),
     (("less", "A.npy", "b.npy", "-o", "u.npy", "--solver", "magic"), "secular"),
 ]
 

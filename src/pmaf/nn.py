@@ -87,7 +87,7 @@ class LESS(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(radius, Tensor):
-            radius = check_real("nn.LESS", "radius", radius, "positive")
+            radius = check_real("nn.LESS", "radius", radius, "positive and finite")
         check_choice("nn.LESS", "constraint", constraint, CONSTRAINTS)
         check_configuration("nn.LESS", solver, SPHERE, degenerate, backward)
         self.radius, self.constraint = radius, constraint

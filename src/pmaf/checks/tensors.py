@@ -79,14 +79,13 @@ def check_counts(function: str, k: Any, n: int) -> int:
     return own
 
 
-def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool, wait: bool = True) -> None:
-    """No entry of x is negative (or zero); NaN passes, since it is reported as a status.
+def check_nonnegative(function: str, name: str, x: Tensor, *, wait: bool = True) -> None:
+    """No entry of x is negative; NaN passes, since it is reported as a status.
 
     Args:
         function: the public function, for the message.
         name: the argument, for the message.
         x: a real tensor.
-        strictly: refuse zero as well.
         wait: whether the host may wait for a device to find out.
 
     Raises:
@@ -95,29 +94,28 @@ def check_nonnegative(function: str, name: str, x: Tensor, *, strictly: bool, wa
     """
     if x.is_complex():
         raise TypeError(f"pmaf.{function}: {name} must be real, got {describe(x)}")
-    wrong = x <= 0 if strictly else x < 0
+    wrong = x < 0
     if wait and readable(wrong) and bool(wrong.any()):
         index = first_index(wrong) if x.dim() else ()
-        rule = "positive" if strictly else "non-negative"
         value = float(x[index])
-        raise ValueError(f"pmaf.{function}: {name} must be {rule}, got {value:g} at index {index}")
+        raise ValueError(f"pmaf.{function}: {name} must be non-negative, got {value:g} at index {index}")
 
 
 def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: bool) -> Tensor:
-    """The radius as a positive real tensor of the working precision.
+    """The radius as a positive, finite, real tensor of the working precision.
 
     Args:
         function: the public function, for the message.
         radius: a number or a tensor.
         like: a tensor of the data.
-        wait: whether the host may wait for a device to check it; else a radius that is not positive becomes NaN.
+        wait: whether the host may wait for a device to check it; else a radius that is out of range becomes NaN.
 
     Returns:
         The radius, ``(*,)``.
 
     Raises:
         TypeError: if it is not a real number or tensor.
-        ValueError: if it is on another device, or not positive.
+        ValueError: if it is on another device, or not positive and finite.
     """
     if isinstance(radius, Tensor):
         if radius.device != like.device and radius.dim() > 0:
@@ -125,10 +123,20 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
         if radius.is_complex():
             raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
         value = radius.to(like.device, like.real.dtype)
-        check_nonnegative(function, "radius", value, strictly=True, wait=wait)
-        return value if wait else torch.where(value > 0, value, torch.nan)
-    own = check_real(function, "radius", radius, "positive", nan=True)
-    return torch.full((), float(own), dtype=like.real.dtype, device=like.device)
+        if wait and readable(value):
+            wrong = ~((value > 0) & value.isfinite())
+            if bool(wrong.any()):
+                index = first_index(wrong) if wrong.dim() else ()
+                got = f"{float(radius[index]):g} at index {index}"
+                rounded = "" if radius.dtype == value.dtype else f", which is {float(value[index]):g} in {value.dtype}"
+                raise ValueError(f"pmaf.{function}: radius must be positive and finite, got {got}{rounded}")
+        return value if wait else torch.where((value > 0) & value.isfinite(), value, torch.nan)
+    own = float(check_real(function, "radius", radius, "positive and finite"))
+    value = torch.full((), own, dtype=like.real.dtype, device=like.device)
+    info = torch.finfo(value.dtype)
+    if not info.tiny * info.eps <= own <= info.max:
+        raise ValueError(f"pmaf.{function}: radius must be positive and finite in {value.dtype}, got {own:g}")
+    return value
 
 
 def check_start(

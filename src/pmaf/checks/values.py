@@ -121,7 +121,7 @@ def check_integer(function: str, name: str, value: Any, least: int | None = 1) -
     return own  # type: ignore[no-any-return]
 
 
-def check_real(function: str, name: str, value: Any, rule: str, *, nan: bool = False) -> float:
+def check_real(function: str, name: str, value: Any, rule: str) -> float:
     """The value is a real number of Python or NumPy, in range.
 
     Args:
@@ -129,7 +129,6 @@ def check_real(function: str, name: str, value: Any, rule: str, *, nan: bool = F
         name: the argument, for the message.
         value: what was given.
         rule: the range, in words, of ``RANGES``.
-        nan: whether NaN is let through, since it is reported as a status.
 
     Returns:
         It as Python's own.
@@ -141,7 +140,7 @@ def check_real(function: str, name: str, value: Any, rule: str, *, nan: bool = F
     if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
         raise TypeError(f"pmaf.{function}: {name} must be a number, got {describe(value)}")
     own: float = value if type(value) in (int, float) else float(value)  # type: ignore[assignment]
-    if not RANGES[rule](own) and not (nan and math.isnan(own)):
+    if not RANGES[rule](own):
         raise ValueError(f"pmaf.{function}: {name} must be {rule}, got {own:g}")
     return own
 

@@ -15,8 +15,10 @@ import pmaf
 from pmaf.checks.devices import check_device
 from pmaf.checks.extras import needs
 from pmaf.checks.symmetry import skew_items
+from pmaf.checks.tensors import positive_radius
 from pmaf.cli.files import Array, FileError, Output, check_output, floating, open_array
 from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
+from pmaf.linalg.dtypes import working_dtype
 from pmaf.paper.progress import print_table
 from pmaf.solution import Status
 
@@ -111,6 +113,8 @@ def solve_less_files(
         )
     batch = _broadcast(A_path, A.shape[:-2], b_path, b.shape[:-1])
     dtype = np.result_type(floating(A, str(A_path)), floating(b, str(b_path)))
+    like = _tensor(np.zeros(1), dtype, "cpu")
+    positive_radius("less_ex", radius, like.to(working_dtype(like.dtype)), wait=True)
     A = np.broadcast_to(A, (batch or (1,)) + A.shape[-2:])
     b = np.broadcast_to(b, (batch or (1,)) + b.shape[-1:])
 

@@ -1,6 +1,5 @@
 r"""The sphere without autograd: eliminate, solve, measure, and give every item its status."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,11 +7,9 @@ from torch import Tensor
 
 from pmaf.forward.custom_ops import register, run_least_squares, run_quadratic
 from pmaf.forward.free_unknowns import eliminate
+from pmaf.forward.inside import least_norm
 from pmaf.handover import ForwardResult, Report, SphereAux
 from pmaf.linalg.batched import adjoint_matvec, matvec
-from pmaf.linalg.bordered import safe_inverse
-from pmaf.linalg.cholesky import definite_inverse
-from pmaf.linalg.dtypes import double
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
@@ -129,51 +126,6 @@ class QuadraticForward(SphereForward):
 register(LeastSquaresForward, QuadraticForward)
 
 
-def unconstrained(
-    problem: LeastSquares | SphereQuadratic,
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
-    s: Tensor,
-    V: Tensor,
-    scale: Tensor,
-    tolerance: Tensor,
-) -> Tensor:
-    """The minimiser without a constraint, of least norm where there are several.
-
-    Args:
-        problem: what is solved.
-        gradient: u ↦ Q u − g in units of the scale, and something else.
-        s: eigenvalues of Q in these units, ascending; the smallest alone where V is empty.
-        V: eigenvectors, or empty.
-        scale: the units.
-        tolerance: eigenvalues up to here count as zero.
-
-    Returns:
-        u, ``(*, n)``.
-    """
-    matrix = problem[0]
-    none = torch.zeros(*problem.batch_shape, problem.n, dtype=matrix.dtype, device=matrix.device)
-    if V.shape[-1] == 0:
-        wide = double(matrix.dtype)
-        unit = scale if isinstance(problem, SphereQuadratic) else scale.sqrt()
-        A = matrix.to(wide) / unit[..., None, None]
-        Q = (A + A.mH) / 2 if isinstance(problem, SphereQuadratic) else A.mH @ A
-        Q = torch.where(Q.isfinite(), Q, 0)
-
-        pseudo_inverse = definite_inverse(Q, s[..., 0] <= tolerance, tolerance.to(Q.real.dtype))
-
-        def solve(g: Tensor) -> Tensor:
-            return pseudo_inverse(g[..., None].to(wide))[..., 0].to(g.dtype)
-
-    else:
-        inverse = safe_inverse(s, s > tolerance[..., None])
-
-        def solve(g: Tensor) -> Tensor:
-            return matvec(V, adjoint_matvec(V, g) * inverse)
-
-    free = none - solve(gradient(none)[0])
-    return free - solve(gradient(free)[0])  # one refinement
-
-
 def report(
     problem: LeastSquares | SphereQuadratic,
     found: SphereAnswer,
@@ -225,6 +177,10 @@ def report(
         misfit = (matvec(problem.A, u) - problem.b) / entry[..., None]
         return adjoint_matvec(problem.A, misfit) / entry[..., None], torch.linalg.vector_norm(misfit, dim=-1)
 
+    right = (problem[1] / entry[..., None])[..., None, :]
+    size_b = torch.where((right != 0).flatten(-2).any(-1), magnitude(right), 0)  # where squares overflow as well
+    size_g = size_b if quadratic else norm.sqrt() * size_b  # ‖g‖ if it were not for cancellation
+
     u = found.u
     steepest, misfit = gradient(u)
     if found.multiplier is None:
@@ -232,34 +188,45 @@ def report(
     else:
         multiplier = found.multiplier / scale
     gap = multiplier + s[..., 0] if found.gap is None else found.gap / scale
-    if quadratic:
-        tolerance = rtol * norm + atol / scale
-    else:  # squares of singular values that are known to rtol·‖A‖
-        root = norm.sqrt()
-        tolerance = rtol * root * torch.maximum(s[..., 0].clamp(min=0).sqrt(), rtol * root) + atol / scale
 
+    def zero(smallest: Tensor) -> Tensor:
+        """Eigenvalues of Q up to here count as zero."""
+        if quadratic:
+            return rtol * norm + atol / scale
+        root = norm.sqrt()  # squares of singular values that are known to rtol·‖A‖
+        return rtol * root * torch.maximum(smallest.clamp(min=0).sqrt(), rtol * root) + atol / scale
+
+    tolerance = zero(s[..., 0])
     corner = torch.zeros_like(gap)
     if ball:
-        inside = multiplier <= tolerance * (gap <= tolerance)
-        free = unconstrained(problem, gradient, s, V, scale, tolerance)
+        near = multiplier <= torch.finfo(norm.dtype).eps ** 0.5 * norm + rtol * size_g / radius
+        near = near | (found.multiplier is None)
+        free, smallest = least_norm(problem, s, V, scale, tolerance, rtol, near)
+        slope, left = gradient(free)
+        length = torch.linalg.vector_norm(free, dim=-1)
+        stationary = torch.linalg.vector_norm(slope, dim=-1) <= 2 * rtol * (norm * length + size_g)
+        inside = (length <= radius) & stationary & (smallest >= -tolerance if quadratic else True)
         u = torch.where(inside[..., None], free, u)
-        steepest = torch.where(inside[..., None], gradient(free)[0], steepest)
-        multiplier = torch.where(inside, 0, multiplier)
-        gap = torch.where(inside, s[..., 0], gap)
+        steepest, misfit = torch.where(inside[..., None], slope, steepest), torch.where(inside, left, misfit)
+        multiplier = torch.where(inside, 0, multiplier.clamp(min=0))
+        gap = torch.where(inside, smallest, torch.maximum(gap, smallest))
+        tolerance = torch.where(inside, zero(smallest), tolerance)
         corner = torch.where(inside, 1.0, corner).to(corner.dtype)
 
     residual = torch.linalg.vector_norm(steepest + multiplier[..., None] * u, dim=-1)
-    size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1)
+    size = (norm + multiplier.abs()) * torch.linalg.vector_norm(u, dim=-1) + torch.where(corner > 0, size_g, 0)
     residual = residual / torch.where(size > 0, size, 1)
     finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
     failed = ~finite.expand(batch)
     if isinstance(problem, LeastSquares):
         # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
-        # null space of A that u reaches into would count as separated by what rounding has left.
-        size_b = torch.linalg.vector_norm(problem.b / entry[..., None], dim=-1)
-        noise = rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius
-        tolerance = torch.where((corner > 0) | failed, tolerance, torch.maximum(tolerance, noise))
-    degenerate = gap <= tolerance
+        # null space of A that u reaches into would count as separated by what rounding has left. Inside the ball, where
+        # the gap is the smallest eigenvalue, it leaves u open by the radius or more.
+        noise = torch.where(failed, 0, rtol * norm.sqrt() * torch.minimum(size_b, misfit) / radius)
+        degenerate = gap <= torch.maximum(tolerance, noise)
+        tolerance = torch.where(corner > 0, tolerance, torch.maximum(tolerance, noise))
+    else:
+        degenerate = gap <= tolerance
     if ambiguous is not None:
         degenerate = degenerate | ambiguous
     local = gap < -torch.maximum(tolerance, 10 * rtol * norm)

@@ -85,7 +85,7 @@ def certify(
         A: ``(*, m, n)``.
         b: ``(*, m)``.
         u: the vector to judge, ``(*, n)``, in the precision that it was computed in.
-        radius: r > 0, a number or ``(*,)``.
+        radius: r > 0, finite, a number or ``(*,)``.
         weights: non-negative, real, ``(*, m)``, as in :func:`pmaf.less`.
         free: C, ``(*, m, p)``, as in :func:`pmaf.less`; its unknowns are taken at their best for every u.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
@@ -123,7 +123,7 @@ def certify(
     if weights is not None:
         check_tensor("certify", "weights", weights, 1, "(*, m)")
         check_sizes("certify", weights=("the rows of A", m, weights.shape[-1]))
-        check_nonnegative("certify", "weights", weights, strictly=False)
+        check_nonnegative("certify", "weights", weights)
         shapes["weights"] = weights.shape[:-1]
     if free is not None:
         check_tensor("certify", "free", free, 2, "(*, m, p)")
@@ -163,7 +163,7 @@ def certify_quadratic(
         H: Hermitian, ``(*, n, n)``.
         g: ``(*, n)``.
         u: the vector to judge, ``(*, n)``, in the precision that it was computed in.
-        radius: r > 0, a number or ``(*,)``.
+        radius: r > 0, finite, a number or ``(*,)``.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
 
     Returns:

@@ -69,7 +69,7 @@ def _less(
         A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank; or, without batch dimensions, a sparse tensor or an operator
             such as :class:`pmaf.MatVec` (there ``fn`` need not be symmetric), which are only multiplied by.
         b: ``(*, m)``; A, b, weights and free share one precision.
-        radius: r > 0, a number or ``(*,)``.
+        radius: r > 0, finite, a number or ``(*,)``.
         weights: non-negative, real, ``(*, m)``; all one if not given.
         free: C, ``(*, m, p)``, the columns of unknowns that the constraint does not see.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
@@ -114,7 +114,7 @@ def _less(
     if weights is not None:
         check_tensor(_door.name, "weights", weights, 1, "(*, m)")
         check_sizes(_door.name, weights=("the rows of A", m, weights.shape[-1]))
-        check_nonnegative(_door.name, "weights", weights, strictly=False, wait=wait)
+        check_nonnegative(_door.name, "weights", weights, wait=wait)
         shapes["weights"] = weights.shape[:-1]
     if free is not None:
         check_tensor(_door.name, "free", free, 2, "(*, m, p)")
@@ -179,7 +179,7 @@ def _sphere_quadratic(
         H: symmetric (Hermitian), of any signs, ``(*, n, n)``; or, without batch dimensions, a sparse tensor or an
             operator, which are only multiplied by.
         g: ``(*, n)``.
-        radius: r > 0, a number or ``(*,)``.
+        radius: r > 0, finite, a number or ``(*,)``.
         constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
         start: ``(*, n)``, where an iterative solver begins.
         solver: an object or a short name; chosen if not given.

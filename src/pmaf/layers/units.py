@@ -97,8 +97,11 @@ class QuadraticUnits(NamedTuple):
 
     @classmethod
     def of(cls, H: Tensor, g: Tensor, radius: Tensor) -> "QuadraticUnits | None":
-        """The units of a problem; ``None`` if it is moderate as it is."""
-        sizes = size(H, 2), size(radius, 0)
+        """The units of a problem; ``None`` if it is moderate as it is. For H = 0 those of g count."""
+        of_H, of_radius = size(H, 2), size(radius, 0)
+        if of_H is not None and not moderate(of_H):
+            of_H = torch.where(of_H > 0, of_H, g.detach().abs().amax(-1) / radius.detach())
+        sizes = of_H, of_radius
         return None if all(map(moderate, sizes)) else cls(*map(unit, sizes))  # type: ignore[arg-type]
 
     def inwards(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ A vector v is turned so that its inner product with a reference, by default the 
 non-negative. Where that product is zero but for rounding, as it always is for eigenvectors of Laplacians and of centred
 matrices, its sign is noise. A second, fixed vector then decides in its place. It has to be *generic*: none of the
 vectors that structured matrices have may be orthogonal to it. Fractions of i φ are not, since every second difference
-of them is an integer, which [1, −1, −1, 1] sees as zero; scrambled integers are.
+of them is an integer, which [1, −1, −1, 1] may see as zero; scrambled integers are.
 """
 
 from collections.abc import Callable

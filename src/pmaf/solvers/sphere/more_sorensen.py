@@ -25,7 +25,7 @@ from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.cholesky import factorise, solve_bordered_definite, substitute
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
-from pmaf.linalg.scaling import scaled_to_one, spectral_norm
+from pmaf.linalg.scaling import magnitude, scaled_to_one, spectral_norm
 from pmaf.linalg.signs import decided_sign, generic
 from pmaf.linalg.vectors import first_vector
 from pmaf.solvers.base import LeastSquares, Solver, SphereAnswer, SphereQuadratic
@@ -91,7 +91,8 @@ class MoreSorensen(Solver):
         A, size, sound = scaled_to_one(matrix)
         A, b = A.to(double(dtype)), right.to(double(dtype))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
-        b = b / (torch.where(unit > 0, unit, 1) * r)[..., None]
+        unit = torch.where(unit > 0, unit, magnitude(b[..., None, :]) / r)
+        b = b / unit[..., None] / r[..., None]
         if isinstance(problem, LeastSquares):
             Q, g, scale = A.mH @ A, adjoint_matvec(A, b), unit.square()
         else:
@@ -128,7 +129,7 @@ class MoreSorensen(Solver):
         first, length = gamma.abs(), torch.linalg.vector_norm(g, dim=-1)
         floor = 4 * eps * n  # of shifts that leave M positive definite in spite of rounding
         t = torch.maximum(first, length - 2)  # φ ≥ 1 there: φ ≥ |γ₁|/t, and φ ≥ ‖g‖/(t + 2)
-        active = torch.ones_like(t, dtype=torch.bool)
+        low, active = t, torch.ones_like(t, dtype=torch.bool)
         steps = torch.zeros_like(t, dtype=torch.int64) + taken
         p = torch.zeros_like(rest)
         for _ in range(self.max_steps):
@@ -141,12 +142,14 @@ class MoreSorensen(Solver):
             share = first / torch.where(t > 0, t, 1)
             length_p = column.abs().square().sum((-2, -1))
             phi = (share.square() + length_p).sqrt()
-            higher = climb(t, share, length_p, bent.square())
-            higher = torch.where(definite, higher, 2 * t + floor)
+            ahead, higher = climb(t, low, share, length_p, bent.square())
+            ahead = torch.where(definite, ahead, 2 * t + floor)
             steps = steps + active
-            finished = definite & ((phi - 1 <= 8 * eps * n**0.5) | (higher <= t) | ~phi.isfinite())
-            active = active & ~finished
-            t = torch.where(active, higher, t)
+            steep = bent.square() / phi.square()  # at most 1/(s₂ − s₁ + t): how many roundings p has
+            near = (phi - 1).abs() <= 8 * eps * n**0.5 * (1 + steep)
+            stuck = (t <= low) & ((phi < 1) | (ahead <= t))
+            active = active & ~(definite & (near | stuck | ~phi.isfinite()))
+            t, low = torch.where(active, ahead, t), torch.where(active & definite, higher, low)
             if not anywhere(active):
                 break
 
@@ -158,7 +161,9 @@ class MoreSorensen(Solver):
         side = decided_sign(v[..., None], None, rounding)[
             ..., 0, 0
         ]  # of v₁, which is all that the hard case leaves open
-        phase = torch.where(first > 4 * eps * length, torch.sgn(gamma), side)  # the sign of noise decides nothing
+        phase = torch.where(
+            first > 4 * n**0.5 * eps * (length + torch.linalg.matrix_norm(Q)), torch.sgn(gamma), side
+        )  # the sign of noise decides nothing
         known = phase * first / torch.where(t > 0, t, 1)
         # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.
         fill = (t <= floor) | ((t < known.abs()) & (missing > 0))

@@ -51,17 +51,19 @@ def solve_secular(d: Tensor, gamma: Tensor, max_steps: int = 60) -> tuple[Tensor
     t0 = (size - d).amax(-1).clamp(min=0)
 
     def step(state: State) -> tuple[State, Tensor]:
-        (t,) = state
+        t, low = state
         pole = d + t[..., None]
         inverse = safe_inverse(pole, pole > 0)
         p = size * inverse
         squares = p.square()
         phi, rest = squares.sum(-1).sqrt(), squares[..., 1:]
-        higher = climb(t, p[..., 0], rest.sum(-1), (rest * inverse[..., 1:]).sum(-1))
-        higher = torch.where(phi > 1, higher, t)  # φ(t₀) < 1 only in the hard case
-        return (higher,), ((phi - 1).abs() <= tolerance) | (higher <= t) | ~phi.isfinite()
+        ahead, higher = climb(t, low, p[..., 0], rest.sum(-1), (rest * inverse[..., 1:]).sum(-1))
+        near = (phi - 1).abs() <= tolerance
+        stuck = (t <= low) & ((phi < 1) | (ahead <= t))  # φ(t₀) < 1 only in the hard case
+        done = near | stuck | ~phi.isfinite()
+        return (torch.where(done, t, ahead), torch.where(done, low, higher)), done
 
-    (t,), finished, steps = iterate(step, (t0,), t0.shape, max_steps)
+    (t, _), finished, steps = iterate(step, (t0, t0), t0.shape, max_steps)
     return t, finished, steps
 
 
@@ -87,15 +89,17 @@ def unit_solution(
         gamma: Vᴴg, ``(*, n)``.
         usable: items whose basis is good, ``(*,)``.
         max_steps: the most Newton steps.
-        noise: what rounding may have left of the first coefficient, ``(*,)``; relative to the largest if ``None``.
+        noise: the size of what g was rounded in, ``(*,)``; that of g if ``None``.
 
     Returns:
         The solution.
     """
     n, eps = s.shape[-1], torch.finfo(s.dtype).eps
-    noise = 4 * eps * gamma.detach().abs().amax(-1) if noise is None else noise
     scale = divisor(torch.maximum(gamma.abs().amax(-1), s.abs().amax(-1)))[..., None]  # keep squares in range
     d, scaled = (s - s[..., :1]) / scale, gamma / scale
+    size = torch.linalg.vector_norm(scaled.detach(), dim=-1) if noise is None else noise / scale[..., 0]
+    # v₁ is off by ε‖Q‖/(sᵢ − s₁) along vᵢ, where γᵢ = (sᵢ − s₁ + t)pᵢ.
+    blind = 4 * n**0.5 * eps * (size + s.detach().abs().amax(-1) / scale[..., 0])
     t, finished, steps = solve_secular(d, scaled, max_steps)
     pole = d + t[..., None]
     p = scaled * safe_inverse(pole, pole > 0)
@@ -105,7 +109,7 @@ def unit_solution(
     rounding = n**0.5 * eps * d[..., -1:] / torch.where(separation > 0, separation, eps)[..., None]
     side = decided_sign(V[..., :1], None, rounding)[..., 0, 0]  # of v₁, which is all that the hard case leaves open
     fill = torch.where(t > 0, p[..., 0], side * short)
-    fill = torch.where(gamma[..., 0].abs() > noise, fill, side * fill.abs())  # the sign of noise decides nothing
+    fill = torch.where(scaled[..., 0].abs() > blind, fill, side * fill.abs())  # the sign of noise decides nothing
     p = torch.cat((fill[..., None], p[..., 1:]), -1)
     length = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
     u = matvec(V, p / torch.where(length > 0, length, 1))
@@ -247,7 +251,7 @@ class Secular(Solver):
         gamma = torch.nn.functional.pad(coefficients, padding).flip(-1)
         s = torch.nn.functional.pad(sigma, padding).square().flip(-1)
         usable = torch.ones_like(index, dtype=torch.bool)
-        noise = 4 * torch.finfo(s.dtype).eps * s[..., 0].sqrt() * torch.linalg.vector_norm(y, dim=-1)
+        noise = sigma.amax(-1) * torch.linalg.vector_norm(y, dim=-1) if sigma.shape[-1] else sigma.new_zeros(len(index))
         again = unit_solution(s, Vh.mH.flip(-1), gamma, usable, self.max_steps, noise)
 
         def put(new: Tensor, old: Tensor) -> Tensor:

@@ -1,0 +1,196 @@
+"""What is right on the sphere and in the ball where rounding has most to say, by certificates of their own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pmaf
+from pmaf import Status
+
+SOLVERS = ("secular", "more_sorensen")
+DTYPES = (torch.float32, torch.float64, torch.complex128)
+ANSWERS = (Status.CONVERGED, Status.NOT_UNIQUE)
+seeds = st.integers(0, 10**6)
+solvers = st.sampled_from(SOLVERS)
+dtypes = st.sampled_from(DTYPES)
+
+
+def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
+
+
+def has_answer(status: torch.Tensor) -> torch.Tensor:
+    return torch.stack([status == answer for answer in ANSWERS]).any(0)
+
+
+def nearly_hard(seed: int, n: int, distance: float, dtype: torch.dtype, batch: int = 16):
+    """Quadratics whose solution at λ = −λ_min has the length 1 − distance, and no part along the bottom eigenvector."""
+    work = torch.complex128 if dtype.is_complex else torch.float64
+    V = torch.linalg.qr(draw(seed, batch, n, n, dtype=work))[0]
+    s = draw(seed + 1, batch, n).sort(-1)[0]
+    p = draw(seed + 2, batch, n, dtype=work) * (torch.arange(n) > 0)
+    p = p / torch.linalg.vector_norm(p, dim=-1, keepdim=True) * (1 - distance)
+    g = (V @ ((s - s[:, :1]) * p)[..., None])[..., 0]
+    H = (V * s[:, None, :]) @ V.mH
+    return ((H + H.mH) / 2).to(dtype), g.to(dtype)
+
+
+class TestEdgeOfTheHardCase:
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_a_refinement_does_not_lead_away(self, solver):
+        a, b = 0.46412069317545157, 0.885771969621041
+        H = torch.tensor([[a, b], [b, -a]], dtype=torch.float64)
+        g = torch.tensor([-1.7112105032259766, -1.0352577522767437], dtype=torch.float64)
+        solution = pmaf.sphere_quadratic_ex(H, g, solver=solver)
+        assert int(solution.status) in ANSWERS
+        assert solution.residual < 1e-14
+        measured = torch.linalg.vector_norm(H @ solution.u + solution.multiplier * solution.u - g)
+        assert measured < 1e-14
+        assert pmaf.certify_quadratic(H, g, solution.u).is_global
+
+    @given(seed=seeds, n=st.integers(2, 12), k=st.floats(1, 17), dtype=dtypes, solver=solvers)
+    @settings(max_examples=60, deadline=None)
+    def test_solved_to_rounding(self, seed, n, k, dtype, solver):
+        H, g = nearly_hard(seed, n, 10.0**-k, dtype)
+        solution = pmaf.sphere_quadratic_ex(H, g, solver=solver)
+        assert has_answer(solution.status).all()
+        assert (solution.residual < 100 * n**0.5 * eps(dtype)).all()
+        assert pmaf.certify_quadratic(H, g, solution.u).is_global.all()
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("tiny", [1e-30, 1e-100])
+    def test_the_climb_to_a_root_far_above_its_start(self, solver, tiny):
+        """The root is at (γ²/2)^⅓, many orders of magnitude above γ, where the climb begins."""
+        H, g = torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64)), torch.tensor([tiny, 1.0], dtype=torch.float64)
+        solution = pmaf.sphere_quadratic_ex(H, g, solver=solver)
+        assert int(solution.status) in ANSWERS
+        torch.testing.assert_close(solution.u, torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=0, atol=1e-7)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("layer", ["less", "sphere_quadratic"])
+    def test_the_mirror_answer_is_not_chosen_by_rounding(self, solver, layer):
+        """The bottom vector is orthogonal to the all-ones vector but for rounding, and the side is open."""
+        n = 6
+        j = torch.arange(n, dtype=torch.float64)
+        V = torch.cos(math.pi * (j[:, None] + 0.5) * j / n)  # rows sum to zero but for the first
+        V = V / torch.linalg.vector_norm(V, dim=0)
+        s = torch.tensor([4.0, 1.0, 2.0, 3.0, 5.0, 6.0], dtype=torch.float64)  # bottom: the second
+        A = (V * s.sqrt()) @ V.T
+        sides = []
+        for seed in range(20):
+            noise = draw(seed, n, n) * 1e-6
+            noise = noise - noise.mean(-1, keepdim=True)
+
+            noise = noise - noise.mean(0)
+            B = A + noise + noise.T  # all rows still have the same sum
+            v = torch.linalg.eigh(B @ B)[1][:, 0]
+            b = V[:, 2] * 0.3
+            b = b - v * (v @ b)
+            found = (
+                pmaf.less_ex(B, b, solver=solver)
+                if layer == "less"
+                else pmaf.sphere_quadratic_ex(B @ B, B @ b, solver=solver)
+            )
+            assert int(found.status) == Status.NOT_UNIQUE
+            sides.append(torch.sign(found.u @ V[:, 1]).item())
+        assert len(set(sides)) == 1, sides
+
+
+def dependent_columns(dtype: torch.dtype):
+    A, b = draw(0, 20, 5), draw(1, 20)
+    A[:, 4] = A[:, 3]
+    return A.to(dtype), b.to(dtype), (torch.linalg.pinv(A) @ b).to(dtype)
+
+
+class TestBall:
+    @pytest.mark.parametrize("solver", [*SOLVERS, "riemannian_gradient"])
+    @pytest.mark.parametrize("radius", [1.0, 1e3, 1e6, 1e12])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("layer", ["less", "sphere_quadratic"])
+    def test_least_norm_where_columns_depend(self, layer, dtype, radius, solver):
+        A, b, shortest = dependent_columns(dtype)
+        if layer == "less":
+            solution = pmaf.less_ex(A, b, radius=radius, constraint="ball", solver=solver)
+        elif solver == "riemannian_gradient":
+            return  # knows least squares alone
+        else:
+            solution = pmaf.sphere_quadratic_ex(A.mH @ A, A.mH @ b, radius=radius, constraint="ball", solver=solver)
+        torch.testing.assert_close(solution.u, shortest, rtol=0, atol=100 * eps(dtype))
+        assert int(solution.status) in (Status.NOT_UNIQUE, Status.MAX_STEPS)
+
+    @given(
+        seed=seeds,
+        m=st.integers(1, 8),
+        n=st.integers(1, 8),
+        k=st.floats(-6, 6),
+        r=st.floats(-3, 3),
+        dtype=dtypes,
+        solver=solvers,
+    )
+    @settings(max_examples=100, deadline=None)
+    def test_the_constraint_holds_and_both_layers_agree(self, seed, m, n, k, r, dtype, solver):
+        """Any shape, so any rank, with every size of b and of the ball."""
+        rank = 1 + seed % min(m, n)
+        A = draw(seed, 8, m, rank, dtype=dtype) @ draw(seed + 1, 8, rank, n, dtype=dtype)
+        b, radius = 10.0**k * draw(seed + 2, 8, m, dtype=dtype), 10.0**r
+        found = pmaf.less_ex(A, b, radius=radius, constraint="ball", solver=solver)
+        assert has_answer(found.status).all()
+        length = torch.linalg.vector_norm(found.u, dim=-1)
+        assert (length <= radius * (1 + 8 * n**0.5 * eps(dtype))).all()
+        assert pmaf.certify(A, b, found.u, radius=radius, constraint="ball").is_global.all()
+        assert (found.residual < 1e3 * eps(dtype)).all()
+        same = pmaf.sphere_quadratic_ex(
+            A.mH @ A, (A.mH @ b[..., None])[..., 0], radius=radius, constraint="ball", solver=solver
+        )
+        unique = (found.status == Status.CONVERGED) & (same.status == Status.CONVERGED)
+        smallest = torch.linalg.svdvals(A)[..., min(m, n) - 1].square()
+        known = unique & (found.gap > 1e-3 * smallest) & (rank == n)
+        condition = (torch.linalg.svdvals(A)[..., 0].square() + found.multiplier) / found.gap
+        size = condition * (1 + torch.linalg.vector_norm(b, dim=-1) / torch.linalg.svdvals(A)[..., 0] / length)
+        off = torch.linalg.vector_norm(found.u - same.u, dim=-1) / length
+        assert (off[known] <= 100 * eps(dtype) * size[known]).all()
+
+    @given(seed=seeds, size=st.floats(0, 7), dtype=dtypes, solver=solvers)
+    @settings(max_examples=40, deadline=None)
+    def test_what_rounding_leaves_open_is_told(self, seed, size, dtype, solver):
+        """b is orthogonal to the range of A, so Aᵀb is a rounding error."""
+        A = draw(seed, 4, 3, dtype=dtype)
+        b = 10**size * torch.linalg.qr(A, mode="complete")[0][:, 3]
+        found = pmaf.less_ex(A, b, radius=0.7, constraint="ball", solver=solver)
+        assert torch.linalg.vector_norm(found.u) <= 0.7 * (1 + 8 * eps(dtype))
+        assert has_answer(found.status)
+        assert found.residual < 100 * eps(dtype) or found.status == Status.NOT_UNIQUE
+        sigma = torch.linalg.svdvals(A)
+        if 10**size * sigma[0] * eps(dtype) > 0.7 * sigma[2] ** 2:
+            assert found.status == Status.NOT_UNIQUE
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_small_eigenvalues_are_not_none(self, solver):
+        H = torch.diag(torch.tensor([0.0, 1e-9, 1.0], dtype=torch.float64))
+        g = torch.tensor([0.0, 5e-10, 1e-3], dtype=torch.float64)
+        solution = pmaf.sphere_quadratic_ex(H, g, constraint="ball", solver=solver)
+        right = torch.tensor([0.0, 0.5, 0.001], dtype=torch.float64)
+        torch.testing.assert_close(solution.u, right, rtol=1e-12, atol=1e-15)
+        assert solution.residual < 1e-14
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_one_row(self, solver):
+        A, b = torch.tensor([[0.3, 0.4]], dtype=torch.float64), torch.tensor([0.1], dtype=torch.float64)
+        solution = pmaf.less_ex(A, b, constraint="ball", solver=solver)
+        torch.testing.assert_close(solution.u, torch.tensor([0.12, 0.16], dtype=torch.float64))
+        assert solution.residual < 1e-14
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_zero_matrix(self, solver):
+        H, g = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        solution = pmaf.sphere_quadratic_ex(H, g, constraint="ball", solver=solver)
+        assert (solution.u.item(), solution.multiplier.item(), solution.residual.item()) == (1.0, 1.0, 0.0)
