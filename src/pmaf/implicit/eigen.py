@@ -26,13 +26,16 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux
-from pmaf.implicit.base import Equations, Params, Vectors
+from pmaf.implicit.base import Equations, Params, Solver, Vectors, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
 from pmaf.linalg.refinement import is_single
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Gram
+from pmaf.operators.separation import separation_tolerance
+from pmaf.transforms import compiling, outside_transforms
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
@@ -93,19 +96,37 @@ class OperatorEquations(Equations):
 
 @dataclass(frozen=True)
 class EigenpairEquations(OperatorEquations):
-    """Equations of the selected eigenpairs one by one; solution (U, Λ)."""
+    """Equations of the selected eigenpairs; solution (U, Λ), bordered vectors (W, μ) or, in blocks, (W, S)."""
+
+    def blocks(self, solution: Vectors, aux: EigenAux) -> Tensor:
+        """C: which pairs of selected eigenvalues count as one, ``(*, k, k)``."""
+        values = aux.eigenvalues.detach()
+        norm = (values if aux.spectrum.shape[-1] == 0 else aux.spectrum).abs().amax(-1)[..., None, None]
+        left, right = values[..., :, None], values[..., None, :]
+        rtol = relative_tolerance(self.rtol, solution[0].dtype, self.operator.n)
+        return ~((left - right).abs() > separation_tolerance(self.operator, left, right, norm, rtol, self.atol))
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""
-        U, values = solution
-        W, mu = y
-        upper = W * values[..., None, :] - self.filled(params).hermitian_matmat(W) + U * mu[..., None, :]
-        return upper, (U.conj() * W).sum(-2).real
+        (U, values), (W, mu) = solution, y
+        X = self.filled(params)
+        if not in_blocks(W, mu):
+            upper = W * values[..., None, :] - X.hermitian_matmat(W) + U * mu[..., None, :]
+            return upper, (U.conj() * W).sum(-2).real
+        C = self.blocks(solution, aux)
+        diagonal = torch.eye(C.shape[-1], dtype=torch.bool, device=C.device)
+        T = torch.where(C & ~diagonal, U.mH @ X.hermitian_matmat(U), torch.diag_embed(values).to(U.dtype))
+        return W @ T - X.hermitian_matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """F, which is M (U, 0) but for the constant in the constraint."""
-        upper, squared = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
-        return upper, (squared - 1) / 2
+        U, values = solution
+        zero = torch.zeros_like(values)
+        if values.shape[-1] == 1:
+            upper, squared = self.apply(params, solution, aux, (U, zero))
+            return upper, (squared - 1) / 2
+        upper, gram = self.apply(params, solution, aux, (U, torch.diag_embed(zero).to(U.dtype)))
+        return upper, (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)) / 2
 
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs."""
@@ -115,13 +136,56 @@ class EigenpairEquations(OperatorEquations):
         if aux.V.shape[-1] == 0 and entrywise(X, U, H):
             w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
             return w[..., None], mu[..., None]
-        inside = (U.conj() * H).sum(-2)
-        if isinstance(self.operator, Gram) or is_single(U.dtype):
-            # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
-            # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
-            H = H - U * inside[..., None, :]
+        # Where H is not orthogonal to the block, the complement does not see what lies along it, but in single precision
+        # the other v_j are not orthogonal to uᵢ by ε‖X‖/gap, and what they see would be divided by λᵢ − s_j once more.
+        clean = isinstance(self.operator, Gram) or is_single(U.dtype)
+        if not in_blocks(H, f):
+            inside = (U.conj() * H).sum(-2)
+            H = H - U * inside[..., None, :] if clean else H
+            W = self.complement(params, U, aux, H, whole_block=False)
+            return W + U * f[..., None, :], inside.real
+        C, values = self.blocks(solution, aux), aux.eigenvalues
+        f, inside = torch.where(C, f, 0), torch.where(C, U.mH @ H, 0)
+        H = H - U @ inside if clean else H
         W = self.complement(params, U, aux, H, whole_block=False)
-        return W + U * f[..., None, :], inside.real
+        return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f
+
+    def gradient(
+        self, params: Params, solution: Vectors, aux: EigenAux, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+    ) -> Params:
+        """One solve, in blocks where it may be differentiated again, and the vector–Jacobian product of F."""
+        U_bar, values_bar = cotangents
+        if values_bar.shape[-1] > 1 and (torch.is_grad_enabled() or not outside_transforms()) and not compiling():
+            cotangents = U_bar, torch.diag_embed(values_bar).to(U_bar.dtype)
+        return super().gradient(params, solution, aux, cotangents, needs, solve)
+
+    def correction(
+        self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: EigenAux
+    ) -> Vectors:
+        """A step of Newton's method in blocks, of which T has Λ on its diagonal."""
+        upper, lower = self.residual(params, solution, aux)
+        if start[1].shape[-1] == 1:
+            missing = upper.expand_as(start[0]), lower.expand_as(start[1])
+            return self.inverse(constants, start, aux, missing)
+        missing = upper.expand_as(start[0]), lower.expand(*start[1].shape, lower.shape[-1])
+        dU, dT = self.inverse(constants, start, aux, missing)
+        return dU, dT.diagonal(dim1=-2, dim2=-1).real
+
+    def change(
+        self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux, solve: Solver
+    ) -> Vectors:
+        """The Jacobian–vector product of F, and one solve in blocks."""
+        dXU, zero = self.jvp(params, tangents, without_failed(aux, solution), aux)
+        if zero.shape[-1] == 1:
+            dU, dvalues = solve(self, params, solution, aux, (dXU, zero))
+            return dU, dvalues
+        dU, dT = solve(self, params, solution, aux, (dXU, torch.diag_embed(zero).to(dXU.dtype)))
+        return dU, dT.diagonal(dim1=-2, dim2=-1).real.contiguous()
+
+
+def in_blocks(H: Tensor, f: Tensor) -> bool:
+    """Whether the second part of a bordered vector is a matrix for each item, not one number for each pair."""
+    return f.dim() == H.dim()
 
 
 @dataclass(frozen=True)
