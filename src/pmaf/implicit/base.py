@@ -72,9 +72,7 @@ class Derivative(ABC):
         """
         raise RuntimeError(NESTED_FORWARD_MODE)
 
-    def correction(
-        self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: Any
-    ) -> Vectors:
+    def correction(self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: Any) -> Vectors:
         """M⁻¹ F, a step of Newton's method with M taken at the start, for forward mode over forward mode.
 
         Args:

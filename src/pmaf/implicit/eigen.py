@@ -26,16 +26,17 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux
-from pmaf.implicit.base import Equations, Params, Solver, Vectors, without_failed
+from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
+from pmaf.implicit.undetermined import Embedded, Extracted, seen, undetermined, warn_undetermined
 from pmaf.linalg.refinement import is_single
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Gram
 from pmaf.operators.separation import separation_tolerance
-from pmaf.transforms import compiling, outside_transforms
+from pmaf.transforms import compiling, follows_nothing
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
@@ -114,19 +115,19 @@ class EigenpairEquations(OperatorEquations):
             upper = W * values[..., None, :] - X.hermitian_matmat(W) + U * mu[..., None, :]
             return upper, (U.conj() * W).sum(-2).real
         C = self.blocks(solution, aux)
-        diagonal = torch.eye(C.shape[-1], dtype=torch.bool, device=C.device)
-        T = torch.where(C & ~diagonal, U.mH @ X.hermitian_matmat(U), torch.diag_embed(values).to(U.dtype))
+        T = torch.where(C, U.mH @ X.hermitian_matmat(U), 0)  # not Λ, which does not show how the inside moves
         return W @ T - X.hermitian_matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """F, which is M (U, 0) but for the constant in the constraint."""
         U, values = solution
-        zero = torch.zeros_like(values)
         if values.shape[-1] == 1:
-            upper, squared = self.apply(params, solution, aux, (U, zero))
+            upper, squared = self.apply(params, solution, aux, (U, torch.zeros_like(values)))
             return upper, (squared - 1) / 2
-        upper, gram = self.apply(params, solution, aux, (U, torch.diag_embed(zero).to(U.dtype)))
-        return upper, (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)) / 2
+        C, XU = self.blocks(solution, aux), self.filled(params).hermitian_matmat(U)
+        T = torch.where(off_diagonal(C), U.mH @ XU, torch.diag_embed(values).to(U.dtype))
+        eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
+        return U @ T - XU, torch.where(C, U.mH @ U - eye, 0) / 2
 
     def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
         """M⁻¹ rhs."""
@@ -136,8 +137,8 @@ class EigenpairEquations(OperatorEquations):
         if aux.V.shape[-1] == 0 and entrywise(X, U, H):
             w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
             return w[..., None], mu[..., None]
-        # Where H is not orthogonal to the block, the complement does not see what lies along it, but in single precision
-        # the other v_j are not orthogonal to uᵢ by ε‖X‖/gap, and what they see would be divided by λᵢ − s_j once more.
+        # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
+        # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
         clean = isinstance(self.operator, Gram) or is_single(U.dtype)
         if not in_blocks(H, f):
             inside = (U.conj() * H).sum(-2)
@@ -151,12 +152,24 @@ class EigenpairEquations(OperatorEquations):
         return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f
 
     def gradient(
-        self, params: Params, solution: Vectors, aux: EigenAux, cotangents: Vectors, needs: tuple[bool, ...], solve: Solver
+        self,
+        params: Params,
+        solution: Vectors,
+        aux: EigenAux,
+        cotangents: Vectors,
+        needs: tuple[bool, ...],
+        solve: Solver,
     ) -> Params:
         """One solve, in blocks where it may be differentiated again, and the vector–Jacobian product of F."""
-        U_bar, values_bar = cotangents
-        if values_bar.shape[-1] > 1 and (torch.is_grad_enabled() or not outside_transforms()) and not compiling():
-            cotangents = U_bar, torch.diag_embed(values_bar).to(U_bar.dtype)
+        (U, _), (U_bar, values_bar) = solution, cotangents
+        if values_bar.shape[-1] > 1 and not compiling():
+            C = off_diagonal(self.blocks(solution, aux)) & ~expand_as(aux.failed, U)
+            if self.policy == "drop" and seen(C) and seen(undetermined(C, U, U_bar, values_bar)):
+                warn_undetermined("the loss depends on the basis, or on values and vectors together,")
+            if torch.is_grad_enabled() or not follows_nothing():
+                T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).hermitian_matmat(U), 0)
+                quiet = C if self.policy == "drop" else torch.zeros_like(C)
+                cotangents = U_bar, Embedded.apply(values_bar, T, quiet)  # type: ignore[no-untyped-call]
         return super().gradient(params, solution, aux, cotangents, needs, solve)
 
     def correction(
@@ -171,16 +184,20 @@ class EigenpairEquations(OperatorEquations):
         dU, dT = self.inverse(constants, start, aux, missing)
         return dU, dT.diagonal(dim1=-2, dim2=-1).real
 
-    def change(
-        self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux, solve: Solver
-    ) -> Vectors:
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux, solve: Solver) -> Vectors:
         """The Jacobian–vector product of F, and one solve in blocks."""
         dXU, zero = self.jvp(params, tangents, without_failed(aux, solution), aux)
         if zero.shape[-1] == 1:
             dU, dvalues = solve(self, params, solution, aux, (dXU, zero))
             return dU, dvalues
         dU, dT = solve(self, params, solution, aux, (dXU, torch.diag_embed(zero).to(dXU.dtype)))
-        return dU, dT.diagonal(dim1=-2, dim2=-1).real.contiguous()
+        C = off_diagonal(self.blocks(solution, aux))
+        return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
+
+
+def off_diagonal(C: Tensor) -> Tensor:
+    """The same mask without its diagonal."""
+    return C & ~torch.eye(C.shape[-1], dtype=torch.bool, device=C.device)
 
 
 def in_blocks(H: Tensor, f: Tensor) -> bool:

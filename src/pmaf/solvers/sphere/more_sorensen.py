@@ -153,7 +153,9 @@ class MoreSorensen:
         inverse = torch.linalg.vector_norm(probe, dim=-1, keepdim=True) / n**0.5  # at least 1/(s₂ − s₁), about
         rounding = n**0.5 * eps * (1 + inverse)
         missing = (1 - p.abs().square().sum(-1)).clamp(min=0).sqrt()
-        side = decided_sign(v[..., None], None, rounding)[..., 0, 0]  # of v₁, which is all that the hard case leaves open
+        side = decided_sign(v[..., None], None, rounding)[
+            ..., 0, 0
+        ]  # of v₁, which is all that the hard case leaves open
         phase = torch.where(first > 4 * eps * length, torch.sgn(gamma), side)  # the sign of noise decides nothing
         known = phase * first / torch.where(t > 0, t, 1)
         # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.
