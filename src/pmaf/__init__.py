@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pmaf.errors import GradientWarning as GradientWarning
     from pmaf.errors import LocalSolutionWarning as LocalSolutionWarning
     from pmaf.errors import MissingExtraError as MissingExtraError
+    from pmaf.errors import RangeWarning as RangeWarning
     from pmaf.implicit.dense_jacobian import DenseJacobian as DenseJacobian
     from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
     from pmaf.implicit.modes import Implicit as Implicit
@@ -64,6 +65,7 @@ _HOMES = {
     "MissingExtraError": "pmaf.errors",
     "Operator": "pmaf.operators.base",
     "ProjectorSolution": "pmaf.solution",
+    "RangeWarning": "pmaf.errors",
     "Status": "pmaf.solution",
     "Unrolled": "pmaf.implicit.modes",
     "certify": "pmaf.layers.certificate",

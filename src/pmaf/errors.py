@@ -13,6 +13,10 @@ class DegeneracyWarning(UserWarning):
     """An answer is not unique, so a component of its gradient was left out."""
 
 
+class RangeWarning(UserWarning):
+    """A value is beyond the range of its type and infinite, where what else was asked for is right."""
+
+
 class LocalSolutionWarning(UserWarning):
     """A local solver stopped at a point that is not the global optimum."""
 

@@ -34,6 +34,11 @@ class Status(IntEnum):
     NON_FINITE = 2, "The input, or the answer, is NaN or infinite: look for overflow or a division by zero upstream."
     NOT_UNIQUE = 3, SEVERAL + "change the data so that the gap is positive, or use a loss that all of them share."
     NOT_GLOBAL = 4, "A local solver stopped where the objective is not globally minimal: use the default solver."
+    OUT_OF_RANGE = (
+        6,
+        "The vectors are right, but a value is beyond the range of its type and infinite: use a wider type, or divide "
+        "the data by a number.",
+    )
 
     def __new__(cls, code: int, remedy: str = "") -> "Status":
         """Store the remedy beside the integer code."""

@@ -72,6 +72,20 @@ class Derivative(ABC):
         """
         raise RuntimeError(NESTED_FORWARD_MODE)
 
+    def correction(self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: Any) -> Vectors:
+        """M⁻¹ F, a step of Newton's method with M taken at the start, for forward mode over forward mode.
+
+        Args:
+            params: θ.
+            constants: θ without derivatives.
+            solution: y.
+            start: y without derivatives.
+            aux: what the forward pass left.
+        """
+        missing = self.residual(params, solution, aux)
+        missing = tuple(m.expand_as(s) for m, s in zip(missing, start, strict=True))
+        return self.inverse(constants, start, aux, missing)
+
     def split(self, tensors: Sequence[Any], parameters: int) -> tuple[Params, Vectors, Any, tuple[Any, ...]]:
         """Tensors in a row as parameters, solution, aux and the rest."""
         solution = parameters + self.solution_size

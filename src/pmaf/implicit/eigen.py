@@ -26,15 +26,18 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux
-from pmaf.implicit.base import Equations, Params, Solver, Vectors
+from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
 from pmaf.implicit.complement.tridiagonal import gradient_in_tridiagonal, solve_in_tridiagonal
+from pmaf.implicit.undetermined import Embedded, Extracted, seen, undetermined, warn_undetermined
 from pmaf.linalg.refinement import is_single
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
-from pmaf.transforms import follows_nothing, mapped_the_older_way, wrapped
+from pmaf.operators.separation import separation_tolerance
+from pmaf.transforms import compiling, follows_nothing, mapped_the_older_way, wrapped
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
@@ -104,19 +107,59 @@ class OperatorEquations(Equations):
 
 @dataclass(frozen=True)
 class EigenpairEquations(OperatorEquations):
-    """Equations of the selected eigenpairs one by one; solution (U, Λ)."""
+    """Equations of the selected eigenpairs; solution (U, Λ), bordered vectors (W, μ) or, in blocks, (W, S)."""
+
+    def blocks(self, solution: Vectors, aux: EigenAux) -> Tensor:
+        """C: which pairs of selected eigenvalues count as one, ``(*, k, k)``."""
+        values = aux.eigenvalues.detach()
+        norm = (values if aux.spectrum.shape[-1] == 0 else aux.spectrum).abs().amax(-1)[..., None, None]
+        left, right = values[..., :, None], values[..., None, :]
+        rtol = relative_tolerance(self.rtol, solution[0].dtype, self.operator.n)
+        return ~((left - right).abs() > separation_tolerance(self.operator, left, right, norm, rtol, self.atol))
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
         """M y."""
-        U, values = solution
-        W, mu = y
-        upper = W * values[..., None, :] - self.filled(params).matmat(W) + U * mu[..., None, :]
-        return upper, (U.conj() * W).sum(-2).real
+        (U, values), (W, mu) = solution, y
+        X = self.filled(params)
+        if not in_blocks(W, mu):
+            upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
+            return upper, (U.conj() * W).sum(-2).real
+        C = self.blocks(solution, aux)
+        T = torch.where(C, U.mH @ X.matmat(U), 0)  # not Λ, which does not show how the inside moves
+        return W @ T - X.matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
         """F, which is M (U, 0) but for the constant in the constraint."""
-        upper, squared = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
-        return upper, (squared - 1) / 2
+        U, values = solution
+        if values.shape[-1] == 1:
+            upper, squared = self.apply(params, solution, aux, (U, torch.zeros_like(values)))
+            return upper, (squared - 1) / 2
+        C, XU = self.blocks(solution, aux), self.filled(params).matmat(U)
+        T = torch.where(off_diagonal(C), U.mH @ XU, torch.diag_embed(values).to(U.dtype))
+        eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
+        return U @ T - XU, torch.where(C, U.mH @ U - eye, 0) / 2
+
+    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """M⁻¹ rhs."""
+        U = solution[0]
+        H, f = rhs
+        X = self.filled(params)
+        if aux.V.shape[-1] == 0 and aux.factor.shape[-1] == 0 and entrywise(X, U, H):
+            w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
+            return w[..., None], mu[..., None]
+        # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
+        # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
+        clean = isinstance(self.operator, Gram) or is_single(U.dtype)
+        if not in_blocks(H, f):
+            inside = (U.conj() * H).sum(-2)
+            H = H - U * inside[..., None, :] if clean else H
+            W = self.complement(params, U, aux, H, whole_block=False)
+            return W + U * f[..., None, :], inside.real
+        C, values = self.blocks(solution, aux), aux.eigenvalues
+        f, inside = torch.where(C, f, 0), torch.where(C, U.mH @ H, 0)
+        H = H - U @ inside if clean else H
+        W = self.complement(params, U, aux, H, whole_block=False)
+        return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f
 
     def gradient(
         self,
@@ -127,10 +170,23 @@ class EigenpairEquations(OperatorEquations):
         needs: tuple[bool, ...],
         solve: Solver,
     ) -> Params:
-        """The gradient in one pass of a kernel where no further derivative is asked for, else from the equations."""
-        X, (U, _) = params[0], solution
-        plain = self.policy != "nan" and not torch.is_grad_enabled() and follows_nothing()
-        if plain and X is not None and all(in_tridiagonal(aux, aux.factor if c is None else c) for c in cotangents):
+        """One pass of a kernel where no further derivative is asked for, else one solve, in blocks, and a product."""
+        X, (U, values), plain = params[0], solution, not torch.is_grad_enabled() and follows_nothing()
+        if values.shape[-1] > 1 and not compiling():
+            U_bar, values_bar = fill(cotangents, solution)
+            C = off_diagonal(self.blocks(solution, aux)) & ~expand_as(aux.failed, U)
+            if self.policy == "drop" and seen(C) and seen(undetermined(C, U, U_bar, values_bar)):
+                warn_undetermined("the loss depends on the basis, or on values and vectors together,")
+            if not plain:
+                T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
+                quiet = C if self.policy == "drop" else torch.zeros_like(C)
+                cotangents = U_bar, Embedded.apply(values_bar, T, quiet)  # type: ignore[no-untyped-call]
+        if (
+            X is not None
+            and plain
+            and self.policy != "nan"
+            and all(in_tridiagonal(aux, aux.factor if c is None else c) for c in cotangents)
+        ):
             found = gradient_in_tridiagonal(
                 X, aux, U, (cotangents[0], cotangents[1]), largest=self.largest, rtol=self.rtol, atol=self.atol
             )
@@ -138,21 +194,37 @@ class EigenpairEquations(OperatorEquations):
                 return (found,)
         return super().gradient(params, solution, aux, cotangents, needs, solve)
 
-    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs."""
-        U = solution[0]
-        H, f = rhs
-        X = self.filled(params)
-        if aux.V.shape[-1] == 0 and aux.factor.shape[-1] == 0 and entrywise(X, U, H):
-            w, mu = solve_small(X.tensors[0], aux.eigenvalues[..., 0], U[..., 0], H[..., 0], f[..., 0])
-            return w[..., None], mu[..., None]
-        inside = (U.conj() * H).sum(-2)
-        if isinstance(self.operator, Gram) or is_single(U.dtype):
-            # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
-            # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
-            H = H - U * inside[..., None, :]
-        W = self.complement(params, U, aux, H, whole_block=False)
-        return W + U * f[..., None, :], inside.real
+    def correction(
+        self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: EigenAux
+    ) -> Vectors:
+        """A step of Newton's method in blocks, of which T has Λ on its diagonal."""
+        upper, lower = self.residual(params, solution, aux)
+        if start[1].shape[-1] == 1:
+            missing = upper.expand_as(start[0]), lower.expand_as(start[1])
+            return self.inverse(constants, start, aux, missing)
+        missing = upper.expand_as(start[0]), lower.expand(*start[1].shape, lower.shape[-1])
+        dU, dT = self.inverse(constants, start, aux, missing)
+        return dU, dT.diagonal(dim1=-2, dim2=-1).real
+
+    def change(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux, solve: Solver) -> Vectors:
+        """The Jacobian–vector product of F, and one solve in blocks."""
+        dXU, zero = self.jvp(params, tangents, without_failed(aux, solution), aux)
+        if zero.shape[-1] == 1:
+            dU, dvalues = solve(self, params, solution, aux, (dXU, zero))
+            return dU, dvalues
+        dU, dT = solve(self, params, solution, aux, (dXU, torch.diag_embed(zero).to(dXU.dtype)))
+        C = off_diagonal(self.blocks(solution, aux))
+        return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
+
+
+def off_diagonal(C: Tensor) -> Tensor:
+    """The same mask without its diagonal."""
+    return C & ~torch.eye(C.shape[-1], dtype=torch.bool, device=C.device)
+
+
+def in_blocks(H: Tensor, f: Tensor) -> bool:
+    """Whether the second part of a bordered vector is a matrix for each item, not one number for each pair."""
+    return f.dim() == H.dim()
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,6 @@ def with_plain_derivatives(equations: Derivative, params: Params, found: Forward
     constants = tuple(None if p is None else p.detach() for p in params)
     solution = start = found.solution
     for _ in range(levels):
-        missing = equations.residual(params, solution, found.aux)
-        missing = tuple(m.expand_as(s) for m, s in zip(missing, start, strict=True))
-        step = equations.inverse(constants, start, found.aux, missing)
+        step = equations.correction(params, constants, solution, start, found.aux)
         solution = tuple(s - d for s, d in zip(solution, step, strict=True))
     return found._replace(solution=solution)

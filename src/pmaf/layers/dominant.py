@@ -18,7 +18,7 @@ from pmaf.implicit.modes import Backward, Unrolled
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.eigen import check_reference, columns_of, prepare
 from pmaf.layers.gauge import fix_phase
-from pmaf.layers.verdict import narrowed
+from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
@@ -104,7 +104,7 @@ def _dominant_pair(
         found = differentiate(options, "a pair", {FixedPoint: fixed_point}, forward, matrix.tensors, shell.core_dims)
         U, values = found.solution
         U = fix_phase(matrix, U, values, found.report, columns_of(reference, matrix, U), dtype)
-    values, status = narrowed(values, dtype, found.report.status)
+    values, status = narrowed_values(values, dtype, found.report.status)
     return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *found.report[1:])
 
 

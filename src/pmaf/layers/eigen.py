@@ -19,7 +19,7 @@ from pmaf.kernels.quick import NEXT, RESIDUAL
 from pmaf.layers.direct import direct_pairs
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
-from pmaf.layers.verdict import narrowed
+from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
@@ -27,6 +27,7 @@ from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.probe import check_symmetric_operator
+from pmaf.operators.scaled import from_units, in_units
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution, ProjectorSolution
 from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
@@ -60,7 +61,8 @@ def _ied(
     .. math:: U^\star = \operatorname{argmax}\ \mathrm{tr}(U^H X U)\quad\text{subject to}\quad U^H U = I
 
     Supports float32, float64, complex64 and complex128; half precision is computed in float32 and returned in the
-    input's type; an eigenvalue beyond its range is infinite, and the status NON_FINITE. Leading dimensions are batch
+    input's type; an eigenvalue beyond its range is infinite, with the status OUT_OF_RANGE and a
+    :class:`pmaf.RangeWarning`, and its vector is right. Leading dimensions are batch
     dimensions. Eigenvalues are ordered algebraically, never by magnitude. Gradients need the *selected* eigenvalues to
     be separated from the others; whatever repeats among the others does not matter. The gradient with respect to X is
     symmetric.
@@ -125,6 +127,7 @@ def _ied(
     if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))):
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
+    operator, unit = (operator, None) if known.atol else in_units(operator)
     shell = operator.structure()
     slack = asymmetry_allowed(dtype)
     forward = EigenForward(shell, k, largest, chosen, start, known.rtol, known.atol, False, slack)
@@ -139,8 +142,12 @@ def _ied(
         if known.check_gauge:
             watch_gauge(_door.name, operator, U, values, found.aux, known)
         U = fix_phase(operator, U, values, found.report, columns_of(reference, operator, U), dtype)
-    values, status = narrowed(values, dtype, found.report.status)
-    return IEDSolution(values, U.to(dtype), status, *found.report[1:])
+    told = found.report
+    values, status = from_units(operator, unit, values), told.status
+    if unit is not None or values.dtype != dtype:
+        values, status = narrowed_values(values, dtype, status)
+    gap = from_units(operator, unit, told.gap[..., None])[..., 0]
+    return IEDSolution(values, U.to(dtype), status, told.steps, told.residual, gap)
 
 
 def _principal_projector(
@@ -185,7 +192,9 @@ def _principal_projector(
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
     given = solver is not None
     chosen = named(_door.name, solver, EIGEN) if given else select("ied", operator, k, largest, wait=wait)
-    shell, known = operator.structure(), options.tolerances
+    known = options.tolerances
+    operator, unit = (operator, None) if known.atol else in_units(operator)
+    shell = operator.structure()
     slack = asymmetry_allowed(dtype)
     forward = EigenForward(shell, k, largest, chosen, None, known.rtol, known.atol, True, slack)
     modes: Modes = {Implicit: lambda: SubspaceEquations(degenerate, shell, largest, known.rtol, known.atol)}
@@ -193,7 +202,9 @@ def _principal_projector(
         found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims)
         U = found.solution[0]
         P = U @ U.mH
-    return ProjectorSolution(P.to(dtype), *found.report)
+    told = found.report
+    gap = from_units(operator, unit, told.gap[..., None])[..., 0]
+    return ProjectorSolution(P.to(dtype), *told._replace(gap=gap))
 
 
 def reads_values(door: Door, X: Tensor | Operator) -> bool:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.tensors import first_index
-from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
+from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning, RangeWarning
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.solution import Status
 from pmaf.transforms import readable
 
-__all__ = ["judge", "narrowed"]
+__all__ = ["judge", "narrowed", "narrowed_values"]
 
 
 def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,6 +29,21 @@ def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Ten
         return x, status
     narrow = x.to(dtype)
     return narrow, torch.where(narrow.isfinite().all(-1), status, Status.NON_FINITE)
+
+
+def narrowed_values(values: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues in the type of the input, and the status, OUT_OF_RANGE where they leave the range of that type.
+
+    Args:
+        values: eigenvalues, ``(*, k)``, NaN where there is no answer.
+        dtype: the type of the input.
+        status: codes, ``(*,)``.
+
+    Returns:
+        Both.
+    """
+    narrow = values.to(dtype)
+    return narrow, torch.where(narrow.isinf().any(-1), Status.OUT_OF_RANGE, status)
 
 
 def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
@@ -55,6 +70,8 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
         if degenerate == "drop" and differentiates:
             text = message(function, status, Status.NOT_UNIQUE)
             warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
+    if bool((status == Status.OUT_OF_RANGE).any()):
+        warnings.warn(message(function, status, Status.OUT_OF_RANGE), RangeWarning, stacklevel=3)
     if bool((status == Status.NOT_GLOBAL).any()):
         warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
 

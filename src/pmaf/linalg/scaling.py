@@ -7,7 +7,15 @@ from pmaf.linalg.batched import matvec
 from pmaf.linalg.vectors import first_vector
 from pmaf.transforms import anywhere, cheap
 
-__all__ = ["brought_in_range", "divisor", "in_range", "magnitude", "scaled_to_one", "spectral_norm"]
+__all__ = [
+    "brought_in_range",
+    "divisor",
+    "in_range",
+    "magnitude",
+    "power_of_two",
+    "scaled_to_one",
+    "spectral_norm",
+]
 
 
 def divisor(size: Tensor) -> Tensor:
@@ -42,6 +50,35 @@ def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
         length = torch.linalg.vector_norm(v, dim=-1)  # ≤ ‖X‖
         v = v / torch.where(length > 0, length, 1)[..., None]
     return length
+
+
+def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
+    """Units in which numbers are of order one: a power of two for each item, by which a division makes no error.
+
+    An item that is in no danger, of which products of a few entries are far inside the range of the type, keeps the
+    unit one, and so does one that is zero or not finite.
+
+    Args:
+        A: tensors.
+        dim: the dimensions of one item.
+        bits: sizes between 2^−bits and 2^bits are in no danger in single precision, ten times that in double.
+
+    Returns:
+        The units, ``(*,)``, positive, representable also where A is subnormal; ``None`` where all are known to be one.
+    """
+    A = A.detach()
+    if A.numel() == 0:
+        return None
+    parts = torch.view_as_real(A.resolve_conj()).abs().amax(-1) if A.is_complex() else A.abs()
+    size = parts.amax(dim)
+    limit = 2.0 ** (bits if torch.finfo(size.dtype).bits < 64 else 10 * bits)
+    extreme = (size > 0) & size.isfinite() & ((size > limit) | (size < 1 / limit))
+    if cheap(extreme) and not bool(extreme.any()):
+        return None
+    exponent = torch.frexp(torch.where(extreme, size, 1)).exponent - 1
+    half = exponent // 2  # powers of two beyond ±1000 are products of two that are not
+    one = torch.ones_like(size)
+    return torch.where(extreme, torch.ldexp(one, half) * torch.ldexp(one, exponent - half), one)
 
 
 def magnitude(A: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pmaf.linalg.dtypes import double
 
-__all__ = ["first_vector", "perturbed", "random_block"]
+__all__ = ["completed", "first_vector", "perturbed", "random_block"]
 
 SEED = 2306_14759  # far from the small seeds of experiments: data drawn with the start's own seed may be blind to it
 
@@ -47,3 +47,14 @@ def perturbed(given: Tensor, noise: Tensor, share: float = 0.1) -> Tensor:
     given = given / torch.linalg.vector_norm(given, dim=-2, keepdim=True).clamp_min(tiny)
     mixed: Tensor = given + share * noise / torch.linalg.vector_norm(noise, dim=-2, keepdim=True)
     return mixed
+
+
+def completed(U: Tensor) -> Tensor:
+    """Orthonormal columns with the directions of those of U, which are nearly orthonormal or zero, ``(*, n, k)``.
+
+    A zero column becomes a vector orthogonal to all others, as Householder's method leaves it.
+    """
+    Q, R = torch.linalg.qr(U)
+    phase = torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]
+    whole: Tensor = Q * torch.where(phase == 0, 1, phase)
+    return whole

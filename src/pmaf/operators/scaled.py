@@ -5,9 +5,43 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.linalg.scaling import power_of_two
 from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
+from pmaf.operators.sparse import Sparse
 
-__all__ = ["ScaledOperator", "scaled"]
+__all__ = ["ScaledOperator", "from_units", "in_units", "scaled"]
+
+
+def in_units(X: Operator) -> tuple[Operator, Tensor | None]:
+    """X in units, powers of two, in which nothing that follows over- or underflows; see :func:`power_of_two`.
+
+    Written in differentiable operations, so that gradients come back in the units of the data.
+
+    Args:
+        X: the operator; one known as a function is left as it is.
+
+    Returns:
+        The operator, and the units of its tensor, ``(*,)``; ``None`` if they are one everywhere.
+    """
+    if not isinstance(X, (Dense, Gram, Sparse)):
+        return X, None
+    (A,) = X.tensors
+    core = X.core_dims[0] if X.core_dims else 1
+    bits = 10 if isinstance(X, Gram) else 30  # gradients of Gram matrices divide by fourth powers of singular values
+    unit = power_of_two(A, tuple(range(-core, 0)), bits)
+    if unit is None:
+        return X, None
+    return X.with_tensors((A / unit.reshape(unit.shape + (1,) * core),)), unit
+
+
+def from_units(X: Operator, unit: Tensor | None, values: Tensor) -> Tensor:
+    """Eigenvalues ``(*, p)`` in the units of the data."""
+    if unit is None:
+        return values
+    values = values * unit[..., None]
+    return values * unit[..., None] if isinstance(X, Gram) else values
 
 
 class ScaledOperator(NamedTuple):

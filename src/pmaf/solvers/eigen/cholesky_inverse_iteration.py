@@ -14,7 +14,7 @@ from pmaf.checks.values import set_integers
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.leading_pair import leading_pair
 from pmaf.linalg.scaling import scaled_to_one, spectral_norm
-from pmaf.linalg.vectors import first_vector, perturbed
+from pmaf.linalg.vectors import completed, first_vector, perturbed
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -84,8 +84,7 @@ class CholeskyInverseIteration(Solver):
     def _solve_gram(self, F: Tensor, k: int, largest: bool, start: Tensor | None) -> EigenAnswer:
         """The same from the factor, by the smaller side."""
         r, n = F.shape[-2:]
-        G, scale, sound = scaled_to_one(F)
-        G = G.to(double(F.dtype))
+        G, scale, sound = scaled_to_one(F.to(double(F.dtype)))  # a norm above one by a rounding would be no bound
         rows = r < n and largest and k <= r
         sign = 1.0 if largest else -1.0
         if start is not None and rows:
@@ -98,8 +97,7 @@ class CholeskyInverseIteration(Solver):
                 values = torch.cat((values[..., :k], torch.zeros_like(values[..., :1])), -1)
             image = G.mH @ U
             length = torch.linalg.vector_norm(image, dim=-2, keepdim=True)
-            Q, R = torch.linalg.qr(image / torch.where(length > 0, length, 1))
-            U = Q * torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]
+            U = completed(image / torch.where(length > 0, length, 1))
         square = scale.to(values.dtype).square()
         return in_precision_of(answer(values, U, done & sound, steps, square, sign, k == n, spectral_norm(A)), F)
 

@@ -16,6 +16,7 @@ from pmaf.linalg.dtypes import double
 from pmaf.linalg.refinement import polished
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor
+from pmaf.linalg.vectors import completed
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -47,8 +48,7 @@ def gram_decomposition(F: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor
     length = torch.linalg.vector_norm(wanted, dim=-2, keepdim=True)
     U = wanted / torch.where(length > 0, length, 1)
     # Columns of tiny σ lose their orthogonality; one QR of the few wanted columns, largest first, restores it.
-    Q, R = torch.linalg.qr(U.flip(-1))
-    return s, V, (Q * torch.sgn(R.diagonal(dim1=-2, dim2=-1))[..., None, :]).flip(-1), done
+    return s, V, completed(U.flip(-1)).flip(-1), done
 
 
 def singular_decomposition(F: Tensor) -> tuple[Tensor, Tensor, Tensor]:

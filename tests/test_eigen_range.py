@@ -1,0 +1,114 @@
+"""Units: answers and gradients from the smallest subnormal to the largest number; Gram matrices from their factor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pmaf
+from cases import EIGEN_SOLVERS, randn
+from pmaf import RangeWarning, Status
+
+ROW = torch.tensor([1.0, 2, 3])
+M = torch.tensor([[2.0, 1, 0], [1, 3, 1], [0, 1, 5]], dtype=torch.float64)
+ONE = [case for case in EIGEN_SOLVERS if case.name == case.short]
+EXTREMES = [(torch.float32, e) for e in (-149, -140, -126, -60, 60, 125)] + [
+    (torch.float64, e) for e in (-1074, -1060, -1022, -400, 400, 1021)
+]
+
+
+@pytest.mark.parametrize("case", ONE, ids=lambda case: case.name)
+@pytest.mark.parametrize("largest", [True, False], ids=["largest", "smallest"])
+@pytest.mark.parametrize(("dtype", "exponent"), EXTREMES, ids=str)
+def test_every_solver_at_the_ends_of_the_range(case, largest, dtype, exponent):
+    """Whole numbers times a power of two are exact, down to the smallest subnormal."""
+    unit = torch.ldexp(
+        torch.ldexp(torch.ones((), dtype=dtype), torch.tensor(exponent // 2)), torch.tensor(-(-exponent // 2))
+    )
+    near, far = (pmaf.ied_ex(X, 1, largest=largest, solver=case.make()) for X in (M.to(dtype), M.to(dtype) * unit))
+    assert int(far.status) == int(near.status)
+    torch.testing.assert_close(far.eigenvectors, near.eigenvectors, rtol=0, atol=2 * max(case.error, 1e-6))
+    torch.testing.assert_close(far.eigenvalues, near.eigenvalues * unit)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    exponent=st.integers(-100, 100),
+    n=st.integers(2, 6),
+    kind=st.sampled_from(("dense", "gram", "sparse")),
+    largest=st.booleans(),
+)
+def test_a_power_of_two_changes_nothing_but_the_units(seed, exponent, n, kind, largest):
+    A = randn(n, n, seed=seed, dtype=torch.float32)
+    A = A + A.mT if kind != "gram" else A
+    unit = 2.0**exponent
+
+    def solve(A):
+        A = A.clone().requires_grad_()
+        X = pmaf.Gram(A) if kind == "gram" else A.to_sparse() if kind == "sparse" else A
+        found = pmaf.ied_ex(X, 1, largest=largest)
+        (gradient,) = torch.autograd.grad(found.eigenvectors[:, 0] @ torch.arange(1.0, n + 1), A)
+        return found.eigenvectors, gradient
+
+    (u, g), (v, h) = solve(A), solve(A * unit)
+    if float(pmaf.ied_ex(pmaf.Gram(A) if kind == "gram" else A, 1, largest=largest).gap) < 1e-2:
+        return
+    torch.testing.assert_close(v, u, rtol=0, atol=1e-4)
+    torch.testing.assert_close(h * unit, g, rtol=1e-3, atol=1e-3 * float(g.abs().max()))
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-24, 1e-38, 1e30])
+@pytest.mark.parametrize("solver", [None, "cholesky_inverse_iteration", "block_lanczos"])
+def test_gram_does_not_mind_that_its_squares_leave_the_range(scale, solver):
+    F = randn(7, 4, dtype=torch.float32)
+
+    def solve(F):
+        F = F.clone().requires_grad_()
+        found = pmaf.ied_ex(pmaf.Gram(F), 1, solver=solver)
+        found.eigenvectors[0, 0].backward()
+        return found, F.grad
+
+    (near, g), (far, h) = solve(F), solve(F * scale)
+    torch.testing.assert_close(far.eigenvectors, near.eigenvectors, rtol=0, atol=1e-6)
+    torch.testing.assert_close(h.double() * scale, g.double(), rtol=0, atol=1e-5)
+    assert int(far.status) == (Status.OUT_OF_RANGE if scale > 1 else Status.CONVERGED)
+
+
+def test_half_precision_features_whose_energy_leaves_the_range():
+    F = 10 * torch.randn(800, 6).half()
+    with pytest.warns(RangeWarning, match="vectors are right"):
+        values, U = pmaf.ied(pmaf.Gram(F), 2)
+    assert bool(values.isinf().all())
+    torch.testing.assert_close(U.float(), pmaf.ied(pmaf.Gram(F.float()), 2).eigenvectors, rtol=0, atol=1e-3)
+    assert bool(pmaf.nn.PrincipalPool2d(2)(F.T.reshape(6, 40, 20)).isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-8, 1e-10, 1e-15, 1e-30])
+def test_gradient_of_a_tiny_row(dtype, scale):
+    """u = (1, 2)/√5; its first entry moves by (2, −1)·2/√5³ for each unit of F."""
+    F = (scale * torch.tensor([[1.0, 2.0]], dtype=dtype)).requires_grad_()
+    pmaf.ied_ex(pmaf.Gram(F), 1).eigenvectors[0, 0].backward()
+    torch.testing.assert_close(F.grad * scale, torch.tensor([[2.0, -1.0]], dtype=dtype) * 2 / 5**1.5)
+
+
+@pytest.mark.parametrize("solver", [None, "cholesky_inverse_iteration", "block_lanczos", "simultaneous_iteration"])
+@pytest.mark.parametrize("largest", [True, False], ids=["largest", "smallest"])
+@pytest.mark.parametrize(
+    "F",
+    [*map(torch.zeros, (1, 3, 2), (2, 2, 5)), *(torch.arange(1.0, r + 1)[:, None] * ROW for r in (1, 2))],
+    ids=["0 1×2", "0 3×2", "0 2×5", "1×3", "rank one"],
+)  # fmt: skip
+def test_more_pairs_than_the_rank(solver, largest, F):
+    for k in range(1, F.shape[1] + 1):
+        found = pmaf.ied_ex(pmaf.Gram(F), k, largest=largest, solver=solver)
+        U = found.eigenvectors
+        assert float((U.mT @ U - torch.eye(k)).abs().max()) <= 1e-6
+        assert float((F.mT @ (F @ U) - U * found.eigenvalues).abs().max()) <= 1e-4
+        rank = int(torch.linalg.matrix_rank(F))
+        several = k > rank + 1 or (k == rank + 1 < F.shape[1]) if largest else F.shape[1] - rank > 1
+        if solver in (None, "cholesky_inverse_iteration"):  # the others multiply, and know zero to ε‖X‖ only
+            assert int(found.status) == (Status.NOT_UNIQUE if several else Status.CONVERGED)
