@@ -172,7 +172,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
   for (int w = 0; w < wanted; w++) {
     // What counts have proved, and what is believed.
     D proved_low = bottom, proved_high = top, low = w == 0 ? highest : bottom, high = top;
-    typename D::mask done = D(1.0) < D(0.0), failed_before = done;
+    typename D::mask done = D(1.0) < D(0.0);
     x = top;
     if (w > 0) {
       proved_high = high = min(top, values[w - 1] + tol);
@@ -208,11 +208,13 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
       low = select(done, low, new_low);
       done = done | (high - low <= tol);
       if (all(done)) break;
+      // From above Laguerre's bound; where that converges slowly (a cluster), a point close to the other bound; after a
+      // point below, or one that told nothing, the other end or the middle.
       const D rest = high - low;
-      const auto quick = use & (rest <= D(0.25) * width);
-      const D away = low + select(failed_before, D(0.5), D(0.0625)) * rest;
-      failed_before = ~quick & ~failed_before;
-      x = select(done, x, select(quick, high, away));
+      const D slow = D(guess < 4 ? 1.0 : 0.25) * width;
+      const D after_above = select(use, select(rest <= slow, high, fma(D(0.0625), rest, low)), fma(D(0.5), rest, low));
+      const D after_below = select(high < proved_high, high, fma(D(0.5), rest, low));
+      x = select(done, x, select(above, after_above, after_below));
     }
     // Proof, and bisection of what it refutes.
     D above_high, above_low;
