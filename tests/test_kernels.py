@@ -369,8 +369,7 @@ def test_several_python_threads_at_once(built):
     right = []
 
     def work():
-        for _ in range(5):
-            right.append(torch.equal(eigenpairs(X, 2, threads=2).vectors, expected.vectors))
+        right.extend(torch.equal(eigenpairs(X, 2, threads=2).vectors, expected.vectors) for _ in range(5))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
