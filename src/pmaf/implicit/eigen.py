@@ -114,7 +114,7 @@ class EigenpairEquations(OperatorEquations):
         values = aux.eigenvalues.detach()
         norm = (values if aux.spectrum.shape[-1] == 0 else aux.spectrum).abs().amax(-1)[..., None, None]
         left, right = values[..., :, None], values[..., None, :]
-        rtol = relative_tolerance(self.rtol, solution[0].dtype, self.operator.n)
+        rtol = relative_tolerance(self.rtol, solution[0].dtype, solution[0].shape[-2])
         return ~((left - right).abs() > separation_tolerance(self.operator, left, right, norm, rtol, self.atol))
 
     def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:

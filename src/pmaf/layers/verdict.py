@@ -42,7 +42,7 @@ def narrowed_values(values: Tensor, dtype: torch.dtype, status: Tensor) -> tuple
     Returns:
         Both.
     """
-    narrow = values.to(dtype)
+    narrow = values if dtype.is_complex else values.to(dtype)
     return narrow, torch.where(narrow.isinf().any(-1), Status.OUT_OF_RANGE, status)
 
 
