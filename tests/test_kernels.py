@@ -172,7 +172,7 @@ def test_subnormal_matrices(built, dtype, size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("n", "k"), [(3, 1), (4, 2), (9, 1), (16, 3), (40, 1), (130, 2)])
+@pytest.mark.parametrize(("n", "k"), [(3, 1), (4, 2), (9, 1), (16, 3), (40, 1), (130, 2), (170, 2)])
 def test_an_item_is_the_same_wherever_it_stands(isa, dtype, n, k):
     batch = 37 if n < 100 else 5
     X = hermitian(batch, n, dtype=dtype)

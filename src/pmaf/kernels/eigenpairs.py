@@ -33,7 +33,7 @@ class Eigenpairs(NamedTuple):
     values: Tensor  # (*, k)
     vectors: Tensor  # (*, n, k)
     next: Tensor  # (*,): the eigenvalue after the selected ones, NaN where k = n
-    norm: Tensor  # (*,): the largest |eigenvalue|, estimated within a few per cent
+    norm: Tensor  # (*,): the largest |eigenvalue|, estimated (within about a tenth)
     residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
     code: Tensor  # (*,) int32
     factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h

@@ -138,7 +138,7 @@ PMAF_INLINE Sample<Lanes<double, Wd>> sample(const Minors<Lanes<double, Wd>>& m,
 constexpr int most_guesses = 40, most_bisections = 64;
 
 // The `wanted` largest eigenvalues in descending order, to an absolute error of tol, into values; the smallest one,
-// roughly and from below, into `other_end`.
+// within a few per cent, into `other_end`.
 template <int Wd, int stride>
 void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance, const Rows<Wd, stride>& values,
                  Lanes<double, Wd>& other_end) {
@@ -240,25 +240,25 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     squares = fnma(value, value, squares);
   }
 
-  // The other end: what the sums of the values and of their squares leave, or two of Laguerre's steps, mirrored.
+  // The other end: what the sums of the values and of their squares leave, or a few of Laguerre's steps, mirrored.
   const int rest = n - wanted;
   if (rest <= 2) {
     const D middle = trace * D(rest > 0 ? 1.0 / rest : 0.0);
     const D half = rest == 2 ? sqrt(max(D(0.0), squares * D(0.5) - middle * middle)) : D(0.0);
     other_end = rest == 0 ? values[n - 1] : middle - half;
   } else {
-    D middle = bottom;
+    D inner = bottom;
     x = bottom;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < (n > 16 ? 3 : 2); pass++) {
       minors_and_derivatives(t, x, m);
       const Sample<D> here = sample<Wd, stride>(m, x);
       const D g = -here.g, h = here.h, root = g + sqrt(max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h)));
       const D laguerre = D(double(n)) / root, newton = g / h;
       const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);
-      middle = select(valid, x + D(0.5) * (laguerre + newton), middle);
+      inner = select(valid, x + newton, inner);  // from within: exact for clusters
       x = select(valid, x + laguerre, x);
     }
-    other_end = middle;
+    other_end = inner;
   }
   other_end = min(max(other_end, no_less), no_more);
 }
