@@ -127,7 +127,7 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
             wrong = ~((value > 0) & value.isfinite())
             if bool(wrong.any()):
                 index = first_index(wrong) if wrong.dim() else ()
-                got = f"{float(radius[index]):g} at index {index}"
+                got = f"{float(radius.detach()[index]):g} at index {index}"
                 rounded = "" if radius.dtype == value.dtype else f", which is {float(value[index]):g} in {value.dtype}"
                 raise ValueError(f"pmaf.{function}: radius must be positive and finite, got {got}{rounded}")
         return value if wait else torch.where((value > 0) & value.isfinite(), value, torch.nan)

@@ -20,7 +20,7 @@ from pmaf.kernels.quick import NEXT, NORM, REAL, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.solvers.registry import KERNEL_LIMIT
-from pmaf.transforms import follows_nothing, mapped_the_older_way, recorded
+from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
 
 __all__ = ["direct_pairs"]
 
@@ -89,7 +89,7 @@ def direct_pairs(
     shape = X.shape
     if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= KERNEL_LIMIT or X.dtype not in REAL:
         return None
-    if not (X.is_cpu and X.layout == torch.strided and follows_nothing()) or X.numel() == 0:
+    if not (X.layout == torch.strided and open_to_kernels(X)) or X.numel() == 0:
         return None
     whole = X.detach().contiguous() if not X.is_contiguous() else X
     found = quick_pairs(whole, k, largest, SKEW, tolerance(X.dtype, shape[-1]))
