@@ -166,12 +166,12 @@ class MoreSorensen:
         known = phase * first / torch.where(t > 0, t, 1)
         u = p + torch.where(t > floor, known, phase * missing)[..., None] * v
         for _ in range(2):
-            u, t = stretched(L, v, u, t, t > floor)
+            u, t = stretched(L, v, u, t, floor)
         u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
         return u, t + top, t, ~active & proven, steps
 
 
-def stretched(L: Tensor, v: Tensor, u: Tensor, t: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+def stretched(L: Tensor, v: Tensor, u: Tensor, t: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """A solution of (Q + λI)u = g that is nearly of length one, at a λ where it is more nearly so.
 
     Rounding of p, which is large where s₂ − s₁ is small, is nearly an eigenvector and costs the residual next to
@@ -183,19 +183,19 @@ def stretched(L: Tensor, v: Tensor, u: Tensor, t: Tensor, where: Tensor) -> tupl
         v: v₁, ``(*, n)``.
         u: ``(*, n)``.
         t: λ + s₁, ``(*,)``.
-        where: which items are meant, those with t > 0, ``(*,)``.
+        floor: the smallest t that L was made with.
 
     Returns:
         u and t.
     """
     share = (v.conj() * u).sum(-1)
     rest = u - share[..., None] * v
-    y = substitute(L, rest[..., None])[..., 0] + (share / torch.where(where, t, 1))[..., None] * v
+    y = substitute(L, rest[..., None])[..., 0] + (share / t.clamp(min=floor))[..., None] * v
     slope = (u.conj() * y).sum(-1).real
     excess = u.abs().square().sum(-1) - 1
     bend = (slope.square() - y.abs().square().sum(-1) * excess).clamp(min=0).sqrt()
     alpha = -excess / torch.where(slope > 0, slope + bend, 1)
-    good = where & (slope > 0)
+    good = slope > 0
     moves = good & (alpha.abs() < t / 2)
     return torch.where(good[..., None], u + alpha[..., None] * y, u), torch.where(moves, t - alpha, t)
 
