@@ -2,8 +2,8 @@
 
 Near the optimum the direction weight 1 − cos(x, d) goes to zero with the square of the distance, so the objective falls
 by less than its own last digit, and the iteration ends when two values round to the same number. How ½‖A x − b‖² is
-written therefore moves the counts; as an inner product of a misfit computed anew it gives the published ones. One problem at a time, in the order of operations of the
-description, in float32:
+written therefore moves the counts; as an inner product of a misfit computed anew it gives the published ones. One
+problem at a time, in the order of operations of the description, in float32:
 
     python benchmarks/parity.py 12x6 64x32
 """
