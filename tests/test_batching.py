@@ -120,12 +120,13 @@ class TestBadItems:
         assert (A.grad[1] == 0).all()
         assert (A.grad[0] != 0).any()
 
-    @pytest.mark.parametrize("argument", ["weights", "free"])  # a radius that is not finite is refused
+    @pytest.mark.parametrize("argument", ["weights", "free", "radius"])
     def test_optional_arguments(self, argument):
         A, b = layer("less").inputs(torch.float64, 3)
         values = {
             "weights": torch.ones(3, 5, dtype=torch.float64),
             "free": randn(3, 5, 1, seed=4),
+            "radius": torch.ones(3, dtype=torch.float64),
         }
         clean = pmaf.less_ex(A, b, **{argument: values[argument]})
         dirty = values[argument].clone()
