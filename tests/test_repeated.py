@@ -1,4 +1,4 @@
-"""Selected eigenvalues that repeat: exact derivatives of what does not see the basis, a warning for what is not there."""
+"""Selected eigenvalues that repeat: exact derivatives of what is blind to the basis, a warning for what is not there."""
 
 from __future__ import annotations
 
@@ -107,15 +107,14 @@ def test_values_and_vectors_together_warn(transform):
         values, U = pmaf.ied_ex(X, 2)[:2]
         return ((U * values.sqrt()) @ U.mT).sum()
 
-    X = 2 * torch.eye(2, dtype=torch.float64)
+    X = (2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
+    calls = {
+        "plain": lambda: loss(X).backward(),
+        "grad": lambda: torch.func.grad(loss)(X.detach()),
+        "vmap": lambda: torch.func.vmap(torch.func.grad(loss))(torch.stack((X, X)).detach()),
+    }
     with pytest.warns(DegeneracyWarning, match=NAMED):
-        if transform == "plain":
-            X.requires_grad_()
-            loss(X).backward()
-        elif transform == "grad":
-            torch.func.grad(loss)(X)
-        else:
-            torch.func.vmap(torch.func.grad(loss))(torch.stack((X, X)))
+        calls[transform]()
 
 
 @pytest.mark.parametrize("way", ["reverse twice", "hessian", "grad of grad"])

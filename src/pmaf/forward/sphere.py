@@ -154,7 +154,7 @@ def unconstrained(
     matrix = problem[0]
     none = torch.zeros(*problem.batch_shape, problem.n, dtype=matrix.dtype, device=matrix.device)
     if V.shape[-1] == 0:
-        wide = double(matrix.dtype)
+        wide = double(matrix)
         unit = scale if isinstance(problem, SphereQuadratic) else scale.sqrt()
         A = matrix.to(wide) / unit[..., None, None]
         Q = (A + A.mH) / 2 if isinstance(problem, SphereQuadratic) else A.mH @ A

@@ -139,7 +139,7 @@ class EigenpairEquations(OperatorEquations):
             return w[..., None], mu[..., None]
         # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
         # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
-        clean = isinstance(self.operator, Gram) or is_single(U.dtype)
+        clean = isinstance(self.operator, Gram) or is_single(U)
         if not in_blocks(H, f):
             inside = (U.conj() * H).sum(-2)
             H = H - U * inside[..., None, :] if clean else H

@@ -87,7 +87,7 @@ class MoreSorensen:
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)
-        A, b = A.to(double(dtype)), right.to(double(dtype))
+        A, b = A.to(double(A)), right.to(double(right))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
         b = b / (torch.where(unit > 0, unit, 1) * r)[..., None]
         if isinstance(problem, LeastSquares):
