@@ -145,7 +145,8 @@ def leading_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Te
     norm = torch.addcmul(mean.abs(), scale, (coefficients[-1] * (-2 * (n - 1) / n)).clamp_min(0).sqrt())
     norm = norm.clamp_min(tiny)
     residual = dot(misfit, misfit).sqrt() * scale / norm
-    done = (residual <= rtol) & (separation > SEPARATION[X.dtype]) & scale.isfinite()
+    # The largest eigenvalue of a matrix of trace zero is not negative, and the pivots prove nothing where θ is.
+    done = (residual <= rtol) & (separation > SEPARATION[X.dtype]) & (theta > 0) & scale.isfinite()
     second = theta - smallest_gap(coefficients, theta, separation)
     value, following = torch.addcmul(mean, theta, signed), torch.addcmul(mean, second, signed)
     return value, torch.stack(u), following, done, norm, residual
