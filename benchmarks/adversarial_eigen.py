@@ -39,7 +39,7 @@ MEASURED = ("items", "claimed", "declined", "silent", "wrong values", "wrong gra
 
 
 def spectrum(kind: str, n: int, generator: torch.Generator) -> Tensor:
-    """n eigenvalues of order one, in double precision."""
+    """Eigenvalues of order one, ``(n,)``, in double precision."""
     x = torch.rand(n, dtype=torch.float64, generator=generator)
     near = 10.0 ** -float(torch.randint(1, 15, (), generator=generator))
     index = torch.arange(n, dtype=torch.float64)
@@ -92,7 +92,9 @@ def claims(X: Tensor, k: int, largest: bool, found: pmaf.IEDSolution, exponent: 
     wrong = ~((residual <= allowed * norm + lost) & (skew <= allowed) & (off <= allowed * norm + lost))
     if k == n:
         return wrong, np.zeros_like(wrong)
-    return wrong, (np.abs(s[:, k - 1] - s[:, k]) <= eps * norm) & (found.status.numpy() == 0) & ~np.isnan(found.gap.numpy())
+    return wrong, (np.abs(s[:, k - 1] - s[:, k]) <= eps * norm) & (found.status.numpy() == 0) & ~np.isnan(
+        found.gap.numpy()
+    )
 
 
 def gradient_is_wrong(X: Tensor, k: int, largest: bool, gradient: Tensor, C: Tensor) -> np.ndarray:
@@ -103,7 +105,7 @@ def gradient_is_wrong(X: Tensor, k: int, largest: bool, gradient: Tensor, C: Ten
     wanted = torch.arange(n) >= n - k if largest else torch.arange(n) < k
     between = wanted[:, None] ^ wanted[None, :]
     difference = s[:, :, None] - s[:, None, :]
-    slope = torch.where(between, 1 / torch.where(between, difference, 1), 0)  # of u_i u_jᴴ for i wanted and j not
+    slope = torch.where(between, 1 / torch.where(between, difference, 1), 0)  # of uᵢuⱼᴴ, i wanted and j not
     slope = torch.where(wanted[:, None], slope, -slope)
     truth = V @ (slope * (V.mH @ C @ V)) @ V.mH
     gap = torch.where(between, difference.abs(), torch.inf).amin((-2, -1))

@@ -35,7 +35,7 @@ from pmaf.linalg.refinement import is_single
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Gram
-from pmaf.operators.separation import separation_tolerance
+from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import compiling, follows_nothing
 
 __all__ = ["EigenpairEquations", "SubspaceEquations"]
@@ -99,10 +99,13 @@ class OperatorEquations(Equations):
 class EigenpairEquations(OperatorEquations):
     """Equations of the selected eigenpairs; solution (U, Λ), bordered vectors (W, μ) or, in blocks, (W, S)."""
 
-    def blocks(self, solution: Vectors, aux: EigenAux) -> Tensor:
+    def blocks(self, params: Params, solution: Vectors, aux: EigenAux) -> Tensor:
         """C: which pairs of selected eigenvalues count as one, ``(*, k, k)``."""
         values = aux.eigenvalues.detach()
-        norm = (values if aux.spectrum.shape[-1] == 0 else aux.spectrum).abs().amax(-1)[..., None, None]
+        known = aux.spectrum.shape[-1] > 0
+        norm = (aux.spectrum.abs().amax(-1, keepdim=True) if known else scale_of(self.filled(params), values))[
+            ..., None
+        ]
         left, right = values[..., :, None], values[..., None, :]
         rtol = relative_tolerance(self.rtol, solution[0].dtype, self.operator.n)
         return ~((left - right).abs() > separation_tolerance(self.operator, left, right, norm, rtol, self.atol))
@@ -114,7 +117,7 @@ class EigenpairEquations(OperatorEquations):
         if not in_blocks(W, mu):
             upper = W * values[..., None, :] - X.hermitian_matmat(W) + U * mu[..., None, :]
             return upper, (U.conj() * W).sum(-2).real
-        C = self.blocks(solution, aux)
+        C = self.blocks(params, solution, aux)
         T = torch.where(C, U.mH @ X.hermitian_matmat(U), 0)  # not Λ, which does not show how the inside moves
         return W @ T - X.hermitian_matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
@@ -124,7 +127,7 @@ class EigenpairEquations(OperatorEquations):
         if values.shape[-1] == 1:
             upper, squared = self.apply(params, solution, aux, (U, torch.zeros_like(values)))
             return upper, (squared - 1) / 2
-        C, XU = self.blocks(solution, aux), self.filled(params).hermitian_matmat(U)
+        C, XU = self.blocks(params, solution, aux), self.filled(params).hermitian_matmat(U)
         T = torch.where(off_diagonal(C), U.mH @ XU, torch.diag_embed(values).to(U.dtype))
         eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
         return U @ T - XU, torch.where(C, U.mH @ U - eye, 0) / 2
@@ -145,7 +148,7 @@ class EigenpairEquations(OperatorEquations):
             H = H - U * inside[..., None, :] if clean else H
             W = self.complement(params, U, aux, H, whole_block=False)
             return W + U * f[..., None, :], inside.real
-        C, values = self.blocks(solution, aux), aux.eigenvalues
+        C, values = self.blocks(params, solution, aux), aux.eigenvalues
         f, inside = torch.where(C, f, 0), torch.where(C, U.mH @ H, 0)
         H = H - U @ inside if clean else H
         W = self.complement(params, U, aux, H, whole_block=False)
@@ -163,7 +166,7 @@ class EigenpairEquations(OperatorEquations):
         """One solve, in blocks where it may be differentiated again, and the vector–Jacobian product of F."""
         (U, _), (U_bar, values_bar) = solution, cotangents
         if values_bar.shape[-1] > 1 and not compiling():
-            C = off_diagonal(self.blocks(solution, aux)) & ~expand_as(aux.failed, U)
+            C = off_diagonal(self.blocks(params, solution, aux)) & ~expand_as(aux.failed, U)
             if self.policy == "drop" and seen(C) and seen(undetermined(C, U, U_bar, values_bar)):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
             if torch.is_grad_enabled() or not follows_nothing():
@@ -191,7 +194,7 @@ class EigenpairEquations(OperatorEquations):
             dU, dvalues = solve(self, params, solution, aux, (dXU, zero))
             return dU, dvalues
         dU, dT = solve(self, params, solution, aux, (dXU, torch.diag_embed(zero).to(dXU.dtype)))
-        C = off_diagonal(self.blocks(solution, aux))
+        C = off_diagonal(self.blocks(params, solution, aux))
         return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
 
 
