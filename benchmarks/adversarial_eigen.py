@@ -110,7 +110,7 @@ def gradient_is_wrong(X: Tensor, k: int, largest: bool, gradient: Tensor, C: Ten
     truth = V @ (slope * (V.mH @ C @ V)) @ V.mH
     gap = torch.where(between, difference.abs(), torch.inf).amin((-2, -1))
     norm = s.abs().amax(-1)
-    some = (wanted[:, None] | wanted[None, :]) & (difference.abs() > 10 * eps * n**0.5 * norm[:, None, None])
+    some = (wanted[:, None] | wanted[None, :]) & (difference.abs() > eps * norm[:, None, None])
     inside = torch.where(some, difference.abs(), torch.inf).amin((-2, -1))
     condition = norm / torch.minimum(gap, inside)  # what rounding leaves of zero is divided by gaps inside as well
     size = torch.linalg.matrix_norm(C) / gap

@@ -18,11 +18,12 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
-def double(x: Tensor) -> torch.dtype:
-    """The double-precision type of the same kind as x, or that of x where its device has none."""
-    if x.device.type in SINGLE_ONLY:
-        return x.dtype
-    return torch.complex128 if x.is_complex() else torch.float64
+def double(x: Tensor | torch.dtype) -> torch.dtype:
+    """The double-precision type of the same kind as x, or that of x where its device has none; of a dtype, the host."""
+    dtype = x.dtype if isinstance(x, Tensor) else x
+    if isinstance(x, Tensor) and x.device.type in SINGLE_ONLY:
+        return dtype
+    return torch.complex128 if dtype.is_complex else torch.float64
 
 
 def widened(A: Tensor) -> torch.dtype:
