@@ -1,4 +1,4 @@
-"""Selected eigenvalues that repeat: exact derivatives of what is blind to the basis, a warning for what is not there."""
+"""Selected eigenvalues that repeat: exact derivatives of what is blind to the basis, a warning for the rest."""
 
 from __future__ import annotations
 
