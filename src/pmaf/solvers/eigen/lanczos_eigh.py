@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.dtypes import double
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -168,7 +169,7 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
         if step < check and step < max_steps:
             continue
         check = step + max(1, step // 6)
-        small = H[:, :m, :m].to(torch.promote_types(H.dtype, torch.float64))
+        small = H[:, :m, :m].to(double(H))
         # An exhausted Krylov space leaves rows without a direction: the item is left for an eigendecomposition.
         finite = (
             finite & small.isfinite().flatten(-2).all(-1) & (B.diagonal(dim1=-2, dim2=-1).abs() > 1e3 * eps).all(-1)

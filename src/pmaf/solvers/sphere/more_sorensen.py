@@ -90,7 +90,7 @@ class MoreSorensen(Solver):
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)
-        A, b = A.to(double(dtype)), right.to(double(dtype))
+        A, b = A.to(double(A)), right.to(double(right))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
         unit = torch.where(unit > 0, unit, magnitude(b[..., None, :]) / r)
         b = b / unit[..., None] / r[..., None]
