@@ -13,22 +13,22 @@ import pytest
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper import surfaces
+from pmaf.paper.experiments import surfaces
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from pmaf.paper.blocks import cell, figure, note, prose, section, table
-from pmaf.paper.data import Digits, mnist5k
-from pmaf.paper.few_crops import FewCropsSettings, run_few_crops
-from pmaf.paper.figures import panel, standalone
-from pmaf.paper.heads import DIGIT_HEADS, HEADS, TEXTURE_HEADS, EighPool, PrincipalPool, SecondOrderPool
-from pmaf.paper.learning import COLUMNS, LearningSettings, run_learning
-from pmaf.paper.learning_section import learning_section
-from pmaf.paper.report import SECTIONS, write_section
-from pmaf.paper.stress import RANKS, stress
-from pmaf.paper.surfaces import PICTURES, Crops
-from pmaf.paper.training import TrainingSettings, train
+from pmaf.paper.experiments.data import Digits, mnist5k
+from pmaf.paper.experiments.few_crops import FewCropsSettings, run_few_crops
+from pmaf.paper.experiments.heads import DIGIT_HEADS, HEADS, TEXTURE_HEADS, EighPool, PrincipalPool, SecondOrderPool
+from pmaf.paper.experiments.learning import COLUMNS, LearningSettings, run_learning
+from pmaf.paper.experiments.stress import RANKS, stress
+from pmaf.paper.experiments.surfaces import PICTURES, Crops
+from pmaf.paper.experiments.training import TrainingSettings, train
+from pmaf.paper.report.blocks import cell, figure, note, prose, section, table
+from pmaf.paper.report.figures import panel, standalone
+from pmaf.paper.report.learning_section import learning_section
+from pmaf.paper.report.page import SECTIONS, write_section
 
 TINY = TrainingSettings(epochs=1, batch=20, train_images=60, test_images=20, channels=(4, 8))
 FAST = {"stress_batches": 1}

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper.optimality import CASE_METHODS, CASE_SEEDS, METHODS, case_studies, optimality, random_problems
-from pmaf.paper.quoted import LESS_CODE
+from pmaf.paper.experiments.optimality import (
+    CASE_METHODS,
+    CASE_SEEDS,
+    METHODS,
+    case_studies,
+    optimality,
+    random_problems,
+)
+from pmaf.paper.report.quoted import LESS_CODE
 from pmaf.solvers.problem import LeastSquares, SphereQuadratic
 from pmaf.solvers.projected_gradient import ProjectedGradient
 from pmaf.solvers.riemannian_gradient import RiemannianGradient

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pmaf.paper.quoted import LESS_CODE
-from pmaf.paper.timing import OURS, PAPER
+from pmaf.paper.experiments.timing import OURS, PAPER
+from pmaf.paper.report.quoted import LESS_CODE
 
 RECORDED = Path(__file__).parent.parent / "benchmarks" / "results" / "paper"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"

@@ -14,18 +14,18 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper import ied as ied_experiment
-from pmaf.paper.bench import bench, text_rows, write_bench
-from pmaf.paper.blocks import prose, section
-from pmaf.paper.ied import IEDSettings, run_ied
-from pmaf.paper.ied_section import ied_section
-from pmaf.paper.inverse import leading_by_inverse
-from pmaf.paper.less import LESSSettings, parse_sizes, run_less
-from pmaf.paper.less_section import less_section
-from pmaf.paper.matrices import DISTRIBUTIONS, random_matrices
-from pmaf.paper.report import write_section
+from pmaf.paper.experiments import ied as ied_experiment
+from pmaf.paper.experiments.ied import IEDSettings, run_ied
+from pmaf.paper.experiments.inverse import leading_by_inverse
+from pmaf.paper.experiments.less import LESSSettings, parse_sizes, run_less
+from pmaf.paper.experiments.matrices import DISTRIBUTIONS, random_matrices
+from pmaf.paper.experiments.peers import bench, text_rows, write_bench
+from pmaf.paper.experiments.timing import METHODS, reference_gradient, timing
+from pmaf.paper.report.blocks import prose, section
+from pmaf.paper.report.ied_section import ied_section
+from pmaf.paper.report.less_section import less_section
+from pmaf.paper.report.page import write_section
 from pmaf.paper.reproduce import reproduce
-from pmaf.paper.timing import METHODS, reference_gradient, timing
 from pmaf.solvers import PowerIteration
 
 
@@ -59,7 +59,7 @@ class TestLESS:
     def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         methods = ("PGD", "Secular")
         whole = run_less(tmp_path / "whole", LESSSettings(sizes=((3, 3, 12),), methods=methods)).sizes[3, 3].rows[0]
-        monkeypatch.setattr("pmaf.paper.less._PART", 5)
+        monkeypatch.setattr("pmaf.paper.experiments.less._PART", 5)
         split = run_less(tmp_path / "split", LESSSettings(sizes=((3, 3, 12),), methods=methods)).sizes[3, 3].rows[0]
         counts = ("failed_inside", "failed_outside", "better")
         assert [getattr(split, name) for name in counts] == [getattr(whole, name) for name in counts]
@@ -148,7 +148,7 @@ class TestIED:
     def test_the_formula_by_the_letter_is_the_gradient_where_rounding_does_not_hide_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pmaf.paper.inverse.SHIFT", 1e-6)
+        monkeypatch.setattr("pmaf.paper.experiments.inverse.SHIFT", 1e-6)
         X = random_matrices("gaussian", 7, 0).double().requires_grad_()
         c = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         u = leading_by_inverse(PowerIteration(max_steps=5000, rtol=1e-14))(X)

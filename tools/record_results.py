@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pmaf.paper.timing import DENSE, OURS, PAPER
+from pmaf.paper.experiments.timing import DENSE, OURS, PAPER
 
 ROOT = Path(__file__).parent.parent
 TABLES = ROOT / "benchmarks" / "results" / "paper"

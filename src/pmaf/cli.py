@@ -158,8 +158,8 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A .json file for the numbers.")] = None,
 ) -> None:
     """Compare time and accuracy with the peers installed here."""
-    from pmaf.paper.bench import bench as run
-    from pmaf.paper.bench import text_rows, write_bench
+    from pmaf.paper.experiments.peers import bench as run
+    from pmaf.paper.experiments.peers import text_rows, write_bench
     from pmaf.progress import items_bar, print_table
 
     with items_bar("bench") as report:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper.blocks import Cell
+from pmaf.paper.report.blocks import Cell
 from pmaf.progress import items_bar, print_table
 
 __all__ = ["EXPERIMENTS", "reproduce"]
@@ -18,11 +18,11 @@ Runner = Callable[..., Path]
 
 
 def _learning(out: Path, quick: bool, command: str) -> Path:
-    from pmaf.paper.few_crops import FewCropsResult, FewCropsSettings, run_few_crops
-    from pmaf.paper.few_crops_section import few_crops_header, few_crops_rows
-    from pmaf.paper.learning import LearningSettings, run_learning
-    from pmaf.paper.learning_section import HEADER, learning_section, table_rows
-    from pmaf.paper.report import write_section
+    from pmaf.paper.experiments.few_crops import FewCropsResult, FewCropsSettings, run_few_crops
+    from pmaf.paper.experiments.learning import LearningSettings, run_learning
+    from pmaf.paper.report.few_crops_section import few_crops_header, few_crops_rows
+    from pmaf.paper.report.learning_section import HEADER, learning_section, table_rows
+    from pmaf.paper.report.page import write_section
 
     settings = LearningSettings.quick() if quick else LearningSettings()
     with items_bar("learning digits") as report:
@@ -50,9 +50,9 @@ def _less(
     problems: int | None = None,
     methods: Sequence[str] = (),
 ) -> Path:
-    from pmaf.paper.less import LESSSettings, parse_sizes, run_less
-    from pmaf.paper.less_section import HEADER, less_section, table_rows
-    from pmaf.paper.report import write_section
+    from pmaf.paper.experiments.less import LESSSettings, parse_sizes, run_less
+    from pmaf.paper.report.less_section import HEADER, less_section, table_rows
+    from pmaf.paper.report.page import write_section
 
     settings = LESSSettings.quick() if quick else LESSSettings()
     if sizes or problems is not None:
@@ -68,9 +68,9 @@ def _less(
 
 
 def _ied(out: Path, quick: bool, command: str) -> Path:
-    from pmaf.paper.ied import IEDSettings, run_ied
-    from pmaf.paper.ied_section import HEADER, ied_section, table_rows
-    from pmaf.paper.report import write_section
+    from pmaf.paper.experiments.ied import IEDSettings, run_ied
+    from pmaf.paper.report.ied_section import HEADER, ied_section, table_rows
+    from pmaf.paper.report.page import write_section
 
     with items_bar("ied", share=True) as report:
         result = run_ied(out, IEDSettings.quick() if quick else IEDSettings(), report)
@@ -118,9 +118,9 @@ def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options
 
 def _write_missing(out: Path, name: str, command: str, why: str) -> Path:
     """Say in the place of an experiment why it could not be run."""
-    from pmaf.paper.blocks import note, section
-    from pmaf.paper.environment import environment
-    from pmaf.paper.report import SECTIONS, write_section
+    from pmaf.paper.experiments.environment import environment
+    from pmaf.paper.report.blocks import note, section
+    from pmaf.paper.report.page import SECTIONS, write_section
 
     blocks = [note("missing", f"This part could not be run. {why}. Then:", command)]
     return write_section(out, section(name, SECTIONS[name]["title"], blocks, command, environment()))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.figures import INK, SERIES, panel
-from pmaf.paper.optimality import Case
+from pmaf.paper.report.figures import INK, SERIES, panel
+from pmaf.paper.experiments.optimality import Case
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

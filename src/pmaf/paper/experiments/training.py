@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pmaf.errors import ConvergenceError, DegeneracyWarning
-from pmaf.paper.data import Digits
-from pmaf.paper.heads import Head
+from pmaf.paper.experiments.data import Digits
+from pmaf.paper.experiments.heads import Head
 
 __all__ = ["Network", "TrainingSettings", "count_right", "step", "train"]
 

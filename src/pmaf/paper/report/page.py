@@ -11,10 +11,10 @@ from typing import TypedDict
 
 import pmaf
 from pmaf.extras import needs
-from pmaf.paper.blocks import Section
-from pmaf.paper.environment import environment
-from pmaf.paper.figures import standalone
-from pmaf.paper.parts import write_csv, write_whole
+from pmaf.paper.report.blocks import Section
+from pmaf.paper.experiments.environment import environment
+from pmaf.paper.report.figures import standalone
+from pmaf.paper.experiments.parts import write_csv, write_whole
 
 __all__ = ["SECTIONS", "Planned", "write_section"]
 
@@ -59,7 +59,7 @@ def write_section(out: Path, section: Section) -> Path:
 
 def _layout() -> str:
     """A digest of what blocks look like; sections are only put on a page that knows their blocks."""
-    code = resources.files("pmaf.paper").joinpath("blocks.py").read_bytes()
+    code = resources.files("pmaf.paper.report").joinpath("blocks.py").read_bytes()
     return hashlib.sha256(code).hexdigest()[:16]
 
 
@@ -73,7 +73,7 @@ def _write_page(out: Path) -> Path:
             section = json.loads(path.read_text("utf-8"))
             if section.get("layout") == _layout():  # else it is of another version, and as good as not run
                 sections[key] = section
-    text = resources.files("pmaf.paper").joinpath("templates", "report.html.j2").read_text("utf-8")
+    text = resources.files("pmaf.paper.report").joinpath("templates", "report.html.j2").read_text("utf-8")
     templates = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

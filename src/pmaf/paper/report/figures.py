@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pmaf.extras import needs
-from pmaf.paper.blocks import Key
+from pmaf.paper.report.blocks import Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.paper.photographs import TEXTURES, features_of, photograph
+from pmaf.paper.experiments.photographs import TEXTURES, features_of, photograph
 
 __all__ = ["PICTURES", "SIDE", "SURFACES", "Crops", "crops"]
 

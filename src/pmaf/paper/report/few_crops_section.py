@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pmaf.paper.blocks import Block, Cell, cell, figure, note, prose, table
-from pmaf.paper.few_crops import FewCropsResult, FewCropsRow
-from pmaf.paper.figures import SERIES, legend, line_style, panel
-from pmaf.paper.heads import HEADS
-from pmaf.paper.surfaces import PICTURES, SIDE
+from pmaf.paper.report.blocks import Block, Cell, cell, figure, note, prose, table
+from pmaf.paper.experiments.few_crops import FewCropsResult, FewCropsRow
+from pmaf.paper.report.figures import SERIES, legend, line_style, panel
+from pmaf.paper.experiments.heads import HEADS
+from pmaf.paper.experiments.surfaces import PICTURES, SIDE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

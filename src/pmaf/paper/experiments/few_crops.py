@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from pmaf.errors import DegeneracyWarning
-from pmaf.paper.heads import HEADS, TEXTURE_HEADS, Head
-from pmaf.paper.parts import part, write_csv
-from pmaf.paper.surfaces import PICTURES, Crops, crops
-from pmaf.paper.training import count_right, step
+from pmaf.paper.experiments.heads import HEADS, TEXTURE_HEADS, Head
+from pmaf.paper.experiments.parts import part, write_csv
+from pmaf.paper.experiments.surfaces import PICTURES, Crops, crops
+from pmaf.paper.experiments.training import count_right, step
 from pmaf.progress import Report
 
 __all__ = ["FewCropsResult", "FewCropsRow", "FewCropsSettings", "run_few_crops"]

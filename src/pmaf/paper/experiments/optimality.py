@@ -193,7 +193,7 @@ def optimality(
         ValueError: if a size is not positive or a method unknown.
 
     Example:
-        >>> from pmaf.paper.optimality import optimality
+        >>> from pmaf.paper.experiments.optimality import optimality
         >>> result = optimality(2, 2, problems=50, methods=["PGD+RM+TWD"])
         >>> [(row.method, row.failed_inside) for row in result.rows]
         [('PGD+RM+TWD', 0)]

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper.matrices import DISTRIBUTIONS
-from pmaf.paper.parts import part, write_csv, write_whole
-from pmaf.paper.precision import Precision, precision
-from pmaf.paper.timing import DENSE, METHODS, Timing, timing
+from pmaf.paper.experiments.matrices import DISTRIBUTIONS
+from pmaf.paper.experiments.parts import part, write_csv, write_whole
+from pmaf.paper.experiments.precision import Precision, precision
+from pmaf.paper.experiments.timing import DENSE, METHODS, Timing, timing
 from pmaf.progress import Report
 
 __all__ = ["IEDResult", "IEDSettings", "run_ied"]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.inverse import leading_by_inverse
-from pmaf.paper.matrices import random_matrices
+from pmaf.paper.experiments.inverse import leading_by_inverse
+from pmaf.paper.experiments.matrices import random_matrices
 
 __all__ = ["DENSE", "METHODS", "OURS", "PAPER", "Timing", "reference_gradient", "timing"]
 

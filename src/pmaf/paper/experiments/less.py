@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pmaf
-from pmaf.paper.optimality import METHODS, Missed, Optimality, Row, optimality
-from pmaf.paper.parts import part, write_csv, write_whole
+from pmaf.paper.experiments.optimality import METHODS, Missed, Optimality, Row, optimality
+from pmaf.paper.experiments.parts import part, write_csv, write_whole
 from pmaf.progress import Report
 
 __all__ = ["LESSSettings", "OptimalityResult", "parse_sizes", "run_less"]

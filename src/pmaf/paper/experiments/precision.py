@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.matrices import random_matrices
+from pmaf.paper.experiments.matrices import random_matrices
 
 __all__ = ["METHODS", "Precision", "precision"]
 

@@ -94,7 +94,7 @@ def _code() -> str:
 
     Taken once: the code that runs is that which was there at the start, whatever becomes of the files meanwhile.
     """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         if path.name not in _SHOWN and not path.name.endswith(("_section.py", "_figures.py")):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
-from pmaf.paper.environment import environment
-from pmaf.paper.few_crops import FewCropsResult
-from pmaf.paper.few_crops_section import few_crops_blocks
-from pmaf.paper.figures import SERIES, legend, line_style, panel
-from pmaf.paper.learning import HeadResult, LearningResult
+from pmaf.paper.report.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
+from pmaf.paper.experiments.environment import environment
+from pmaf.paper.experiments.few_crops import FewCropsResult
+from pmaf.paper.report.few_crops_section import few_crops_blocks
+from pmaf.paper.report.figures import SERIES, legend, line_style, panel
+from pmaf.paper.experiments.learning import HeadResult, LearningResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

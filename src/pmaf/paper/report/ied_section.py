@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from pmaf.paper import precision as exactness
-from pmaf.paper import timing as speed
-from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
-from pmaf.paper.environment import environment
-from pmaf.paper.figures import legend, line_style, panel
-from pmaf.paper.ied import IEDResult
-from pmaf.paper.inverse import SHIFT
-from pmaf.paper.matrices import BATCH
-from pmaf.paper.quoted import MEMORY_GPU, PAPER, SECONDS_CPU, SECONDS_GPU, SIZES_GPU
-from pmaf.paper.timing import Timing
+from pmaf.paper.experiments import precision as exactness
+from pmaf.paper.experiments import timing as speed
+from pmaf.paper.report.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
+from pmaf.paper.experiments.environment import environment
+from pmaf.paper.report.figures import legend, line_style, panel
+from pmaf.paper.experiments.ied import IEDResult
+from pmaf.paper.experiments.inverse import SHIFT
+from pmaf.paper.experiments.matrices import BATCH
+from pmaf.paper.report.quoted import MEMORY_GPU, PAPER, SECONDS_CPU, SECONDS_GPU, SIZES_GPU
+from pmaf.paper.experiments.timing import Timing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pmaf.paper.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
-from pmaf.paper.environment import environment
-from pmaf.paper.less import OptimalityResult
-from pmaf.paper.less_figures import draw_case, optimum
-from pmaf.paper.optimality import CASE_METHODS, CASE_SEEDS, METHODS, Case, Missed, case_studies
-from pmaf.paper.quoted import LESS_CODE, LESS_SOURCE
+from pmaf.paper.report.blocks import Block, Cell, Section, cell, figure, note, prose, section, table
+from pmaf.paper.experiments.environment import environment
+from pmaf.paper.experiments.less import OptimalityResult
+from pmaf.paper.report.less_figures import draw_case, optimum
+from pmaf.paper.experiments.optimality import CASE_METHODS, CASE_SEEDS, METHODS, Case, Missed, case_studies
+from pmaf.paper.report.quoted import LESS_CODE, LESS_SOURCE
 
 __all__ = ["HEADER", "less_section", "table_rows"]
 

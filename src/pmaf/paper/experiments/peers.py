@@ -14,8 +14,8 @@ from torch import Tensor
 
 import pmaf
 from pmaf.devices import check_device
-from pmaf.paper.environment import environment
-from pmaf.paper.parts import write_whole
+from pmaf.paper.experiments.environment import environment
+from pmaf.paper.experiments.parts import write_whole
 from pmaf.progress import Report
 
 __all__ = ["BenchRow", "bench", "write_bench"]

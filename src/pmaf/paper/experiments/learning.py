@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from pmaf.paper.data import Digits, mnist5k
-from pmaf.paper.heads import DIGIT_HEADS, HEADS
-from pmaf.paper.parts import part, write_csv, write_whole
-from pmaf.paper.stress import Stress, stress
-from pmaf.paper.training import TrainingSettings, train
+from pmaf.paper.experiments.data import Digits, mnist5k
+from pmaf.paper.experiments.heads import DIGIT_HEADS, HEADS
+from pmaf.paper.experiments.parts import part, write_csv, write_whole
+from pmaf.paper.experiments.stress import Stress, stress
+from pmaf.paper.experiments.training import TrainingSettings, train
 
 __all__ = ["HeadResult", "LearningResult", "LearningSettings", "run_learning"]
 

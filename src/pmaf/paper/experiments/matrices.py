@@ -41,7 +41,7 @@ def random_matrices(distribution: str, m: int, seed: int, batch: int = BATCH) ->
         elif distribution == "integers":
             X = torch.randint(0, 10, shape).float()
         elif distribution == "features":
-            from pmaf.paper.photographs import feature_stream
+            from pmaf.paper.experiments.photographs import feature_stream
 
             X = feature_stream(seed, batch * m * m).reshape(shape)
         else:
