@@ -55,16 +55,16 @@ def easy(*batch: int, dtype: torch.dtype = torch.float64) -> LeastSquares:
 @pytest.mark.parametrize(("m", "n"), [(2, 2), pytest.param(64, 32, marks=pytest.mark.slow)])
 def test_the_published_figures_are_reproduced(m: int, n: int) -> None:
     published = {name: row for name, row in LESS_CODE[m, n].items() if m == 2 or name in FEW}
-    rows = {row.method: row for row in optimality(m, n, methods=list(published)).rows}
+    rows = {row["method"]: row for row in optimality(m, n, methods=list(published))}
     for name, (inside, outside, better, percent) in published.items():
         row = rows[name]
-        measured = (row.failed_inside, row.failed_outside, row.better)
+        measured = (row["failed_inside"], row["failed_outside"], row["better"])
         assert measured == pytest.approx((inside, outside, better), abs=20), name
         if percent > 0.01:
             tolerance = 0.4 if ((m, n), name) in FRAGILE else 0.3
-            assert row.mean_diff_percent == pytest.approx(percent, rel=tolerance), name
+            assert row["mean_diff_percent"] == pytest.approx(percent, rel=tolerance), name
         else:
-            assert abs(row.mean_diff_percent) < 0.01, name
+            assert abs(row["mean_diff_percent"]) < 0.01, name
 
 
 def test_the_protocol_draws_the_papers_problems_and_leaves_the_generator_alone() -> None:
@@ -76,14 +76,12 @@ def test_the_protocol_draws_the_papers_problems_and_leaves_the_generator_alone()
     assert torch.equal(b[1], torch.randn(2, 1)[:, 0])
 
 
-def test_rows_come_in_the_order_asked_for_and_report_progress() -> None:
-    calls: list[tuple[int, int, str]] = []
-    rows = optimality(3, 2, problems=20, methods=["Secular", "SciPy"], progress=lambda *call: calls.append(call)).rows
-    assert [row.method for row in rows] == ["Secular", "SciPy"]
-    assert rows[0].better == 20
-    assert rows[1].mean_diff_percent == 0
-    assert rows[1].ms_per_problem > 0
-    assert calls == [(0, 2, "3×2 SciPy"), (1, 2, "3×2 Secular"), (2, 2, "3×2")]
+def test_rows_come_in_the_order_asked_for() -> None:
+    rows = optimality(3, 2, problems=20, methods=["Secular", "SciPy"])
+    assert [row["method"] for row in rows] == ["Secular", "SciPy"]
+    assert rows[0]["better"] == 20
+    assert rows[1]["mean_diff_percent"] == 0
+    assert rows[1]["ms_per_problem"] > 0
 
 
 def test_optimality_refuses_what_it_does_not_know() -> None:

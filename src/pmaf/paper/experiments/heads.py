@@ -16,14 +16,13 @@ from torch import Tensor, nn
 import pmaf
 
 __all__ = [
-    "DIGIT_HEADS",
     "HEADS",
-    "TEXTURE_HEADS",
     "AveragePool",
     "EighPool",
     "Head",
     "LESSPool",
     "PrincipalPool",
+    "ProjectorPool",
     "SecondOrderPool",
 ]
 
@@ -37,17 +36,28 @@ class AveragePool(nn.Module):
 
 
 class PrincipalPool(nn.Module):
-    """The k leading right singular vectors of F through pmaf, differentiated implicitly."""
+    """The leading right singular vector of F through pmaf, differentiated implicitly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = pmaf.nn.PrincipalPool2d(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C)."""
+        return _scaled(self.pool(features))
+
+
+class ProjectorPool(nn.Module):
+    """The projector onto the k leading right singular vectors of F, the same whatever their signs and order."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
         self.k = k
-        self.pool = pmaf.nn.PrincipalPool2d(k)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, k·C)."""
-        pooled = self.pool(features).unflatten(-1, (self.k, -1))
-        return _scaled(pooled).flatten(-2)
+        """(B, C, H, W) → (B, C(C + 1)/2)."""
+        P = pmaf.principal_projector(pmaf.Gram(features.flatten(-2).mT), self.k)
+        return _scaled(nn.functional.normalize(_upper(P), dim=-1))
 
 
 class EighPool(nn.Module):
@@ -101,8 +111,7 @@ class SecondOrderPool(nn.Module):
         for _ in range(self.steps):
             T = (3 * eye - Z @ Y) / 2
             Y, Z = Y @ T, T @ Z
-        row, column = torch.triu_indices(S.shape[-1], S.shape[-1], device=S.device)
-        return _scaled(nn.functional.normalize((trace.sqrt() * Y)[:, row, column], dim=-1))
+        return _scaled(nn.functional.normalize(_upper(trace.sqrt() * Y), dim=-1))
 
 
 class Head(NamedTuple):
@@ -112,19 +121,24 @@ class Head(NamedTuple):
     build: Callable[[], nn.Module]
     size: Callable[[int], int]
     "Pooled numbers for so many channels."
+    vector: bool = True
+    "Whether what is pooled is one vector of the channels."
 
 
 HEADS = {
     "average": Head("average pooling", AveragePool, lambda channels: channels),
-    "principal": Head("principal vector, pmaf", lambda: PrincipalPool(1), lambda channels: channels),
-    "eigh": Head("principal vector, torch eigh", EighPool, lambda channels: channels),
+    "second": Head("second-order pooling", SecondOrderPool, lambda channels: channels * (channels + 1) // 2, False),
+    "eigh": Head("principal vector, eigh + autograd", EighPool, lambda channels: channels),
+    "principal": Head("principal vector, pmaf", PrincipalPool, lambda channels: channels),
+    "projector": Head("projector of rank 3, pmaf", lambda: ProjectorPool(3), lambda c: c * (c + 1) // 2, False),
     "less": Head("LESS pooling, pmaf", lambda: LESSPool(49), lambda channels: channels),
-    "principal4": Head("4 principal vectors, pmaf", lambda: PrincipalPool(4), lambda channels: 4 * channels),
-    "second": Head("second-order pooling", SecondOrderPool, lambda channels: channels * (channels + 1) // 2),
 }
-DIGIT_HEADS = ("average", "principal", "eigh", "less", "principal4")
-TEXTURE_HEADS = ("average", "second", "principal", "eigh", "principal4")
-"""Without LESS pooling, whose learned picture of the places means nothing where any place looks like any other."""
+
+
+def _upper(S: Tensor) -> Tensor:
+    """The upper triangle as a vector, (B, C, C) → (B, C(C + 1)/2)."""
+    row, column = torch.triu_indices(S.shape[-1], S.shape[-1], device=S.device)
+    return S[..., row, column]
 
 
 def _scaled(unit: Tensor) -> Tensor:

@@ -1,123 +1,86 @@
-"""The eigen decomposition experiments: precision and timing, kept in parts and written as CSV and JSON."""
+"""The eigen decomposition experiments of the paper: time, memory and gradient error, and how exactly each solves."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import torch
 
-from pmaf.errors import MissingExtraError
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.matrices import DISTRIBUTIONS
-from pmaf.paper.experiments.parts import part, write_csv, write_whole
-from pmaf.paper.experiments.precision import Precision, precision
-from pmaf.paper.experiments.timing import DENSE, METHODS, Timing, timing
-from pmaf.progress import Report
+from pmaf.paper.experiments.precision import precision
+from pmaf.paper.experiments.timing import DENSE, METHODS, OURS, timing
 
-__all__ = ["IEDResult", "IEDSettings", "run_ied"]
+__all__ = ["PRECISION", "TIMING"]
 
 
-class IEDSettings(NamedTuple):
-    """What to run: orders, how many seeds and runs, and up to which order the dense Jacobians are formed."""
-
-    orders: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
-    seeds: int = 100
-    runs: int = 20
-    dense_orders: int = 256
-
-    @classmethod
-    def quick(cls) -> IEDSettings:
-        """Smaller matrices, fewer seeds and runs."""
-        return cls(orders=(32, 64, 128, 256, 512), seeds=3, runs=7, dense_orders=64)
+def _orders(options: Options) -> tuple[int, ...]:
+    return (32, 64, 128, 256, 512) if options.quick else (32, 64, 128, 256, 512, 1024)
 
 
-class IEDResult(NamedTuple):
-    """All rows, and the sentences about what could not be run."""
+def _timed(options: Options) -> list[Task]:
+    """Dense Jacobians are formed up to an order that a small machine has the memory for."""
+    runs, dense = (5, 64) if options.quick else (20, 256)
+    tasks = []
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for m in _orders(options):
+            methods = [name for name in METHODS if name not in DENSE or m <= dense]
+            asked = {"m": m, "runs": runs, "methods": methods, "device": device}
+            tasks.append(Task(f"{device}-{m}", asked, runs * (0.1 + 3e-6 * m * m)))
+    return tasks
 
-    settings: IEDSettings
-    precision: list[Precision]
-    timing: list[Timing]
-    missing: list[str]
 
-
-def run_ied(out: Path, settings: IEDSettings, report: Report | None = None) -> IEDResult:
-    """Measure precision and timing, keep finished parts, and write ``ied_*.csv`` and ``ied.json``.
-
-    Args:
-        out: folder for the results.
-        settings: what to run.
-        report: called with the work done, the work in all, and what is being run.
-
-    Returns:
-        The results.
-    """
-    result = IEDResult(settings, [], [], [])
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    plan: list[tuple[str, dict[str, Any]]] = [
-        ("precision", {"distribution": distribution, "m": m, "seeds": settings.seeds})
-        for distribution in DISTRIBUTIONS
-        for m in settings.orders
+def _solved(options: Options) -> list[Task]:
+    seeds = 3 if options.quick else 100
+    return [
+        Task(f"{name}-{m}", {"distribution": name, "m": m, "seeds": seeds}, seeds * (0.01 + 1e-6 * m * m))
+        for name in DISTRIBUTIONS
+        for m in _orders(options)
     ]
-    plan += [
-        (
-            "timing",
-            {
-                "m": m,
-                "runs": settings.runs,
-                "methods": [name for name in METHODS if name not in DENSE or m <= settings.dense_orders],
-                "device": device,
-            },
-        )
-        for device in devices
-        for m in settings.orders
-    ]
-    absent: set[str] = set()
-    costs = [_cost(**asked) for _, asked in plan]
-    for number, (kind, asked) in enumerate(plan):
-        what = f"{kind} {asked.get('distribution') or asked['device']} {asked['m']}"
-        if report is not None:
-            report(sum(costs[:number]), sum(costs), what)
-        if asked.get("distribution") in absent:
-            continue
-        name = f"ied-{what}".replace(" ", "-")
-        try:
-            found = part(out / "parts", name, asked, lambda k=kind, a=asked: _compute(k, a))  # type: ignore[misc]
-        except MissingExtraError as error:
-            absent.add(asked["distribution"])
-            result.missing.append(str(error))
-            continue
-        if kind == "precision":
-            result.precision.extend(Precision(**row) for row in found["rows"])
-        else:
-            result.timing.extend(Timing(**row) for row in found["rows"])
-    if report is not None:
-        report(sum(costs), sum(costs))
-    _write(out, result)
-    return result
 
 
-def _cost(m: int, *, seeds: int = 0, runs: int = 0, **_: Any) -> int:
-    """What a part costs, roughly: a timed run tries more methods than a seed, and knows the exact gradient besides."""
-    return (m + 32) ** 2 * (seeds + 5 * runs)
+def _sorted(rows: list[Row]) -> list[Row]:
+    """Largest matrices first, fastest method first, with pmaf's time to compare with."""
+    ours = {(row["device"], row["m"]): row["total"] for row in rows if row["method"] == OURS}
+    rows = [row | {"ratio": row["total"] / ours[row["device"], row["m"]]} for row in rows]
+    return sorted(rows, key=lambda row: (row["device"], -row["m"], row["total"]))
 
 
-def _compute(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
-    if kind == "precision":
-        return {"rows": [row._asdict() for row in precision(**asked)]}
-    return {"rows": [row._asdict() for row in timing(**asked)]}
+TIMING = Experiment(
+    key="ied_timing",
+    section="ied",
+    title="Time, memory and gradient error of the paper’s methods",
+    plan=_timed,
+    compute=timing,
+    gather=_sorted,
+    group="m",
+    columns=(
+        Column("method", "method"),
+        Column("m", "m", "d"),
+        Column("device", "on"),
+        Column("forward", "forward ms", ".3g", 1e3, "least"),
+        Column("backward", "backward ms", ".3g", 1e3, "least"),
+        Column("total", "both ms", ".3g", 1e3, "least"),
+        Column("ratio", "× pmaf", ".2f"),
+        Column("error", "gradient error", ".1e", best="least"),
+        Column("worst", "worst error", ".1e", best="least"),
+        Column("forward_mb", "forward MB", ".3g", best="least"),
+        Column("backward_mb", "backward MB", ".3g", best="least"),
+    ),
+)
 
-
-def _write(out: Path, result: IEDResult) -> None:
-    for name, fields, rows in (
-        ("precision", Precision._fields, result.precision),
-        ("timing", Timing._fields, result.timing),
-    ):
-        write_csv(out / f"ied_{name}.csv", fields, rows)
-    kept = {
-        "settings": result.settings._asdict(),
-        "precision": [row._asdict() for row in result.precision],
-        "timing": [row._asdict() for row in result.timing],
-        "missing": result.missing,
-    }
-    write_whole(out / "ied.json", json.dumps(kept, indent=1))
+PRECISION = Experiment(
+    key="ied_precision",
+    section="ied",
+    title="How exactly each method solves",
+    plan=_solved,
+    compute=precision,
+    timed=False,
+    columns=(
+        Column("distribution", "entries"),
+        Column("method", "method"),
+        Column("m", "m", "d"),
+        Column("eigen_gap", "eigen gap", ".2e"),
+        Column("fixed_point_gap", "fixed-point gap", ".2e"),
+        Column("failed", "failed", "d"),
+        Column("matrices", "of", "d"),
+    ),
+)

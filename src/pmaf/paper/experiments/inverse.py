@@ -51,17 +51,10 @@ class _Inverse(torch.autograd.Function):
 
 
 def leading_by_inverse(solver: Any) -> Callable[[Tensor], Tensor]:
-    """A function from X, ``(B, m, m)``, to leading eigenvectors, ``(B, m)``, differentiated by the formula above.
-
-    Args:
-        solver: finds the eigenvectors.
-
-    Returns:
-        The function.
-    """
+    """A function from X, (B, m, m), to leading eigenvectors, (B, m, 1), differentiated by the formula above."""
 
     def leading(X: Tensor) -> Tensor:
         u: Tensor = _Inverse.apply(X, solver)  # type: ignore[no-untyped-call]
-        return u
+        return u[..., None]
 
     return leading

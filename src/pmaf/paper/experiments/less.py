@@ -1,51 +1,26 @@
-"""The optimality experiment: sizes, problems and methods, kept in parts and written as CSV and JSON."""
+"""Least squares on the sphere: how close each method comes to the certified optimum, and the paths it takes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+
+import torch
 
 import pmaf
-from pmaf.paper.experiments.optimality import METHODS, Missed, Optimality, Row, optimality
-from pmaf.paper.experiments.parts import part, write_csv, write_whole
-from pmaf.progress import Report
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.optimality import CASE_METHODS, CASE_SEEDS, METHODS, case_studies, optimality
 
-__all__ = ["LESSSettings", "OptimalityResult", "parse_sizes", "run_less"]
+__all__ = ["CASES", "OPTIMALITY", "parse_sizes"]
 
+_SIZES = ((2, 2, 1000), (9, 9, 1000), (64, 32, 1000), (1024, 256, 1000))
+_QUICK = ((2, 2, 1000), (9, 9, 300), (64, 32, 100), (1024, 256, 8))
 _PART = 100  # problems in one part, and in one batch
 _PART_ENTRIES = 1 << 22  # of A in one part, so that few minutes are lost when a run is interrupted
-
-
-class LESSSettings(NamedTuple):
-    """What to run: how many problems of which sizes, with which methods."""
-
-    sizes: tuple[tuple[int, int, int], ...] = ((2, 2, 1000), (9, 9, 1000), (64, 32, 1000), (1024, 256, 1000))
-    methods: tuple[str, ...] = tuple(METHODS)
-
-    @classmethod
-    def quick(cls) -> LESSSettings:
-        """Fewer problems, the larger they are."""
-        return cls(sizes=((2, 2, 1000), (9, 9, 300), (64, 32, 100), (1024, 256, 8)))
-
-
-class OptimalityResult(NamedTuple):
-    """For each size the number of problems, and what came out."""
-
-    problems: dict[tuple[int, int], int]
-    sizes: dict[tuple[int, int], Optimality]
+_SECONDS = 3e-6  # for an entry of A by all methods, as measured
 
 
 def parse_sizes(sizes: Sequence[str], problems: int) -> tuple[tuple[int, int, int], ...]:
-    """Sizes as the command line gives them.
-
-    Args:
-        sizes: such as ``"64x32"``.
-        problems: how many problems of each.
-
-    Returns:
-        Rows, columns and number of problems of each.
+    """Rows, columns and number of problems of each size that the command line gives, such as ``"64x32"``.
 
     Raises:
         ValueError: if a size does not read as two positive integers, or there are no problems.
@@ -61,120 +36,112 @@ def parse_sizes(sizes: Sequence[str], problems: int) -> tuple[tuple[int, int, in
     return tuple(parsed)
 
 
-def run_less(out: Path, settings: LESSSettings, report: Report | None = None) -> OptimalityResult:
-    """Run the methods on all sizes, keep finished parts, and write ``less.csv``, ``less_optimum.csv``, ``less.json``.
-
-    Results of other sizes that the folder already holds, from this version of pmaf, are kept in both files.
-
-    Args:
-        out: folder for the results.
-        settings: what to run.
-        report: called with the work done, the work in all, and the size.
-
-    Returns:
-        The results.
-    """
-    total = sum(count * _cost(m, n) for m, n, count in settings.sizes)
-    done = 0
-    result = _kept(out)
-    for m, n, count in settings.sizes:
-        parts: list[Optimality] = []
+def _plan(options: Options) -> list[Task]:
+    sizes: Sequence[tuple[int, int, int]] = _QUICK if options.quick else _SIZES
+    if options.sizes or options.problems is not None:
+        asked = options.sizes or [f"{m}x{n}" for m, n, _ in sizes]
+        sizes = parse_sizes(asked, 1000 if options.problems is None else options.problems)
+    tasks = []
+    for m, n, count in sizes:
         step = max(1, min(_PART, _PART_ENTRIES // (m * n)))
-        counts = [min(step, count - first) for first in range(0, count, step)]
-        for number, size in enumerate(counts):
-            if report is not None:
-                report(done, total, f"{m}×{n}")
-            asked = {"m": m, "n": n, "first": number * step, "problems": size, "methods": settings.methods}
-            name = f"less-{m}x{n}-{number * step}"
-            parts.append(_from_json(part(out / "parts", name, asked, lambda a=asked: _part(**a))))  # type: ignore[misc]
-            done += size * _cost(m, n)
-        result.problems[m, n] = count
-        result.sizes[m, n] = Optimality(
-            [_join(same, counts) for same in zip(*(p.rows for p in parts), strict=True)],
-            {name: _join_missed([p.missed[name] for p in parts], counts) for name in parts[0].missed},
-            sum(p.certified for p in parts),
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            asked_for = {"m": m, "n": n, "problems": size, "seed0": first, "methods": options.methods or list(METHODS)}
+            tasks.append(Task(f"{m}x{n}-{first}", asked_for, size * _SECONDS * (600 + m * n)))
+    return tasks
+
+
+def _compute(m: int, n: int, problems: int, seed0: int, methods: Sequence[str]) -> list[Row]:
+    return [row | {"size": f"{m}×{n}"} for row in optimality(m, n, problems, methods, seed0)]
+
+
+def _join(rows: Sequence[Row]) -> list[Row]:
+    """The parts of a size and a method become one row: counts add up, means are weighted."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["size"], row["method"]), []).append(row)
+    joined = []
+    for same in groups.values():
+
+        def mean(key: str, by: str = "problems", same: list[Row] = same) -> float:
+            return float(sum(r[key] * r[by] for r in same) / max(1, sum(r[by] for r in same)))
+
+        counts = ("failed_inside", "failed_outside", "better", "above", "problems", "certified")
+        means = ("mean_diff_percent", "mean_steps", "ms_per_problem", "excess_percent")
+        joined.append(
+            same[0]
+            | {key: sum(r[key] for r in same) for key in counts}
+            | {key: mean(key) for key in means}
+            | {"excess_above_percent": mean("excess_above_percent", "above") if any(r["above"] for r in same) else None}
+            | {"worst_percent": max(r["worst_percent"] for r in same)}
         )
-    if report is not None:
-        report(total, total)
-    _write(out, result)
-    return result
+    return joined
 
 
-def _cost(m: int, n: int) -> int:
-    """What a problem costs by all methods, as measured, in units of three microseconds or so."""
-    return 600 + m * n
+OPTIMALITY = Experiment(
+    key="less",
+    section="less",
+    title="How close each method comes to the certified optimum",
+    plan=_plan,
+    compute=_compute,
+    gather=_join,
+    group="size",
+    ours=("Secular",),
+    columns=(
+        Column("method", "method"),
+        Column("size"),
+        Column("m"),
+        Column("n"),
+        Column("above", "above optimum", "d", best="least"),
+        Column("excess_percent", "excess % of all", ".2g"),
+        Column("excess_above_percent", "excess % of those", ".2g"),
+        Column("worst_percent", "worst %", ".2g"),
+        Column("failed_inside", "failed in", "d"),
+        Column("failed_outside", "failed out", "d"),
+        Column("better", "better", "d", best="most"),
+        Column("mean_diff_percent", "mean diff %", ".3g"),
+        Column("mean_steps", "steps", ".1f"),
+        Column("ms_per_problem", "ms", ".3g", best="least"),
+        Column("problems", "of", "d"),
+        Column("certified"),
+    ),
+)
 
 
-def _part(m: int, n: int, first: int, problems: int, methods: Sequence[str]) -> dict[str, Any]:
-    return _to_json(optimality(m, n, problems, methods, seed0=first))
+def _paths(seeds: Sequence[int]) -> list[Row]:
+    """The paths of the paper's methods, and pmaf's answer, which no path on the circle leads to."""
+    rows = []
+    for case in case_studies(seeds, CASE_METHODS):
+        A, b = case.A.double(), case.b.double()
+        best = pmaf.less_ex(A, b)
+        row = {"seed": case.seed, "optimum": float((A @ best.u - b).norm()), "best": best.u.tolist()}
+        row |= {"A": case.A.tolist(), "b": case.b.tolist()}
+        rows.append(
+            row
+            | {"method": case.method, "steps": case.steps, "distance": case.distance}
+            | {"iterates": [[round(v, 5) for v in point] for point in case.iterates.tolist()]}
+        )
+        if case.method == CASE_METHODS[-1]:
+            found = pmaf.less_ex(case.A, case.b, solver="secular")
+            distance = float((A @ found.u.double() - b).norm())
+            steps = int(torch.as_tensor(found.steps))
+            rows.append(row | {"method": "pmaf", "steps": steps, "distance": distance, "iterates": [found.u.tolist()]})
+    return rows
 
 
-def _to_json(found: Optimality) -> dict[str, Any]:
-    return {
-        "rows": [row._asdict() for row in found.rows],
-        "missed": {name: missed._asdict() for name, missed in found.missed.items()},
-        "certified": found.certified,
-    }
-
-
-def _from_json(kept: Mapping[str, Any]) -> Optimality:
-    missed = {name: Missed(**value) for name, value in kept["missed"].items()}
-    return Optimality([Row(**row) for row in kept["rows"]], missed, kept["certified"])
-
-
-def _join(same: Sequence[Row], counts: Sequence[int]) -> Row:
-    """One row of several: counts add up, means are weighted."""
-
-    def mean(name: str) -> float:
-        return _mean([float(getattr(row, name)) for row in same], counts)
-
-    return same[0]._replace(
-        failed_inside=sum(row.failed_inside for row in same),
-        failed_outside=sum(row.failed_outside for row in same),
-        better=sum(row.better for row in same),
-        mean_diff_percent=mean("mean_diff_percent"),
-        mean_steps=mean("mean_steps"),
-        ms_per_problem=mean("ms_per_problem"),
-    )
-
-
-def _join_missed(same: Sequence[Missed], counts: Sequence[int]) -> Missed:
-    return Missed(
-        sum(missed.problems for missed in same),
-        _mean([missed.mean_percent for missed in same], counts),
-        _mean([missed.mean_missed_percent for missed in same], [missed.problems for missed in same]),
-        max(missed.worst_percent for missed in same),
-    )
-
-
-def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
-    return sum(w * value for w, value in zip(weights, values, strict=True)) / max(1, sum(weights))
-
-
-def _write(out: Path, result: OptimalityResult) -> None:
-    rows = [row for found in result.sizes.values() for row in found.rows]
-    write_csv(out / "less.csv", Row._fields, rows)
-    against = [
-        (*size, result.problems[size], found.certified, name, *missed)
-        for size, found in result.sizes.items()
-        for name, missed in found.missed.items()
-    ]
-    write_csv(out / "less_optimum.csv", ("m", "n", "of", "certified", "method", *Missed._fields), against)
-    sizes = [
-        {"m": m, "n": n, "problems": result.problems[m, n], **_to_json(found)} for (m, n), found in result.sizes.items()
-    ]
-    write_whole(out / "less.json", json.dumps({"version": pmaf.__version__, "sizes": sizes}, indent=1))
-
-
-def _kept(out: Path) -> OptimalityResult:
-    """What the folder holds already."""
-    result = OptimalityResult({}, {})
-    try:
-        held = json.loads((out / "less.json").read_text("utf-8"))
-        for size in held["sizes"] if held["version"] == pmaf.__version__ else []:
-            at = size["m"], size["n"]
-            result.problems[at] = size["problems"]
-            result.sizes[at] = _from_json(size)
-    except (OSError, ValueError, KeyError, TypeError):
-        return OptimalityResult({}, {})
-    return result
+CASES = Experiment(
+    key="less_cases",
+    section="less",
+    title="Case studies in the plane",
+    plan=lambda options: [Task("2x2", {"seeds": list(CASE_SEEDS)}, 1.0)],
+    compute=_paths,
+    group="seed",
+    timed=False,
+    columns=(
+        Column("method", "method"),
+        Column("seed", "seed", "d"),
+        Column("steps", "steps", "d"),
+        Column("distance", "‖A u − b‖ reached", ".4f", best="least"),
+        Column("optimum", "certified", ".4f"),
+    ),
+)

@@ -8,56 +8,64 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import pmaf
+from pmaf.paper.experiments.base import Experiment, Row, Task
+from pmaf.paper.experiments.environment import environment, kernels, one_thread, processor
 
-__all__ = ["part", "write_csv", "write_whole"]
+__all__ = ["Part", "part", "write_csv", "write_whole"]
 
-# What only shows results: they stay valid when it changes.
-_SHOWN = {
-    "blocks.py",
-    "cli.py",
-    "environment.py",
-    "figures.py",
-    "progress.py",
-    "quoted.py",
-    "report.py",
-    "reproduce.py",
-}
+_SHOWN = ("paper/report", "cli", "progress.py")
+"""What only shows results: they stay valid when it changes."""
 
 
-def part(folder: Path, name: str, settings: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of ``compute``, taken from disk if it was computed before with the same settings and code.
+class Part(NamedTuple):
+    """Rows, and where and when they were made; ``made["replayed"]`` if that was in an earlier run."""
+
+    rows: list[Row]
+    made: dict[str, Any]
+
+
+def part(folder: Path, experiment: Experiment, task: Task, *, fresh: bool = False) -> Part:
+    """Do a task, or take its result from disk if it was done before with the same settings and code.
+
+    Where times are measured, one thread computes, and the result is only valid for the same processor.
 
     Args:
         folder: where the parts are kept.
-        name: name of this part, also of its file.
-        settings: everything the result depends on besides the code.
-        compute: computes the result, a dictionary that JSON can hold.
+        experiment: says how the task is done.
+        task: what to do.
+        fresh: do it whatever is on the disk.
 
     Returns:
         The result.
     """
-    key = hashlib.sha256(
-        json.dumps([dict(settings), pmaf.__version__, torch.__version__, _code()], sort_keys=True).encode()
-    ).hexdigest()[:16]
-    path = folder / f"{name}.json"
-    if path.exists():
+    named = [experiment.key, task.settings, pmaf.__version__, torch.__version__, _code()]
+    named += [processor(), kernels()] if experiment.timed else []
+    key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{experiment.key}-{task.name}.json".replace(" ", "-")
+    if path.exists() and not fresh:
         try:
             kept = json.loads(path.read_text("utf-8"))
             if kept["key"] == key:
-                result: dict[str, Any] = kept["result"]
-                return result
+                return Part(kept["rows"], kept["made"] | {"replayed": True})
         except (ValueError, KeyError, TypeError):
             pass  # a damaged part is computed anew
-    result = compute()
-    write_whole(path, json.dumps({"key": key, "settings": dict(settings), "result": result}, indent=1))
-    return result
+    began = time.monotonic()
+    with one_thread() if experiment.timed else nullcontext():
+        made = environment()
+        rows = experiment.compute(**task.settings)
+    made["seconds"] = round(time.monotonic() - began, 2)
+    kept = {"key": key, "settings": task.settings, "made": made, "rows": rows}
+    write_whole(path, json.dumps(kept, indent=1))
+    return Part(json.loads(json.dumps(rows)), made | {"replayed": False})
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -96,7 +104,8 @@ def _code() -> str:
     """
     root = Path(__file__).parent.parent.parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.name not in _SHOWN and not path.name.endswith(("_section.py", "_figures.py")):
+    for path in sorted(root.rglob("*")):
+        shown = path.relative_to(root).as_posix().startswith(_SHOWN)
+        if path.suffix in {".py", ".cpp", ".h", ".hpp"} and not shown:
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 import json
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 import pmaf
 from pmaf.devices import check_device
-from pmaf.paper.experiments.environment import environment
+from pmaf.paper.experiments.base import Column, Row
+from pmaf.paper.experiments.environment import environment, one_thread, packages
+from pmaf.paper.experiments.measure import Turn, now, reference_gradient, turn
 from pmaf.paper.experiments.parts import write_whole
 from pmaf.progress import Report
 
-__all__ = ["BenchRow", "bench", "write_bench"]
+__all__ = ["COLUMNS", "bench", "write_bench"]
 
+COLUMNS = (
+    Column("task", "task"),
+    Column("method", "method"),
+    Column("forward", "forward ms", ".3g", 1e3),
+    Column("backward", "backward ms", ".3g", 1e3),
+    Column("ratio", "ratio to pmaf", ".2f"),
+    Column("error", "error", ".1e"),
+    Column("note", "note"),
+)
+"""Seconds, fastest of the rounds; the ratio is of both times; the error is of the gradient, else of the objective."""
+
+_TASKS = ((1000, 9, 1), (64, 64, 3), (1, 512, 3))
 _PATIENCE = 20  # times as slow as pmaf: such a method has one turn
+_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError)
 
 Solve = Callable[[Tensor, int], Tensor]
 
 
-class BenchRow(NamedTuple):
-    """One method on one task.
-
-    Attributes:
-        task: what was computed.
-        method: by whom.
-        forward_ms: fastest forward pass.
-        backward_ms: fastest backward pass; none where there is no gradient.
-        ratio: time forward and backward, over that of pmaf.
-        error: relative error of the gradient against float64, or of the objective where there is no gradient.
-        note: why there is no number.
-    """
-
-    task: str
-    method: str
-    forward_ms: float | None
-    backward_ms: float | None
-    ratio: float | None
-    error: float | None
-    note: str = ""
-
-
 def bench(
-    device: str = "cpu", rounds: int = 5, tasks: tuple[tuple[int, int, int], ...] = (), report: Report | None = None
-) -> list[BenchRow]:
+    device: str = "cpu", rounds: int = 5, tasks: Sequence[tuple[int, int, int]] = _TASKS, report: Report | None = None
+) -> list[Row]:
     """Differentiate the projector onto k leading eigenvectors, and solve LESS, with every installed peer.
 
     All methods of a task take turns in one process, on one thread; the fastest of the rounds counts.
@@ -57,44 +48,30 @@ def bench(
     Args:
         device: where to compute.
         rounds: how often each method has its turn.
-        tasks: batch, order and k of the eigen problems; a small, a middle and a large one if not given.
+        tasks: batch, order and k of the eigen problems.
         report: called with the tasks done, the tasks in all, and the next one.
 
     Returns:
-        A row for each task and method.
+        A row for each task and method, see ``COLUMNS``.
     """
     check_device(device)
-    shapes = tasks or ((1000, 9, 1), (64, 64, 3), (1, 512, 3))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _bench(shapes, device, rounds, report)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _bench(shapes: tuple[tuple[int, int, int], ...], device: str, rounds: int, report: Report | None) -> list[BenchRow]:
-    rows: list[BenchRow] = []
-    for done, (batch, n, k) in enumerate(shapes):
-        if report is not None:
-            report(done, len(shapes) + 1, f"IED {batch}×{n}×{n}, k = {k}")
-        rows += _eigen(batch, n, k, device, rounds)
-    if report is not None:
-        report(len(shapes), len(shapes) + 1, "LESS")
-    rows += _less(device, rounds)
-    if report is not None:
-        report(len(shapes) + 1, len(shapes) + 1)
+    rows: list[Row] = []
+    tell = report or (lambda done, total, note="", /: None)
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for done, (batch, n, k) in enumerate(tasks):
+            task = f"IED {batch}×{n}×{n}, k = {k}"
+            tell(done, len(tasks) + 1, task)
+            rows += [{"task": task} | row for row in _eigen(batch, n, k, device, rounds)]
+        tell(len(tasks), len(tasks) + 1, "LESS")
+        rows += [{"task": "LESS 100×64×32"} | row for row in _less(device, rounds)]
+    tell(len(tasks) + 1, len(tasks) + 1)
     return rows
 
 
-def write_bench(path: Path, rows: list[BenchRow]) -> None:
-    """Write the rows and the environment as JSON.
-
-    Args:
-        path: the file.
-        rows: what :func:`bench` returned.
-    """
-    write_whole(path, json.dumps({"environment": environment(), "rows": [row._asdict() for row in rows]}, indent=1))
+def write_bench(path: Path, rows: list[Row]) -> None:
+    """Write the rows and the environment as JSON."""
+    write_whole(path, json.dumps({"environment": environment() | packages(), "rows": rows}, indent=1))
 
 
 def _peers() -> dict[str, Solve]:
@@ -117,122 +94,73 @@ def _peers() -> dict[str, Solve]:
     return peers | {"xitorch davidson": davidson}
 
 
-def _eigen(batch: int, n: int, k: int, device: str, rounds: int) -> list[BenchRow]:
+def _eigen(batch: int, n: int, k: int, device: str, rounds: int) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     F = torch.randn(batch, 2 * n, n, generator=generator)
     X = F.mT @ F / (2 * n)
     X = ((X + X.mT) / 2).to(device)
     C = torch.randn(batch, n, n, generator=generator).to(device)
     C = (C + C.mT) / 2
-    exact = _gradient_of_projector(X.double(), C.double(), k)
-    task = f"IED {batch}×{n}×{n}, k = {k}"
-    best: dict[str, tuple[float, float]] = {}
-    errors: dict[str, float] = {}
+    exact = reference_gradient(X, C, k)
+    turns: dict[str, list[Turn]] = {}
     notes: dict[str, str] = {}
-    slow: set[str] = set()
     peers = _peers()
     for _ in range(rounds):
         for name, solve in peers.items():
-            if name in notes or name in slow:
+            before = turns.setdefault(name, [])
+            slow = before and before[0].forward > max(1, _PATIENCE * sum(turns["pmaf"][0][:2]))  # once is enough
+            if name in notes or slow:
                 continue
             try:
-                forward, backward, gradient = _turn(solve, X, C, k, device)
-            except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+                before.append(turn(lambda leaf, solve=solve: solve(leaf, k), X, C, exact))  # type: ignore[misc]
+            except _FAILURES as error:
                 notes[name] = (str(error).splitlines() or [type(error).__name__])[0][:80]
-                continue
-            before = best.get(name, (float("inf"), float("inf")))
-            best[name] = min(before[0], forward), min(before[1], backward)
-            if forward > _PATIENCE * sum(best["pmaf"]) and forward > 1:
-                slow.add(name)  # once is enough
-            errors[name] = float((gradient.double() - exact).norm() / exact.norm())
     rows = []
-    for name in peers:
-        if name in best:
-            ratio = sum(best[name]) / sum(best["pmaf"]) if "pmaf" in best else None
-            rows.append(BenchRow(task, name, 1e3 * best[name][0], 1e3 * best[name][1], ratio, errors[name]))
-        else:
-            rows.append(BenchRow(task, name, None, None, None, None, notes[name]))
-    return rows
+    for name, own in turns.items():
+        row: Row = {"method": name, "note": notes.get(name, "")}
+        if own and name not in notes:
+            row |= {"forward": min(t.forward for t in own), "backward": min(t.backward for t in own)}
+            row["error"] = own[-1].error
+        rows.append(row)
+    return _against_ours(rows)
 
 
-def _turn(solve: Solve, X: Tensor, C: Tensor, k: int, device: str) -> tuple[float, float, Tensor]:
-    leaf = X.clone().requires_grad_()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        start = _now(device)
-        U = solve(leaf, k)
-        loss = ((C @ U) * U).sum()  # ⟨C, U Uᵀ⟩: no choice of basis or sign matters
-        middle = _now(device)
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        end = _now(device)
-    return middle - start, end - middle, (gradient + gradient.mT) / 2
-
-
-def _gradient_of_projector(X: Tensor, C: Tensor, k: int) -> Tensor:
-    """The gradient of ⟨C, U Uᵀ⟩ by the sum over all eigenvectors, in the precision of X."""
-    values, vectors = torch.linalg.eigh(X)
-    U, V = vectors[..., -k:], vectors[..., :-k]
-    weights = (V.mT @ C @ U) / (values[..., None, -k:] - values[..., :-k, None])
-    half = V @ weights @ U.mT
-    gradient: Tensor = half + half.mT
-    return gradient
-
-
-def _less(device: str, rounds: int) -> list[BenchRow]:
+def _less(device: str, rounds: int) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
-    A, b = torch.randn(100, 64, 32, generator=generator), torch.randn(100, 64, generator=generator)
-    A, b = A.to(device), b.to(device)
-    task = "LESS 100×64×32"
-    best = pmaf.less(A.double(), b.double())
-    optimum = _objective(A, b, best)
-    forward, backward, excess = float("inf"), float("inf"), 0.0
+    A, b = (torch.randn(100, 64, *rest, generator=generator).to(device) for rest in ((32,), ()))
+
+    def objective(u: Tensor) -> Tensor:
+        misfit = (A.double() @ u.double()[..., None])[..., 0] - b.double()
+        value: Tensor = misfit.square().sum(-1)
+        return value
+
+    optimum = objective(pmaf.less(A.double(), b.double()))
+    times: list[tuple[float, float]] = []
     for _ in range(rounds):
         leaf = A.clone().requires_grad_()
-        start = _now(device)
+        start = now(device)
         u = pmaf.less(leaf, b)
-        middle = _now(device)
+        middle = now(device)
         torch.autograd.grad(u.sum(), leaf)
-        end = _now(device)
-        forward, backward = min(forward, middle - start), min(backward, end - middle)
-        excess = float(((_objective(A, b, u.detach().double()) - optimum) / optimum).abs().max())
-    rows = [BenchRow(task, "pmaf", 1e3 * forward, 1e3 * backward, 1.0, excess)]
+        times.append((middle - start, now(device) - middle))
+        excess = float(((objective(u.detach()) - optimum) / optimum).abs().max())
+    forward, backward = (min(column) for column in zip(*times, strict=True))
+    rows: list[Row] = [{"method": "pmaf", "forward": forward, "backward": backward, "error": excess, "note": ""}]
     try:
-        start = _now(device)
-        u = pmaf.less_ex(A.cpu(), b.cpu(), solver="slsqp").u
-        seconds = _now(device) - start
+        start = now(device)
+        u = pmaf.less_ex(A.cpu(), b.cpu(), solver="slsqp").u.to(device)
+        seconds = now(device) - start
     except ImportError as error:
-        return [*rows, BenchRow(task, "SciPy SLSQP", None, None, None, None, str(error))]
-    excess = float(((_objective(A, b, u.to(device).double()) - optimum) / optimum).abs().max())
-    return [*rows, BenchRow(task, "SciPy SLSQP", 1e3 * seconds, None, seconds / forward, excess, "forward only")]
+        return _against_ours([*rows, {"method": "SciPy SLSQP", "note": str(error)}])
+    excess = float(((objective(u) - optimum) / optimum).abs().max())
+    scipy = {"method": "SciPy SLSQP", "forward": seconds, "error": excess, "note": "forward only"}
+    return _against_ours([*rows, scipy])
 
 
-def _objective(A: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    misfit = (A.double() @ u[..., None])[..., 0] - b.double()
-    objective: Tensor = misfit.square().sum(-1)
-    return objective
-
-
-def _now(device: str) -> float:
-    if device != "cpu":
-        getattr(torch, torch.device(device).type).synchronize()
-    return time.perf_counter()
-
-
-def text_rows(rows: list[BenchRow]) -> list[Any]:
-    """The rows as text for a table."""
-
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
-    return [
-        (
-            r.task,
-            r.method,
-            number(r.forward_ms, ".3g"),
-            number(r.backward_ms, ".3g"),
-            number(r.ratio, ".2f"),
-            number(r.error, ".1e"),
-            r.note,
-        )
-        for r in rows
-    ]
+def _against_ours(rows: list[Row]) -> list[Row]:
+    """With the time of each method over pmaf's: of both passes where the method has both."""
+    ours = rows[0]
+    for row in rows:
+        ways = [way for way in ("forward", "backward") if way in row and way in ours]
+        row["ratio"] = sum(row[way] for way in ways) / sum(ours[way] for way in ways) if ways else None
+    return rows

@@ -3,89 +3,72 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 import pmaf
+from pmaf.paper.experiments.base import Column, Experiment, Row, Task
+from pmaf.paper.experiments.measure import Leading, reference_gradient
+from pmaf.paper.experiments.timing import eigh
 
-__all__ = ["RANKS", "Stress", "stress"]
+__all__ = ["RANKS", "STRESS", "stress"]
 
 RANKS = (32, 24, 16, 8, 4, 2)
 _PLACES, _CHANNELS, _BATCH = 49, 32, 20
-
-Direction = Callable[[Tensor], Tensor]
-METHODS: dict[str, Direction] = {
-    "torch.linalg.eigh": lambda F: torch.linalg.eigh(F.mT @ F).eigenvectors[..., -1],
-    "pmaf": lambda F: pmaf.ied(pmaf.Gram(F), 1).eigenvectors[..., 0],
+METHODS: dict[str, Leading] = {
+    "eigh + autograd": lambda F: eigh(F.mT @ F),
+    "pmaf": lambda F: pmaf.ied(pmaf.Gram(F), 1).eigenvectors,
 }
 
 
-class Stress(NamedTuple):
-    """One method on features of one rank.
-
-    Attributes:
-        rank: how many of the 32 channels are alive.
-        method: who differentiated.
-        lost: batches with a gradient that is not finite, or a forward pass that failed.
-        batches: how many there were.
-        error: largest relative error of the finite gradients, against float64; none if there were none.
-    """
-
-    rank: int
-    method: str
-    lost: int
-    batches: int
-    error: float | None
-
-
-def stress(batches: int) -> list[Stress]:
-    """Differentiate the leading right singular vector of rectified features of which some channels are dead.
-
-    Args:
-        batches: how many batches of twenty for each rank.
-
-    Returns:
-        A row for each rank and method.
-    """
+def stress(batches: int) -> list[Row]:
+    """Differentiate the leading right singular vector of rectified features of which some channels are dead."""
     rows = []
     for rank in RANKS:
-        for name, direction in METHODS.items():
-            lost, errors = 0, []
+        for name, leading in METHODS.items():
+            errors: list[float] = []
             for seed in range(batches):
                 generator = torch.Generator().manual_seed(seed)
                 F = torch.randn(_BATCH, _PLACES, _CHANNELS, generator=generator).relu()
                 F[..., rank:] = 0
-                c = torch.randn(_CHANNELS, generator=generator)
-                gradient = _gradient(direction, F, c)
-                if gradient is None:
-                    lost += 1
-                    continue
-                exact = _exact(F.double(), c.double())
-                errors.append(float((gradient.double() - exact).norm() / exact.norm()))
-            rows.append(Stress(rank, name, lost, batches, max(errors, default=None)))
+                c = torch.randn(_CHANNELS, 1, generator=generator)
+                gradient = _gradient(leading, F, c @ c.mT)
+                if gradient is not None:
+                    exact = 2 * F.double() @ reference_gradient(F.double().mT @ F.double(), c @ c.mT)
+                    errors.append(float((gradient.double() - exact).norm() / exact.norm()))
+            row = {"rank": rank, "method": name, "lost": batches - len(errors), "batches": batches}
+            rows.append(row | {"error": max(errors, default=None)})
     return rows
 
 
-def _gradient(direction: Direction, F: Tensor, c: Tensor) -> Tensor | None:
+def _gradient(leading: Leading, F: Tensor, C: Tensor) -> Tensor | None:
+    """The gradient of ⟨C, u uᵀ⟩ with respect to F; none if an entry is not finite or the forward pass failed."""
     leaf = F.clone().requires_grad_()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pmaf.DegeneracyWarning)
-            loss = ((direction(leaf) @ c) ** 2).sum()  # the sign of the vector does not matter
-            (gradient,) = torch.autograd.grad(loss, leaf)
+            u = leading(leaf)
+            (gradient,) = torch.autograd.grad(((C @ u) * u).sum(), leaf)
     except LinAlgError:
         return None
     return gradient if bool(torch.isfinite(gradient).all()) else None
 
 
-def _exact(F: Tensor, c: Tensor) -> Tensor:
-    """The gradient by the sum over all other eigenvectors, which only divides by differences from the leading one."""
-    values, vectors = torch.linalg.eigh(F.mT @ F)
-    u, V = vectors[..., -1:], vectors[..., :-1]
-    w = V @ ((V.mT @ c[:, None]) / (values[..., -1:] - values[..., :-1])[..., None]) * (2 * u.mT @ c[:, None])
-    gradient: Tensor = (F @ u) @ w.mT + (F @ w) @ u.mT
-    return gradient
+STRESS = Experiment(
+    key="learning_stress",
+    section="learning",
+    title="When features lose rank",
+    plan=lambda options: [Task("batches", {"batches": 10 if options.quick else 50}, 1.5 if options.quick else 6.0)],
+    compute=stress,
+    timed=False,
+    group="rank",
+    columns=(
+        Column("method", "method"),
+        Column("rank", "live channels", "d"),
+        Column("lost", "lost batches", "d", best="least"),
+        Column("batches", "of", "d"),
+        Column("error", "worst gradient error", ".1e", best="least"),
+    ),
+)

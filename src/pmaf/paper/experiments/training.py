@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from pmaf.errors import ConvergenceError, DegeneracyWarning
 from pmaf.paper.experiments.data import Digits
 from pmaf.paper.experiments.heads import Head
 
-__all__ = ["Network", "TrainingSettings", "count_right", "step", "train"]
+__all__ = ["Network", "TrainingSettings", "step", "train"]
 
 
 class TrainingSettings(NamedTuple):
@@ -26,13 +27,13 @@ class TrainingSettings(NamedTuple):
     learning_rate: float = 2e-3
     train_images: int = 4000
     test_images: int = 1000
-    channels: tuple[int, int] = (16, 32)
+    channels: Sequence[int] = (16, 32)
 
 
 class Network(nn.Module):
     """conv–relu–pool, twice; a pooling head; one linear layer."""
 
-    def __init__(self, head: Head, channels: tuple[int, int]) -> None:
+    def __init__(self, head: Head, channels: Sequence[int]) -> None:
         super().__init__()
         first, second = channels
         self.features = nn.Sequential(
@@ -52,20 +53,12 @@ class Network(nn.Module):
         return logits
 
     def maps(self, images: Tensor) -> Tensor:
-        """What the first pooled vector looks at: F u on the places, (B, 7, 7)."""
+        """What the pooled vector looks at: F u on the places, (B, 7, 7)."""
         features = self.features(images)
-        channels = features.shape[1]
-        u = self.pool(features)[:, :channels]
-        return torch.einsum("bchw,bc->bhw", features, u)
+        return torch.einsum("bchw,bc->bhw", features, self.pool(features))
 
 
-def train(
-    head: Head,
-    seed: int,
-    settings: TrainingSettings,
-    digits: Digits,
-    report: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> dict[str, Any]:
     """Train one network and measure it after every epoch.
 
     A step whose gradient is not finite everywhere, or whose forward pass fails to converge, is skipped and counted.
@@ -75,42 +68,34 @@ def train(
         seed: fixes the initial weights and the order of the images.
         settings: how to train.
         digits: the images.
-        report: called with the number of finished steps.
 
     Returns:
-        Curves over the epochs, counts, seconds per epoch, and maps of the first ten test images.
+        Curves over the epochs, which steps were lost, seconds per epoch, and maps of the first ten test images.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegeneracyWarning)  # blank features have no principal vector
-        return _train(head, seed, settings, digits, report)
-
-
-def _train(
-    head: Head, seed: int, settings: TrainingSettings, digits: Digits, report: Callable[[int], None] | None
-) -> dict[str, Any]:
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     network = Network(head, settings.channels)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    accuracy, losses, seconds, lost, steps = [], [], [], 0, 0
-    for _ in range(settings.epochs):
-        began, total, counted = time.perf_counter(), 0.0, 0
-        network.train()
-        shuffled = torch.randperm(len(digits.train_labels), generator=order)
-        for start in range(0, len(shuffled), settings.batch):
-            index, steps = shuffled[start : start + settings.batch], steps + 1
-            loss = step(network, optimizer, digits.train_images[index], digits.train_labels[index])
-            if loss is None:
-                lost += 1
-            else:
-                total, counted = total + loss, counted + 1
-            if report is not None:
-                report(steps)
-        seconds.append(time.perf_counter() - began)
-        losses.append(total / counted if counted else None)
-        accuracy.append(_accuracy(network, digits))
-    with torch.no_grad():
-        maps = network.maps(digits.test_images[:10]) if len(digits.test_images) else torch.zeros(0, 7, 7)
+    accuracy, losses, seconds, lost, steps = [], [], [], [], 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegeneracyWarning)  # blank features have no principal vector
+        for _ in range(settings.epochs):
+            began, counted = time.perf_counter(), []
+            network.train()
+            for index in torch.randperm(len(digits.train_labels), generator=order).split(settings.batch):
+                loss = step(network, optimizer, digits.train_images[index], digits.train_labels[index])
+                if loss is None:
+                    lost.append(steps)
+                else:
+                    counted.append(loss)
+                steps += 1
+            seconds.append(time.perf_counter() - began)
+            losses.append(sum(counted) / len(counted) if counted else None)
+            accuracy.append(_accuracy(network, digits))
+        maps = torch.zeros(0, 7, 7)
+        if head.vector and len(digits.test_images):
+            with torch.no_grad():
+                maps = network.maps(digits.test_images[:10])
     return {
         "accuracy": accuracy,
         "loss": losses,
@@ -148,18 +133,11 @@ def step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, l
 
 
 def _accuracy(network: Network, digits: Digits) -> float:
+    """The share of the test images named rightly; nothing is named where the forward pass fails."""
     network.eval()
     right = 0
     with torch.no_grad():
-        for start in range(0, len(digits.test_labels), 250):
-            images, labels = digits.test_images[start : start + 250], digits.test_labels[start : start + 250]
-            right += count_right(network, images, labels)
+        for images, labels in zip(digits.test_images.split(250), digits.test_labels.split(250), strict=True):
+            with suppress(LinAlgError, ConvergenceError):
+                right += int((network(images).argmax(-1) == labels).sum())
     return right / max(1, len(digits.test_labels))
-
-
-def count_right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """How many labels are found; none if the forward pass fails."""
-    try:
-        return int((network(images).argmax(-1) == labels).sum())
-    except (LinAlgError, ConvergenceError):
-        return 0

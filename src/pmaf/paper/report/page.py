@@ -1,85 +1,176 @@
-"""The report: one self-contained page, made anew from the sections that have been computed so far."""
+"""The report: one self-contained page, made anew from what has been computed so far, and the files beside it."""
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import json
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import pmaf
 from pmaf.extras import needs
-from pmaf.paper.report.blocks import Section
-from pmaf.paper.experiments.environment import environment
-from pmaf.paper.report.figures import standalone
+from pmaf.paper.experiments.base import Column, Experiment, Found, Row
+from pmaf.paper.experiments.environment import environment, packages
 from pmaf.paper.experiments.parts import write_csv, write_whole
+from pmaf.paper.experiments.registry import EXPERIMENTS, SECTIONS
+from pmaf.paper.report import quoted
+from pmaf.paper.report.charts import CHARTS, strips
+from pmaf.paper.report.drawing import Figure, standalone
+from pmaf.paper.report.facts import duels, facts, provenance
+from pmaf.paper.report.tables import Table, make_table, markdown, tables
 
-__all__ = ["SECTIONS", "Planned", "write_section"]
+__all__ = ["markdown_page", "read_csvs", "write_found", "write_page"]
+
+DUELS = (
+    Column("m", "m", "d"),
+    Column("device", "on"),
+    Column("ours", "pmaf ms", ".3g", 1e3),
+    Column("theirs", "fastest of the paper’s ms", ".3g", 1e3),
+    Column("fastest", "which"),
+    Column("faster", "times as fast", ".2f"),
+    Column("ours_error", "pmaf error", ".1e"),
+    Column("their_error", "most exact of the paper’s", ".1e"),
+    Column("exactest", "which"),
+    Column("more_exact", "times as exact", ".2f"),
+)
+"""pmaf's default against the best of the paper's methods: drawn from the rows of the timing."""
 
 
-class Planned(TypedDict):
-    """A section the report has a place for."""
-
-    title: str
-    short: str
-    command: str
-
-
-SECTIONS: Mapping[str, Planned] = {
-    "less": {"title": "Least squares on the sphere", "short": "LESS", "command": "pmaf reproduce less"},
-    "ied": {"title": "Implicit eigen decomposition", "short": "IED", "command": "pmaf reproduce ied"},
-    "learning": {"title": "Learning through both layers", "short": "Learning", "command": "pmaf reproduce learning"},
-}
-
-
-def write_section(out: Path, section: Section) -> Path:
-    """Put a section into the report, in place of an older one, and write the page anew.
-
-    Its drawings are written beside the page, and so is ``KEY_environment.csv``: the command, versions and machine.
+def write_found(out: Path, found: Found) -> Found:
+    """Keep what an experiment found, as JSON and CSV; groups that only an earlier run computed stay.
 
     Args:
         out: folder of the report.
-        section: the section.
+        found: what was found now.
+
+    Returns:
+        The same with what stayed.
+    """
+    experiment = next(e for e in EXPERIMENTS if e.key == found.key)
+    older = _read(out).get(found.key)
+    if older is not None and experiment.group:
+        now = {row[experiment.group] for row in found.rows}
+        found.rows = [row for row in older.rows if row[experiment.group] not in now] + found.rows
+        found.made = [made for made in older.made if made["group"] not in now] + found.made
+    kept = {"version": pmaf.__version__, "columns": [c.key for c in experiment.columns], **asdict(found)}
+    write_whole(out / "results" / f"{found.key}.json", json.dumps(kept))
+    columns = [column.key for column in experiment.columns]
+    write_csv(out / f"{found.key}.csv", columns, [[row.get(key) for key in columns] for row in found.rows])
+    return found
+
+
+def _read(out: Path) -> dict[str, Found]:
+    """What the folder holds from this version of pmaf; anything else is as good as not run."""
+    held = {}
+    for experiment in EXPERIMENTS:
+        try:
+            kept = json.loads((out / "results" / f"{experiment.key}.json").read_text("utf-8"))
+            same = kept.pop("version") == pmaf.__version__
+            if kept.pop("columns") == [column.key for column in experiment.columns] and same:
+                held[experiment.key] = Found(**kept)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return held
+
+
+def write_page(out: Path) -> Path:
+    """Write the page, its drawings as files, and ``environment.csv``, from everything the folder holds.
+
+    Args:
+        out: folder of the report.
 
     Returns:
         Where the page is.
     """
-    write_whole(out / "sections" / f"{section['key']}.json", json.dumps({"layout": _layout(), **section}))
-    made = [("command", section["command"]), *section["environment"]]
-    write_csv(out / f"{section['key']}_environment.csv", ("what", "value"), made)
-    for block in section["blocks"]:
-        if block["kind"] == "figure":
-            for number, panel in enumerate(block["panels"], 1):
-                path = out / "figures" / f"{section['key']}-{block['name']}-{number}.svg"
-                write_whole(path, standalone(panel["svg"]))
-    return _write_page(out)
+    found = _read(out)
+    made = [provenance(result) for result in found.values()]
+    if made:
+        write_csv(out / "environment.csv", list(made[0]), [list(row.values()) for row in made])
+    figures = {key: CHARTS[key](result.rows) for key, result in found.items() if key in CHARTS and result.rows}
+    if figures.get("learning"):
+        figures["first"] = [strips(found["learning"].rows)]
+    for figure in (figure for several in figures.values() for figure in several):
+        for number, panel in enumerate(figure.panels, 1):
+            write_whole(out / "figures" / f"{figure.name}-{number}.svg", standalone(panel.svg))
+    path = out / "index.html"
+    now = environment() | packages()
+    write_whole(path, _render("page.html.j2", found, figures=figures, environment=now, autoescape=True))
+    return path
 
 
-def _layout() -> str:
-    """A digest of what blocks look like; sections are only put on a page that knows their blocks."""
-    code = resources.files("pmaf.paper.report").joinpath("blocks.py").read_bytes()
-    return hashlib.sha256(code).hexdigest()[:16]
+def markdown_page(found: Mapping[str, Found], made: Mapping[str, Mapping[str, Any]]) -> str:
+    """The tables and sentences as Markdown.
+
+    Args:
+        found: what was found, by experiment.
+        made: where, as ``environment.csv`` tells it, by experiment.
+
+    Returns:
+        The text.
+    """
+    return _render("results.md.j2", found, made=made, autoescape=False)
 
 
-def _write_page(out: Path) -> Path:
+def read_csvs(folder: Path) -> tuple[dict[str, Found], dict[str, dict[str, str]]]:
+    """What the CSV files of a run hold: rows by experiment, and where each was computed."""
+    found = {}
+    for experiment in EXPERIMENTS:
+        path = folder / f"{experiment.key}.csv"
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+            found[experiment.key] = Found(experiment.key, "", rows, [])
+    with (folder / "environment.csv").open(encoding="utf-8") as file:
+        return found, {row["experiment"]: row for row in csv.DictReader(file)}
+
+
+def _value(text: str) -> Any:
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _render(template: str, found: Mapping[str, Found], *, autoescape: bool, **values: Any) -> str:
     with needs("cli", "The report"):
         import jinja2
-    sections = {}
-    for key in SECTIONS:
-        path = out / "sections" / f"{key}.json"
-        if path.exists():
-            section = json.loads(path.read_text("utf-8"))
-            if section.get("layout") == _layout():  # else it is of another version, and as good as not run
-                sections[key] = section
-    text = resources.files("pmaf.paper.report").joinpath("templates", "report.html.j2").read_text("utf-8")
     templates = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("pmaf.paper.report"),
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    page = templates.from_string(text).render(
-        version=pmaf.__version__, planned=SECTIONS, sections=sections, environment=environment()
+    templates.globals |= {"markdown": markdown, "share": _share}
+    shown = {experiment.key: _shown(experiment, found[experiment.key].rows) for experiment in EXPERIMENTS if experiment.key in found}
+    timed = found["ied_timing"].rows if "ied_timing" in found else []
+    return templates.get_template(template).render(
+        version=pmaf.__version__,
+        experiments={experiment.key: experiment for experiment in EXPERIMENTS},
+        sections=SECTIONS,
+        found=found,
+        facts=facts(found),
+        tables=shown,
+        duels=make_table("pmaf’s default against the best of the paper’s methods", DUELS, duels(timed)),
+        quoted=quoted.tables(),
+        provenance={key: provenance(result) for key, result in found.items()},
+        **values,
     )
-    path = out / "index.html"
-    write_whole(path, page)
-    return path
+
+
+def _shown(experiment: Experiment, rows: Sequence[Row]) -> list[Table]:
+    """The tables with what others have published beside it."""
+    columns, rows = quoted.beside(experiment, rows)
+    return tables(experiment, rows, columns)
+
+
+def _share(part: int, of: int) -> str:
+    """A share in percent, with a digit where it would be rounded to nothing."""
+    percent = 100 * part / max(1, of)
+    return f"{percent:.0f} %" if not part or percent >= 1 else f"{percent:.2g} %"

@@ -1,4 +1,4 @@
-"""Panels of figures as SVG whose colours follow the page they stand in.
+"""Panels of figures as SVG whose colours follow the page they stand in, and the keys of their legends.
 
 Text, axes and series are drawn in marker colours, which are exchanged for CSS variables in the report, so that one
 drawing is legible on a light and on a dark page, and for plain colours in the files beside it.
@@ -10,22 +10,40 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pmaf.extras import needs
-from pmaf.paper.report.blocks import Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "MUTED", "SERIES", "legend", "line_style", "panel", "standalone"]
+__all__ = ["BLUE", "GREEN", "INK", "MUTED", "ORANGE", "RED", "SERIES", "Figure", "Panel", "line_key", "panel", "patch_key", "plain", "standalone"]
 
 INK = "#0a0b01"
 MUTED = "#0a0b02"
 SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
+BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, OCHRE, GREY = SERIES
 
 _NAMES = {INK: "ink", MUTED: "muted"} | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
 _PLAIN = ("#2563a8", "#c2570c", "#1b7f4d", "#8b3fb0", "#b3261e", "#0f7c86", "#9a7400", "#5b6470")
+
+
+class Panel(NamedTuple):
+    """A drawing with its heading and a line below the heading."""
+
+    title: str
+    svg: str
+    note: str = ""
+
+
+class Figure(NamedTuple):
+    """Panels that wrap on narrow pages, with one legend for all: label and drawn key of each series."""
+
+    name: str
+    title: str
+    panels: Sequence[Panel]
+    legend: Sequence[tuple[str, str]] = ()
+    size: str = "medium"
 
 
 def panel(draw: Callable[[Axes], None], *, width: float = 4.2, height: float = 3.0, square: bool = False) -> str:
@@ -63,27 +81,35 @@ def panel(draw: Callable[[Axes], None], *, width: float = 4.2, height: float = 3
     return svg.strip()
 
 
-def line_style(number: int, name: str) -> dict[str, Any]:
-    """How the line of a series is drawn: pmaf's own stands out in the colour of the text."""
-    if name == "pmaf":
-        return {"color": INK, "linestyle": "-", "linewidth": 2.6, "zorder": 3}
-    return {"color": SERIES[number % 8], "linestyle": "-" if number < 8 else "--", "linewidth": 1.5, "zorder": 2}
+def line_key(**style: Any) -> str:
+    """The key of a series in a legend, drawn as matplotlib draws the series itself."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1, 2], [0, 0, 0], **({"markevery": [1]} | style))
+        axes.set_axis_off()
+
+    return panel(draw, width=0.55, height=0.2)
 
 
-def legend(names: Sequence[str]) -> list[Key]:
-    """The legend of series drawn with :func:`line_style`, in this order."""
-    styles = [line_style(number, name) for number, name in enumerate(names)]
-    return [
-        {"label": name, "colour": _NAMES[style["color"]], "dashed": style["linestyle"] != "-"}
-        for name, style in zip(names, styles, strict=True)
-    ]
+def patch_key(**style: Any) -> str:
+    """The key of a filled area."""
+
+    def draw(axes: Axes) -> None:
+        axes.barh([0], [1], **style)
+        axes.set_axis_off()
+
+    return panel(draw, width=0.35, height=0.2)
+
+
+def plain(colour: str) -> str:
+    """A colour for drawings on white whatever the page: of a marker colour, and of no other, the one it stands for."""
+    return {INK: "#1c2024", MUTED: "#8a939c", **dict(zip(SERIES, _PLAIN, strict=True))}.get(colour, colour)
 
 
 def standalone(svg: str) -> str:
     """The same drawing with plain colours on white, as a file of its own."""
-    svg = svg.replace("var(--ink)", "#1c2024").replace("var(--muted)", "#8a939c")
-    for i, colour in enumerate(_PLAIN):
-        svg = svg.replace(f"var(--series-{i})", colour)
+    for colour, name in _NAMES.items():
+        svg = svg.replace(f"var(--{name})", plain(colour))
     head, rest = svg.split(">", 1)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}><rect width="100%" height="100%" fill="#fff"/>{rest}\n'
 
