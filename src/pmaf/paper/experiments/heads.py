@@ -48,7 +48,7 @@ class PrincipalPool(nn.Module):
 
 
 class ProjectorPool(nn.Module):
-    """The projector onto the k leading right singular vectors of F, the same whatever their signs and order."""
+    """The projector onto the k principal directions of the places: no signs and no order that could change."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -56,7 +56,8 @@ class ProjectorPool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C(C + 1)/2)."""
-        P = pmaf.principal_projector(pmaf.Gram(features.flatten(-2).mT), self.k)
+        F = features.flatten(-2).mT  # (B, H·W, C)
+        P = pmaf.principal_projector(pmaf.Gram(F - F.mean(-2, keepdim=True)), self.k)
         return _scaled(nn.functional.normalize(_upper(P), dim=-1))
 
 

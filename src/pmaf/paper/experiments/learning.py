@@ -17,8 +17,8 @@ SEEDS = (0, 1, 2)
 
 
 def _plan(options: Options) -> list[Task]:
-    training = TrainingSettings(epochs=5, train_images=2000) if options.quick else TrainingSettings(epochs=15)
-    cost = training.epochs * training.train_images * 4e-4
+    training = TrainingSettings(epochs=5, batch=50, train_images=2000) if options.quick else TrainingSettings(epochs=15)
+    cost = training.epochs * training.train_images / training.batch * 0.02
     return [
         Task(f"{head}-{seed}", {"head": head, "seed": seed, **training._asdict()}, cost)
         for seed in SEEDS

@@ -6,10 +6,11 @@ from pmaf.paper.experiments.base import Experiment
 from pmaf.paper.experiments.ied import PRECISION, TIMING
 from pmaf.paper.experiments.learning import DIGITS
 from pmaf.paper.experiments.less import CASES, OPTIMALITY
+from pmaf.paper.experiments.scenes import WEIGHTS
 from pmaf.paper.experiments.speed import SPEED
 from pmaf.paper.experiments.stress import STRESS
 
 __all__ = ["EXPERIMENTS", "SECTIONS"]
 
-EXPERIMENTS: tuple[Experiment, ...] = (OPTIMALITY, CASES, SPEED, TIMING, PRECISION, DIGITS, STRESS)
+EXPERIMENTS: tuple[Experiment, ...] = (OPTIMALITY, CASES, SPEED, TIMING, PRECISION, DIGITS, STRESS, WEIGHTS)
 SECTIONS = tuple(dict.fromkeys(experiment.section for experiment in EXPERIMENTS))

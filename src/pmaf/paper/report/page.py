@@ -25,7 +25,6 @@ __all__ = ["markdown_page", "read_csvs", "write_found", "write_page"]
 
 DUELS = (
     Column("m", "m", "d"),
-    Column("device", "on"),
     Column("ours", "pmaf ms", ".3g", 1e3),
     Column("theirs", "fastest of the paper’s ms", ".3g", 1e3),
     Column("fastest", "which"),
