@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,13 +36,17 @@ def matches(train: bool, pairs: int) -> Pieces:
         The matches of all pairs.
     """
     with needs("examples", "Matching photographs"):
-        from skimage.feature import ORB
-        from skimage.transform import ProjectiveTransform, warp
+        import skimage.feature
+        import skimage.transform
     import numpy as np
 
+    transforms: Any = skimage.transform
+    finder: Any = skimage.feature.ORB
     random = np.random.default_rng(0 if train else 1)
     names = _TRAIN if train else _TEST
-    features, rows, targets, number = [], [], [], 0
+    features: list[Any] = []
+    targets: list[Any] = []
+    rows, number = [], 0
     scale = np.diag([2 / SIDE, 2 / SIDE, 1.0]) - [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
     while len(targets) < pairs:
         picture = photograph(names[number % len(names)]).mean(0).numpy()
@@ -49,13 +54,13 @@ def matches(train: bool, pairs: int) -> Pieces:
         top, left = (int(random.integers(size - SIDE)) for size in picture.shape)
         first = picture[top : top + SIDE, left : left + SIDE]
         square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float)
-        transform = ProjectiveTransform.from_estimate(square, square + random.uniform(-0.35, 0.35, (4, 2)))
+        transform = transforms.ProjectiveTransform.from_estimate(square, square + random.uniform(-0.35, 0.35, (4, 2)))
         H = transform.params
-        second = warp(first, np.linalg.inv(np.linalg.inv(scale) @ H @ scale), mode="reflect")
+        second = transforms.warp(first, np.linalg.inv(np.linalg.inv(scale) @ H @ scale), mode="reflect")
         second = np.clip(0.8 * second + random.normal(0, 0.02, second.shape), 0, 1)
         seen = []
         for view in (first, second):
-            orb = ORB(n_keypoints=150, fast_threshold=0.02, n_scales=4)
+            orb = finder(n_keypoints=150, fast_threshold=0.02, n_scales=4)
             try:
                 orb.detect_and_extract(view)
             except RuntimeError:
@@ -73,9 +78,8 @@ def matches(train: bool, pairs: int) -> Pieces:
         features.append(np.concatenate((x, y, y - x, 4 * cues - 2), 1))
         rows.append(_dlt(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())))
         targets.append(H.ravel() / np.linalg.norm(H))
-    return Pieces(
-        torch.tensor(np.stack(features)).float(), torch.stack(rows).float(), torch.tensor(np.stack(targets)).float()
-    )
+    stacked = [torch.tensor(np.stack(arrays)).float() for arrays in (features, targets)]
+    return Pieces(stacked[0], torch.stack(rows).float(), stacked[1])
 
 
 def _dlt(x: Tensor, y: Tensor) -> Tensor:
@@ -90,17 +94,20 @@ def corner_errors(found: Tensor, pieces: Pieces) -> Tensor:
     corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]).mT
     landed = [h.unflatten(-1, (3, 3)) @ corners for h in (found, pieces.target)]
     ours, true = (points[:, :2] / points[:, 2:] for points in landed)
-    return ((ours - true).norm(dim=1).mean(-1) * SIDE / 2).nan_to_num(SIDE).clamp_max(SIDE)
+    off: Tensor = (ours - true).norm(dim=1).mean(-1) * SIDE / 2
+    return off.nan_to_num(SIDE).clamp_max(SIDE)
 
 
 def ransac(pieces: Pieces, seed: int) -> Tensor:
     """Homographies by random sampling and consensus, without weights and without a gradient."""
-    from skimage.measure import ransac as consensus
-    from skimage.transform import ProjectiveTransform
+    import skimage.measure
+    import skimage.transform
+
+    measure: Any = skimage.measure
 
     found = []
     for match in pieces.features.double().numpy():
         x, y = match[:, :2], match[:, 2:4]
-        model, _ = consensus((x, y), ProjectiveTransform, 4, 6 / SIDE, max_trials=300, rng=seed)
+        model, _ = measure.ransac((x, y), skimage.transform.ProjectiveTransform, 4, 6 / SIDE, max_trials=300, rng=seed)
         found.append(torch.tensor(model.params if model else [[0.0] * 3] * 3).flatten().float())
     return torch.stack(found)

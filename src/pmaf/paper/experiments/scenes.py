@@ -61,11 +61,10 @@ def _plan(options: Options) -> list[Task]:
     tasks = []
     for seed in (0, 1, 2):
         for scene in SCENES:
-            size = (
-                {"train": train, "test": test} if scene == "homographies" else {"train": 20 * train, "test": 20 * test}
-            )
+            times = 1 if scene == "homographies" else 20
             for method in [*SCENES[scene].plain, *LEARNED]:
-                asked = {"scene": scene, "method": method, "seed": seed, "steps": steps, **size}
+                asked = {"scene": scene, "method": method, "seed": seed, "steps": steps}
+                asked |= {"train": times * train, "test": times * test}
                 tasks.append(Task(f"{scene}-{method}-{seed}", asked, steps * 0.006 if method in LEARNED else 0.5))
     return tasks
 
