@@ -18,12 +18,12 @@ pytest.importorskip("jinja2")
 from pmaf.paper.experiments import learning
 from pmaf.paper.experiments.base import Found, Options, Task
 from pmaf.paper.experiments.data import Digits, mnist5k
-from pmaf.paper.experiments.heads import HEADS, EighPool, PrincipalPool, ProjectorPool, SecondOrderPool
+from pmaf.paper.experiments.heads import HEADS, eigh, principal, projector, second_order
 from pmaf.paper.experiments.learning import DIGITS
 from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.experiments.stress import RANKS, stress
 from pmaf.paper.experiments.training import TrainingSettings, train
-from pmaf.paper.report.drawing import BLUE, line_key, panel, plain, standalone
+from pmaf.paper.report.drawing import SERIES, line_key, panel, plain, standalone
 from pmaf.paper.report.page import write_found, write_page
 from pmaf.paper.reproduce import run
 
@@ -58,32 +58,32 @@ def test_every_head_trains(name: str) -> None:
 
 def test_heads_agree_where_they_should() -> None:
     features = torch.rand(5, 6, 7, 7, generator=torch.Generator().manual_seed(1))
-    ours, theirs = PrincipalPool()(features), EighPool()(features)
+    ours, theirs = principal(features), eigh(features)
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert torch.allclose(ours.norm(dim=-1), torch.full((5,), 6**0.5))
     row, column = torch.triu_indices(6, 6)
-    outer = (ours[:, :, None] * ours[:, None])[:, row, column]
-    one = ProjectorPool(1)(features)
+    centred = features - features.mean((-2, -1), keepdim=True)
+    u = principal(centred)
+    outer = (u[:, :, None] * u[:, None])[:, row, column]
+    one = projector(centred, 1)
     assert torch.allclose(one / one.norm(dim=-1, keepdim=True), outer / outer.norm(dim=-1, keepdim=True), atol=1e-4)
 
 
 def test_second_order_pooling_is_the_root_of_the_covariance() -> None:
     features = torch.rand(3, 4, 7, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    pooled = SecondOrderPool(steps=20)(features)
+    pooled = second_order(features, steps=20)
     row, column = torch.triu_indices(4, 4)
     for own, flat in zip(pooled, features.flatten(-2), strict=True):
         values, vectors = torch.linalg.eigh(torch.cov(flat))
         upper = (vectors @ values.sqrt().diag() @ vectors.mT)[row, column]
         assert torch.allclose(own, upper / upper.norm() * 10**0.5, atol=1e-4)
-    assert SecondOrderPool()(torch.zeros(1, 4, 7, 7)).isfinite().all()
+    assert second_order(torch.zeros(1, 4, 7, 7)).isfinite().all()
 
 
 def test_lost_steps_are_counted_and_change_nothing() -> None:
-    class Broken(torch.nn.Module):
-        def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return features.mean((-2, -1)) * torch.tensor(float("nan"))
-
-    head = HEADS["average"]._replace(build=Broken)
+    head = HEADS["average"]._replace(
+        build=lambda: lambda features: features.mean((-2, -1)) * torch.tensor(float("nan"))
+    )
     run = train(head, 0, TINY, synthetic())
     assert run["lost"] == [0, 1, 2]
     assert run["loss"] == [None]
@@ -174,7 +174,7 @@ def test_panels_follow_the_page_and_files_do_not() -> None:
     assert "#0a0" not in svg
     assert "width=" not in svg.split(">", 1)[0]
     assert "var(" not in standalone(svg)
-    assert plain(BLUE) in standalone(line_key(color=BLUE))
+    assert plain(SERIES[0]) in standalone(line_key(color=SERIES[0]))
 
 
 NEEDS = {

@@ -18,16 +18,6 @@ __all__ = ["reproduce", "run"]
 def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, fresh: bool = False, **options: Any) -> Path:
     """Run experiments one after the other, and print and write what they found.
 
-    Args:
-        names: which sections, of ``less``, ``ied`` and ``learning``.
-        out: folder for the report and the files beside it.
-        quick: smaller versions that take minutes.
-        fresh: compute everything anew, whatever an earlier run left in the folder.
-        options: further settings of a single experiment.
-
-    Returns:
-        Where the report is.
-
     Raises:
         MissingExtraError: if nothing that was asked for can run without a package that is not installed; else its place
             in the report says so.
@@ -68,19 +58,7 @@ def run(
     fresh: bool = False,
     tell: Callable[[float, str], None] = lambda cost, note: None,
 ) -> Found:
-    """Do the tasks of an experiment, each unless it is on disk already; what lacks a package is left out and named.
-
-    Args:
-        experiment: which one.
-        tasks: what to do.
-        out: folder of the report; parts are kept below it.
-        command: what was typed.
-        fresh: do every task, whatever is on disk.
-        tell: called with the cost of what is done and what comes next.
-
-    Returns:
-        The rows of the table, and where they were made.
-    """
+    """Do the tasks of an experiment, each unless it is on disk already; what lacks a package is left out and named."""
     rows, made, missing, cost = [], [], {}, 0.0
     for task in tasks:
         tell(cost, f"{experiment.key} {task.name}")

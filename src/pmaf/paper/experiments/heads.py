@@ -1,7 +1,7 @@
 r"""Pooling heads: the features of one image, a matrix F of 49 places by 32 channels, made into a few numbers.
 
 Every head returns vectors of d entries with length :math:`\sqrt{d}`, so that their entries have the size that the layer
-behind expects and the heads differ in nothing but how they pool.
+behind expects and the heads differ in nothing but how they pool. Features are (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -15,61 +15,54 @@ from torch import Tensor, nn
 
 import pmaf
 
-__all__ = [
-    "HEADS",
-    "AveragePool",
-    "EighPool",
-    "Head",
-    "LESSPool",
-    "PrincipalPool",
-    "ProjectorPool",
-    "SecondOrderPool",
-]
+__all__ = ["HEADS", "Head", "average", "eigh", "principal", "projector", "second_order"]
 
 
-class AveragePool(nn.Module):
-    """The mean over the places, scaled to length √C."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C)."""
-        return _scaled(nn.functional.normalize(features.mean((-2, -1)), dim=-1))
+def average(features: Tensor) -> Tensor:
+    """The mean over the places, (B, C)."""
+    return _scaled(nn.functional.normalize(features.mean((-2, -1)), dim=-1))
 
 
-class PrincipalPool(nn.Module):
-    """The leading right singular vector of F through pmaf, differentiated implicitly."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = pmaf.nn.PrincipalPool2d(1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C)."""
-        return _scaled(self.pool(features))
+def principal(features: Tensor) -> Tensor:
+    """The leading right singular vector of F through pmaf, differentiated implicitly, (B, C)."""
+    return _scaled(pmaf.nn.PrincipalPool2d(1)(features))
 
 
-class ProjectorPool(nn.Module):
-    """The projector onto the k principal directions of the places: no signs and no order that could change."""
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C(C + 1)/2)."""
-        F = features.flatten(-2).mT  # (B, H·W, C)
-        P = pmaf.principal_projector(pmaf.Gram(F - F.mean(-2, keepdim=True)), self.k)
-        return _scaled(nn.functional.normalize(_upper(P), dim=-1))
+def eigh(features: Tensor) -> Tensor:
+    """The same vector through torch.linalg.eigh and torch's own derivative of it, (B, C)."""
+    F = features.flatten(-2).mT  # (B, H·W, C)
+    u = torch.linalg.eigh(F.mT @ F).eigenvectors[..., -1]
+    along = (u * F.mean(-2)).sum(-1, keepdim=True)
+    return _scaled(torch.where(along < 0, -u, u))
 
 
-class EighPool(nn.Module):
-    """The leading right singular vector of F through torch.linalg.eigh and torch's own derivative of it."""
+def projector(features: Tensor, k: int = 3) -> Tensor:
+    """The projector onto the k principal directions of the places, without signs or an order, (B, C(C + 1)/2)."""
+    F = features.flatten(-2).mT  # (B, H·W, C)
+    P = pmaf.principal_projector(pmaf.Gram(F - F.mean(-2, keepdim=True)), k)
+    return _scaled(nn.functional.normalize(_upper(P), dim=-1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C)."""
-        F = features.flatten(-2).mT  # (B, H·W, C)
-        u = torch.linalg.eigh(F.mT @ F).eigenvectors[..., -1]
-        along = (u * F.mean(-2)).sum(-1, keepdim=True)
-        return _scaled(torch.where(along < 0, -u, u))
+
+def second_order(features: Tensor, steps: int = 5) -> Tensor:
+    r"""The square root of the covariance of the channels, :math:`\Sigma^{1/2}`, (B, C(C + 1)/2).
+
+    Σ is divided by its trace, some steps of the coupled Newton–Schulz iteration take the root, without an
+    eigendecomposition, and the root of the trace is put back (iSQRT-COV).
+
+    References:
+        Li, Xie, Wang, Gao: Towards faster training of global covariance pooling networks by iterative matrix square
+        root normalization, CVPR 2018.
+    """
+    F = features.flatten(-2)  # (B, C, H·W)
+    F = F - F.mean(-1, keepdim=True)
+    S = F @ F.mT / F.shape[-1]
+    trace = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-6  # a blank map has none
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    Y, Z = S / trace, eye.expand_as(S)  # Y → (Σ/tr Σ)^½, Z → its inverse
+    for _ in range(steps):
+        T = (3 * eye - Z @ Y) / 2
+        Y, Z = Y @ T, T @ Z
+    return _scaled(nn.functional.normalize(_upper(trace.sqrt() * Y), dim=-1))
 
 
 class LESSPool(nn.Module):
@@ -78,61 +71,31 @@ class LESSPool(nn.Module):
     def __init__(self, places: int) -> None:
         super().__init__()
         self.b = nn.Parameter(torch.randn(places))
-        self.layer = pmaf.nn.LESS()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C)."""
-        u: Tensor = self.layer(features.flatten(-2).mT, self.b)
-        return _scaled(u)
-
-
-class SecondOrderPool(nn.Module):
-    r"""The square root of the covariance of the channels, :math:`\Sigma^{1/2}`, its upper triangle as a vector.
-
-    Σ is divided by its trace, five steps of the coupled Newton–Schulz iteration take the root, without an
-    eigendecomposition, and the root of the trace is put back (iSQRT-COV).
-
-    References:
-        Li, Xie, Wang, Gao: Towards faster training of global covariance pooling networks by iterative matrix square
-        root normalization, CVPR 2018.
-    """
-
-    def __init__(self, steps: int = 5) -> None:
-        super().__init__()
-        self.steps = steps
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C(C + 1)/2)."""
-        F = features.flatten(-2)  # (B, C, H·W)
-        F = F - F.mean(-1, keepdim=True)
-        S = F @ F.mT / F.shape[-1]
-        trace = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-6  # a blank map has none
-        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-        Y, Z = S / trace, eye.expand_as(S)  # Y → (Σ/tr Σ)^½, Z → its inverse
-        for _ in range(self.steps):
-            T = (3 * eye - Z @ Y) / 2
-            Y, Z = Y @ T, T @ Z
-        return _scaled(nn.functional.normalize(_upper(trace.sqrt() * Y), dim=-1))
+        return _scaled(pmaf.less(features.flatten(-2).mT, self.b))
 
 
 class Head(NamedTuple):
-    """A row of the table: how it is called and how it is built."""
+    """How a head is called and built, and whether what it pools is one vector of the channels, or a matrix of them."""
 
     label: str
-    build: Callable[[], nn.Module]
-    size: Callable[[int], int]
-    "Pooled numbers for so many channels."
+    build: Callable[[], Callable[[Tensor], Tensor]]
     vector: bool = True
-    "Whether what is pooled is one vector of the channels."
+
+    def size(self, channels: int) -> int:
+        """Pooled numbers for so many channels."""
+        return channels if self.vector else channels * (channels + 1) // 2
 
 
 HEADS = {
-    "average": Head("average pooling", AveragePool, lambda channels: channels),
-    "second": Head("second-order pooling", SecondOrderPool, lambda channels: channels * (channels + 1) // 2, False),
-    "eigh": Head("principal vector, eigh + autograd", EighPool, lambda channels: channels),
-    "principal": Head("principal vector, pmaf", PrincipalPool, lambda channels: channels),
-    "projector": Head("projector of rank 3, pmaf", lambda: ProjectorPool(3), lambda c: c * (c + 1) // 2, False),
-    "less": Head("LESS pooling, pmaf", lambda: LESSPool(49), lambda channels: channels),
+    "average": Head("average pooling", lambda: average),
+    "second": Head("second-order pooling", lambda: second_order, vector=False),
+    "eigh": Head("principal vector, eigh + autograd", lambda: eigh),
+    "principal": Head("principal vector, pmaf", lambda: principal),
+    "projector": Head("projector of rank 3, pmaf", lambda: projector, vector=False),
+    "less": Head("LESS pooling, pmaf", lambda: LESSPool(49)),
 }
 
 

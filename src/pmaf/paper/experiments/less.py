@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-import pmaf
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
-from pmaf.paper.experiments.optimality import CASE_METHODS, CASE_SEEDS, METHODS, case_studies, optimality
+from pmaf.paper.experiments.optimality import CASE_SEEDS, METHODS, case_studies, optimality
 
 __all__ = ["CASES", "OPTIMALITY", "parse_sizes"]
 
@@ -108,33 +105,12 @@ OPTIMALITY = Experiment(
 )
 
 
-def _paths(seeds: Sequence[int]) -> list[Row]:
-    """The paths of the paper's methods, and pmaf's answer, which no path on the circle leads to."""
-    rows = []
-    for case in case_studies(seeds, CASE_METHODS):
-        A, b = case.A.double(), case.b.double()
-        best = pmaf.less_ex(A, b)
-        row = {"seed": case.seed, "optimum": float((A @ best.u - b).norm()), "best": best.u.tolist()}
-        row |= {"A": case.A.tolist(), "b": case.b.tolist()}
-        rows.append(
-            row
-            | {"method": case.method, "steps": case.steps, "distance": case.distance}
-            | {"iterates": [[round(v, 5) for v in point] for point in case.iterates.tolist()]}
-        )
-        if case.method == CASE_METHODS[-1]:
-            found = pmaf.less_ex(case.A, case.b, solver="secular")
-            distance = float((A @ found.u.double() - b).norm())
-            steps = int(torch.as_tensor(found.steps))
-            rows.append(row | {"method": "pmaf", "steps": steps, "distance": distance, "iterates": [found.u.tolist()]})
-    return rows
-
-
 CASES = Experiment(
     key="less_cases",
     section="less",
     title="Case studies in the plane",
     plan=lambda options: [Task("2x2", {"seeds": list(CASE_SEEDS)}, 1.0)],
-    compute=_paths,
+    compute=case_studies,
     group="seed",
     timed=False,
     columns=(

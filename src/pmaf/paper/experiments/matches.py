@@ -27,13 +27,6 @@ def matches(train: bool, pairs: int) -> Pieces:
     The rows are those of the direct linear transform in coordinates from −1 to 1, the target is the true homography as
     a vector of nine numbers with unit length; features are the coordinates, the descriptors' distance and its ratio to
     the second nearest. Training and testing see different photographs.
-
-    Args:
-        train: which photographs.
-        pairs: how many pairs of views.
-
-    Returns:
-        The matches of all pairs.
     """
     with needs("examples", "Matching photographs"):
         import skimage.feature

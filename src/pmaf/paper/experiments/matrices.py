@@ -17,15 +17,6 @@ def random_matrices(distribution: str, m: int, seed: int, batch: int = BATCH) ->
     Entries are drawn, replaced by their absolute value, and X + Xᵀ is formed. ``"features"`` takes the entries from the
     last feature maps that EfficientNet-lite0 makes of photographs instead.
 
-    Args:
-        distribution: one of ``DISTRIBUTIONS``.
-        m: the order.
-        seed: of the random numbers, or which stretch of the features to take.
-        batch: how many matrices.
-
-    Returns:
-        The matrices, ``(batch, m, m)``, float32.
-
     Raises:
         ValueError: if the distribution is unknown.
     """

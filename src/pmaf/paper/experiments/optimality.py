@@ -28,7 +28,6 @@ __all__ = [
     "CASE_SEEDS",
     "METHODS",
     "PAPER",
-    "Case",
     "case_studies",
     "optimality",
     "random_problems",
@@ -55,22 +54,6 @@ CASE_SEEDS = (19, 38, 41, 66, 70, 72, 92, 170)
 CASE_METHODS = ("SciPy", "PGD", "PGD+DW", "PGD+RM", "PGD+RM+BLSOne", "PGD+RM+TWD")
 
 _SHORT = 1e-3  # an objective this much above the optimum, relatively, counts as a miss
-
-
-class Case(NamedTuple):
-    """The path of one method through one problem: the start, the point after each step, and ‖A u − b‖ at the last."""
-
-    seed: int
-    method: str
-    A: Tensor
-    b: Tensor
-    iterates: Tensor
-    distance: float
-
-    @property
-    def steps(self) -> int:
-        """How many steps were taken."""
-        return len(self.iterates) - 1
 
 
 def random_problems(m: int, n: int, seeds: Sequence[int]) -> LeastSquares:
@@ -172,16 +155,23 @@ def _missed(reached: Tensor, optimum: Tensor) -> Row:
     }
 
 
-def case_studies(seeds: Sequence[int] = CASE_SEEDS, methods: Sequence[str] = CASE_METHODS) -> list[Case]:
-    """The paper's case studies: the paths of iterative methods through 2×2 problems, seeds first."""
-    cases = []
+def case_studies(seeds: Sequence[int] = CASE_SEEDS) -> list[Row]:
+    """The paper's case studies: the paths of iterative methods through 2×2 problems, and pmaf's answer without a path.
+
+    A row for each seed and method, with ‖A u − b‖ at the last point and at the certified optimum.
+    """
+    rows = []
     for seed in seeds:
         A, b, radius = (tensor.squeeze(0) for tensor in random_problems(2, 2, [seed]))
-        problem = LeastSquares(A, b, radius)
-        for name in methods:
-            method = METHODS[name]
-            assert not isinstance(method, Secular), "Secular has no path"
-            iterates = torch.stack(method.iterates(problem))
-            distance = float((2 * problem.objective(iterates[-1])).sqrt())
-            cases.append(Case(seed, name, A, b, iterates, distance))
-    return cases
+        problem, double = LeastSquares(A, b, radius), (A.double(), b.double())
+        best = pmaf.less(*double)
+        shared = {"seed": seed, "A": A.tolist(), "b": b.tolist(), "best": best.tolist()}
+        shared["optimum"] = float((double[0] @ best - double[1]).norm())
+        ours = METHODS["Secular"].solve(problem)
+        for name in (*CASE_METHODS, "pmaf"):
+            method = METHODS.get(name)
+            path = [ours.u] if method is None or isinstance(method, Secular) else list(method.iterates(problem))
+            row = shared | {"method": name, "steps": int(ours.steps) if method is None else len(path) - 1}
+            row["distance"] = float((double[0] @ path[-1].double() - double[1]).norm())
+            rows.append(row | {"iterates": [[round(float(v), 6) for v in point] for point in path]})
+    return rows

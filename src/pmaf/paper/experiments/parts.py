@@ -37,15 +37,6 @@ def part(folder: Path, experiment: Experiment, task: Task, *, fresh: bool = Fals
     """Do a task, or take its result from disk if it was done before with the same settings and code.
 
     Where times are measured, one thread computes, and the result is only valid for the same processor.
-
-    Args:
-        folder: where the parts are kept.
-        experiment: says how the task is done.
-        task: what to do.
-        fresh: do it whatever is on the disk.
-
-    Returns:
-        The result.
     """
     named = [experiment.key, task.settings, pmaf.__version__, torch.__version__, _code()]
     named += [processor(), kernels()] if experiment.timed else []
@@ -69,12 +60,7 @@ def part(folder: Path, experiment: Experiment, task: Task, *, fresh: bool = Fals
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name and move it in place, so that it is never there in half.
-
-    Args:
-        path: the file.
-        text: what it shall hold.
-    """
+    """Write a file under another name and move it in place, so that it is never there in half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, "utf-8")
@@ -82,13 +68,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, whole or not at all.
-
-    Args:
-        path: the file.
-        header: names of the columns.
-        rows: the cells; ``None`` becomes an empty one.
-    """
+    """Write a table, whole or not at all."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

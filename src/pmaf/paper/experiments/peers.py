@@ -44,15 +44,6 @@ def bench(
     """Differentiate the projector onto k leading eigenvectors, and solve LESS, with every installed peer.
 
     All methods of a task take turns in one process, on one thread; the fastest of the rounds counts.
-
-    Args:
-        device: where to compute.
-        rounds: how often each method has its turn.
-        tasks: batch, order and k of the eigen problems.
-        report: called with the tasks done, the tasks in all, and the next one.
-
-    Returns:
-        A row for each task and method, see ``COLUMNS``.
     """
     check_device(device)
     rows: list[Row] = []
@@ -130,37 +121,31 @@ def _less(device: str, rounds: int) -> list[Row]:
     A, b = (torch.randn(100, 64, *rest, generator=generator).to(device) for rest in ((32,), ()))
 
     def objective(u: Tensor) -> Tensor:
-        misfit = (A.double() @ u.double()[..., None])[..., 0] - b.double()
-        value: Tensor = misfit.square().sum(-1)
+        value: Tensor = ((A.double() @ u.detach().double()[..., None])[..., 0] - b.double()).square().sum(-1)
         return value
 
     optimum = objective(pmaf.less(A.double(), b.double()))
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
-        leaf = A.clone().requires_grad_()
-        start = now(device)
+        leaf, start = A.clone().requires_grad_(), now(device)
         u = pmaf.less(leaf, b)
         middle = now(device)
         torch.autograd.grad(u.sum(), leaf)
         times.append((middle - start, now(device) - middle))
-        excess = float(((objective(u.detach()) - optimum) / optimum).abs().max())
-    forward, backward = (min(column) for column in zip(*times, strict=True))
-    rows: list[Row] = [{"method": "pmaf", "forward": forward, "backward": backward, "error": excess, "note": ""}]
+    ours = dict(zip(("forward", "backward"), (min(column) for column in zip(*times, strict=True)), strict=True))
+    rows: list[Row] = [{"method": "pmaf", "note": "", **ours, "error": float((objective(u) / optimum - 1).abs().max())}]
     try:
         start = now(device)
         u = pmaf.less_ex(A.cpu(), b.cpu(), solver="slsqp").u.to(device)
-        seconds = now(device) - start
     except ImportError as error:
         return _against_ours([*rows, {"method": "SciPy SLSQP", "note": str(error)}])
-    excess = float(((objective(u) - optimum) / optimum).abs().max())
-    scipy = {"method": "SciPy SLSQP", "forward": seconds, "error": excess, "note": "forward only"}
-    return _against_ours([*rows, scipy])
+    scipy: Row = {"method": "SciPy SLSQP", "note": "forward only", "forward": now(device) - start}
+    return _against_ours([*rows, scipy | {"error": float((objective(u) / optimum - 1).abs().max())}])
 
 
 def _against_ours(rows: list[Row]) -> list[Row]:
     """With the time of each method over pmaf's: of both passes where the method has both."""
-    ours = rows[0]
     for row in rows:
-        ways = [way for way in ("forward", "backward") if way in row and way in ours]
-        row["ratio"] = sum(row[way] for way in ways) / sum(ours[way] for way in ways) if ways else None
+        ways = [way for way in ("forward", "backward") if way in row and way in rows[0]]
+        row["ratio"] = sum(row[way] for way in ways) / sum(rows[0][way] for way in ways) if ways else None
     return rows

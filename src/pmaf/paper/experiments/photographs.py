@@ -51,14 +51,7 @@ def _network() -> Any:
 
 
 def features_of(images: Tensor) -> Tensor:
-    """The last feature maps of EfficientNet-lite0.
-
-    Args:
-        images: ``(B, 3, 224, 224)``, between 0 and 1.
-
-    Returns:
-        ``(B, 1280, 7, 7)``, frozen.
-    """
+    """The last feature maps of EfficientNet-lite0."""
     mean, deviation = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     with torch.no_grad():
         features: Tensor = _network().extract_features((images - mean[:, None, None]) / deviation[:, None, None])
@@ -66,15 +59,7 @@ def features_of(images: Tensor) -> Tensor:
 
 
 def feature_stream(start: int, length: int) -> Tensor:
-    """A stretch of one long vector: the features of crops of the photographs, one after the other.
-
-    Args:
-        start: the first crop.
-        length: how many numbers.
-
-    Returns:
-        The features, ``(length,)``.
-    """
+    """A stretch of one long vector: the features of crops of the photographs, one after the other."""
     per_crop = 1280 * 49
     crops = [_crop_features(start + i) for i in range(-(-length // per_crop))]
     return torch.cat(crops)[:length]

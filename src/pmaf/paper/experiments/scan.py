@@ -24,13 +24,6 @@ def neighbourhoods(train: bool, points: int) -> Pieces:
     The disparities get noise; the true normal is that of the noiseless neighbours on the point's own surface, found by
     reweighting. The rows are the neighbours' coordinates about the point, in units of the neighbourhood's size;
     features are the same and their squared length.
-
-    Args:
-        train: which half.
-        points: how many.
-
-    Returns:
-        The neighbourhoods.
     """
     with needs("examples", "The scan"):
         import skimage

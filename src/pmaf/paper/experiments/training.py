@@ -62,15 +62,6 @@ def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> 
     """Train one network and measure it after every epoch.
 
     A step whose gradient is not finite everywhere, or whose forward pass fails to converge, is skipped and counted.
-
-    Args:
-        head: the pooling head.
-        seed: fixes the initial weights and the order of the images.
-        settings: how to train.
-        digits: the images.
-
-    Returns:
-        Curves over the epochs, which steps were lost, seconds per epoch, and maps of the first ten test images.
     """
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
@@ -108,17 +99,7 @@ def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> 
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float | None:
-    """One step of training, skipped if a gradient is not finite or the forward pass fails to converge.
-
-    Args:
-        network: what to train.
-        optimizer: takes the step.
-        images: what the network is given.
-        labels: what it should answer.
-
-    Returns:
-        The loss, or ``None`` if the step had to be skipped.
-    """
+    """One step of training, skipped if a gradient is not finite or the forward pass fails to converge."""
     optimizer.zero_grad()
     try:
         loss = nn.functional.cross_entropy(network(images), labels)

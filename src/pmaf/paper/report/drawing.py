@@ -17,12 +17,11 @@ from pmaf.extras import needs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "GREEN", "INK", "MUTED", "ORANGE", "RED", "SERIES", "Figure", "Panel", "line_key", "panel", "patch_key", "plain", "standalone"]
+__all__ = ["INK", "MUTED", "SERIES", "Figure", "Panel", "line_key", "panel", "patch_key", "plain", "standalone"]
 
 INK = "#0a0b01"
 MUTED = "#0a0b02"
 SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
-BLUE, ORANGE, GREEN, PURPLE, RED, TEAL, OCHRE, GREY = SERIES
 
 _NAMES = {INK: "ink", MUTED: "muted"} | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
 _PLAIN = ("#2563a8", "#c2570c", "#1b7f4d", "#8b3fb0", "#b3261e", "#0f7c86", "#9a7400", "#5b6470")
@@ -47,17 +46,7 @@ class Figure(NamedTuple):
 
 
 def panel(draw: Callable[[Axes], None], *, width: float = 4.2, height: float = 3.0, square: bool = False) -> str:
-    """Draw one panel.
-
-    Args:
-        draw: draws into the axes it is given.
-        width: inches; about 72 points of the drawing are 90 pixels of a page.
-        height: inches.
-        square: whether one unit is as long in both directions.
-
-    Returns:
-        An ``<svg>`` element that scales with its container.
-    """
+    """Draw one panel."""
     with _matplotlib() as plt:
         figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         try:

@@ -38,15 +38,7 @@ DUELS = (
 
 
 def write_found(out: Path, found: Found) -> Found:
-    """Keep what an experiment found, as JSON and CSV; groups that only an earlier run computed stay.
-
-    Args:
-        out: folder of the report.
-        found: what was found now.
-
-    Returns:
-        The same with what stayed.
-    """
+    """Keep what an experiment found, as JSON and CSV; groups that only an earlier run computed stay."""
     experiment = next(e for e in EXPERIMENTS if e.key == found.key)
     older = _read(out).get(found.key)
     if older is not None and experiment.group:
@@ -75,14 +67,7 @@ def _read(out: Path) -> dict[str, Found]:
 
 
 def write_page(out: Path) -> Path:
-    """Write the page, its drawings as files, and ``environment.csv``, from everything the folder holds.
-
-    Args:
-        out: folder of the report.
-
-    Returns:
-        Where the page is.
-    """
+    """Write the page, its drawings as files, and ``environment.csv``, from everything the folder holds."""
     found = _read(out)
     made = [provenance(result) for result in found.values()]
     if made:
@@ -100,15 +85,7 @@ def write_page(out: Path) -> Path:
 
 
 def markdown_page(found: Mapping[str, Found], made: Mapping[str, Mapping[str, Any]]) -> str:
-    """The tables and sentences as Markdown.
-
-    Args:
-        found: what was found, by experiment.
-        made: where, as ``environment.csv`` tells it, by experiment.
-
-    Returns:
-        The text.
-    """
+    """The tables and sentences as Markdown."""
     return _render("results.md.j2", found, made=made, autoescape=False)
 
 
@@ -157,7 +134,7 @@ def _render(template: str, found: Mapping[str, Found], *, autoescape: bool, **va
         facts=facts(found),
         tables=shown,
         duels=make_table("pmaf’s default against the best of the paper’s methods", DUELS, duels(timed)),
-        quoted=quoted.tables(),
+        published=quoted.published(),
         provenance={key: provenance(result) for key, result in found.items()},
         **values,
     )
