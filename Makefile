@@ -21,10 +21,11 @@ run: setup  ## run the paper's experiments, quick version, on real data into rep
 test: setup  ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # a process a core is enough
 
-lint: setup  ## ruff, formatting and mypy --strict
+lint: setup  ## ruff, formatting, mypy --strict and the arrows between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: setup  ## let ruff rewrite the files
 	$(BIN)/ruff check --fix .
@@ -35,4 +36,4 @@ docs: setup  ## build the documentation, strictly, into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) report build dist .pytest_cache .mypy_cache .ruff_cache docs/_build
+	rm -rf $(VENV) report build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache docs/_build

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import pmaf
 from harness import Row, allocations, alternate, report
-from pmaf.solvers import EIGEN, ClosedForm, PowerIteration, ValuesFirst
+from pmaf.solvers import EIGEN, ClosedForm, EigvalsInverseIteration, PowerIteration
 
 Pairs = tuple[Tensor, Tensor]
 
@@ -81,7 +81,9 @@ def methods(batch: int, n: int, k: int) -> dict[str, Callable[[Tensor, int], Pai
     """What applies to this size, by name."""
     table: dict[str, Callable[[Tensor, int], Pairs]] = {"torch eigh": torch_eigh, "pmaf (chosen)": ours()}
     for name, solver in EIGEN.items():
-        if (solver in (PowerIteration, ValuesFirst) and k > 1) or (solver is ClosedForm and (k > 1 or n > 4)):
+        if (solver in (PowerIteration, EigvalsInverseIteration) and k > 1) or (
+            solver is ClosedForm and (k > 1 or n > 4)
+        ):
             continue
         table[f"pmaf {name}"] = ours(solver=solver())
     if k == 1 and n <= 256:

@@ -119,8 +119,8 @@ SPHERE_SOLVERS = [
 EIGEN_SOLVERS = [
     SolverCase("eigh", lambda: pmaf.solvers.Eigh()),
     SolverCase("lanczos_eigh", lambda: pmaf.solvers.LanczosEigh()),
-    SolverCase("inverse_iteration", lambda: pmaf.solvers.InverseIteration()),
-    SolverCase("values_first", lambda: pmaf.solvers.ValuesFirst(), k_max=1),
+    SolverCase("cholesky_inverse_iteration", lambda: pmaf.solvers.CholeskyInverseIteration()),
+    SolverCase("eigvals_inverse_iteration", lambda: pmaf.solvers.EigvalsInverseIteration(), k_max=1),
     SolverCase("closed_form", lambda: pmaf.solvers.ClosedForm(), k_max=1, n_max=4, complex=False, gap=1e-3),
     SolverCase("power_iteration", lambda: pmaf.solvers.PowerIteration(max_steps=5000), k_max=1, gap=None),
     SolverCase("simultaneous_iteration", lambda: pmaf.solvers.SimultaneousIteration(max_steps=5000)),

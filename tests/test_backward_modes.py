@@ -11,11 +11,11 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import pmaf
 from cases import randn
-from pmaf.solvers.block_lanczos import BlockLanczos
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.power_iteration import PowerIteration
-from pmaf.solvers.riemannian_gradient import RiemannianGradient
-from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
+from pmaf.solvers.eigen.block_lanczos import BlockLanczos
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.power_iteration import PowerIteration
+from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
+from pmaf.solvers.sphere.gradient_descent import RiemannianGradient
 
 DENSE, EXPLOITED, JACOBIAN, UNROLLED = (
     pmaf.DenseJacobian(),
@@ -221,12 +221,12 @@ class TestWhereAModeDoesNotApply:
     def test_unrolled(self) -> None:
         with pytest.raises(ValueError, match="has no meaning"):
             pmaf.ied(self.X, 1, backward=UNROLLED, degenerate="nan")
-        solver = pytest.importorskip("pmaf.solvers.slsqp").SLSQP()
+        solver = pytest.importorskip("pmaf.solvers.sphere.slsqp").SLSQP()
         with pytest.raises(ValueError, match="cannot"):
             pmaf.less_ex(self.A.requires_grad_(), self.b, solver=solver, backward=UNROLLED)
 
 
-@pytest.mark.parametrize("solver", [None, "values_first", "lanczos_eigh"])
+@pytest.mark.parametrize("solver", [None, "eigvals_inverse_iteration", "lanczos_eigh"])
 @pytest.mark.parametrize("apart", [False, True], ids=["crowded", "apart"])
 def test_unrolled_through_what_is_chosen_for_dense_matrices(solver: str | None, apart: bool) -> None:
     """At an order where the plain forward pass takes steps that autograd could not follow."""

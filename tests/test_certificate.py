@@ -235,7 +235,7 @@ class TestEdges:
     def test_iterative_solvers_are_judged_by_what_they_reached(self) -> None:
         torch.manual_seed(0)
         A, b = torch.randn(300, 2, 2), torch.randn(300, 2)
-        solver = pytest.importorskip("pmaf.solvers.riemannian_gradient").RiemannianGradient(tol=0.0, max_steps=1000)
+        solver = pytest.importorskip("pmaf.solvers.sphere.gradient_descent").RiemannianGradient(tol=0.0, max_steps=1000)
         local = pmaf.less_ex(A, b, solver=solver).u
         found, best = pmaf.certify(A, b, local), pmaf.less(A, b)
         A, b = A.double(), b.double()

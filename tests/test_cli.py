@@ -233,7 +233,10 @@ REFUSALS = [
     (("less", "A.npy", "b.npy", "-o", "o.npz", "--device", "meta"), "pmaf: cannot compute on the device 'meta': "),
     (("ied", "skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but item 3, 2 of skew.npy is not"),
     (("ied", "one_skew.npy", "-o", "o.npz"), "must be symmetric (Hermitian), but one_skew.npy is not"),
-    (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "values_first"), "use --solver eigh or --solver block_"),
+    (
+        ("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "eigvals_inverse_iteration"),
+        "use --solver eigh or --solver block_",
+    ),
     (("ied", "X.npy", "-k", "2", "-o", "o.npz", "--solver", "power_iteration"), "pmaf: --solver power_iteration finds"),
     (("ied", "in.npz", "-o", "in.npz"), "in.npz is the input in.npz, which would be lost"),
     (("ied", "in.npz", "-o", "./folder.npy/../in.npz"), "which would be lost"),
@@ -262,8 +265,8 @@ def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
 
 
 def test_the_item_is_that_of_the_file_not_of_the_chunk(folder: Path) -> None:
-    from pmaf.batches import solve_ied_file
-    from pmaf.files import FileError
+    from pmaf.cli.batches import solve_ied_file
+    from pmaf.cli.files import FileError
 
     with pytest.raises(FileError, match=r"item 3, 2 of .*skew\.npy is not"):
         solve_ied_file(folder / "skew.npy", 1, folder / "o.npz", chunk_bytes=512)
@@ -286,7 +289,7 @@ def test_counts_start_at_one(folder: Path, inside: Inside, command: tuple[str, .
 class TestOutputIsWholeOrNotThere:
     def test_an_older_file_survives_a_failure_half_way(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import pmaf as library
-        from pmaf.batches import solve_ied_file
+        from pmaf.cli.batches import solve_ied_file
 
         target = folder / "out.npz"
         target.write_text("older")
@@ -307,7 +310,7 @@ class TestOutputIsWholeOrNotThere:
         assert left_behind(folder) == []
 
     def test_chunks_of_any_size_give_the_same_file(self, folder: Path) -> None:
-        from pmaf.batches import solve_ied_file, solve_less_files
+        from pmaf.cli.batches import solve_ied_file, solve_less_files
 
         seen: list[tuple[int, int]] = []
         small = solve_less_files(

@@ -12,10 +12,10 @@ from torch.library import opcheck
 
 import pmaf
 from cases import randn
-from pmaf.forward.compiled import encode
-from pmaf.forward.eigenpairs import EigenForward
+from pmaf.forward.custom_ops import encode
+from pmaf.forward.eigen import EigenForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
-from pmaf.operators import Dense, Gram
+from pmaf.operators.dense import Dense, Gram
 
 SECULAR = encode(LeastSquaresForward(pmaf.solvers.Secular(), False, None, None, 0.0))
 BALL = encode(LeastSquaresForward(pmaf.solvers.Secular(), True, None, None, 0.0))
@@ -43,7 +43,10 @@ CALLS = {
     "eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Eigh()))),
     "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),
     "lanczos_eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.LanczosEigh()))),
-    "inverse_iteration": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.InverseIteration()))),
+    "cholesky_inverse_iteration": (
+        "eigenpairs",
+        (X, None, eigen(Dense(X), 2, pmaf.solvers.CholeskyInverseIteration())),
+    ),
     "more_sorensen": ("least_squares_on_sphere", (A, b, None, None, radius, None, FACTORISED)),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
     "complement": (

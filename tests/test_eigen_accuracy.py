@@ -13,7 +13,7 @@ from torch import Tensor
 import pmaf
 from cases import WORKING, eps, orthogonal, randn, rng, symmetric
 from oracles import eigh_pairs, relative_error
-from pmaf.products import double
+from pmaf.linalg.dtypes import double
 
 TOLERANCE = {dtype: 3e-6 if eps(dtype) > 1e-10 else 1e-11 for dtype in WORKING}
 N = 400

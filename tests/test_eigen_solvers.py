@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import pmaf
-from pmaf.implicit.conjugate_gradients import complement_cg
-from pmaf.implicit.small import solve_small
-from pmaf.operators import Dense
-from pmaf.solvers.block_lanczos import BlockLanczos
-from pmaf.solvers.closed_form import ClosedForm
-from pmaf.solvers.eigh import Eigh
-from pmaf.solvers.inverse_iteration import InverseIteration
-from pmaf.solvers.lanczos_eigh import LanczosEigh
-from pmaf.solvers.power_iteration import PowerIteration
-from pmaf.solvers.simultaneous_iteration import SimultaneousIteration
+from pmaf.implicit.complement.small import solve_small
+from pmaf.linalg.projected_cg import complement_cg
+from pmaf.operators.dense import Dense
+from pmaf.solvers.eigen.block_lanczos import BlockLanczos
+from pmaf.solvers.eigen.cholesky_inverse_iteration import CholeskyInverseIteration
+from pmaf.solvers.eigen.closed_form import ClosedForm
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh
+from pmaf.solvers.eigen.power_iteration import PowerIteration
+from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration
 
 SOLVERS = {
     "eigh": Eigh(),
@@ -23,7 +23,7 @@ SOLVERS = {
     "simultaneous_iteration": SimultaneousIteration(max_steps=150),
     "block_lanczos": BlockLanczos(),
     "block_lanczos_narrow": BlockLanczos(block_size=1, max_basis=24),
-    "inverse_iteration": InverseIteration(),
+    "cholesky_inverse_iteration": CholeskyInverseIteration(),
     "closed_form": ClosedForm(),
     "lanczos_eigh": LanczosEigh(),
     "lanczos_eigh_long": LanczosEigh(max_steps=60),
@@ -138,7 +138,7 @@ def test_batch_equals_items_solved_singly(name):
 def test_inverse_iteration_leaves_its_start_behind(n):
     # among so many matrices some have an unwanted eigenvector right where the iteration begins
     X = torch.randn(100_000, n, n, generator=generator(0))
-    answer = InverseIteration().solve(Dense(X + X.mT), 1, True)
+    answer = CholeskyInverseIteration().solve(Dense(X + X.mT), 1, True)
     assert bool(answer.finished.all())
 
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pmaf.operators import Dense, MatVec, Sparse
-from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic
-from pmaf.solvers.secular import Secular
+from pmaf.operators.dense import Dense
+from pmaf.operators.function import MatVec
+from pmaf.operators.sparse import Sparse
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic
+from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
+from pmaf.solvers.sphere.secular import Secular
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 REAL = DTYPES[:2]

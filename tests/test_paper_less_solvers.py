@@ -17,12 +17,11 @@ from pmaf.paper.experiments.optimality import (
     random_problems,
 )
 from pmaf.paper.report.quoted import LESS_CODE
-from pmaf.solvers.problem import LeastSquares, SphereQuadratic
-from pmaf.solvers.projected_gradient import ProjectedGradient
-from pmaf.solvers.riemannian_gradient import RiemannianGradient
-from pmaf.solvers.secular import Secular
-from pmaf.solvers.slsqp import SLSQP
-from pmaf.solvers.steps import Backtracking, ExactStep, TangentDecay
+from pmaf.solvers.base import LeastSquares, SphereQuadratic
+from pmaf.solvers.sphere.gradient_descent import ProjectedGradient, RiemannianGradient
+from pmaf.solvers.sphere.secular import Secular
+from pmaf.solvers.sphere.slsqp import SLSQP
+from pmaf.solvers.sphere.step_sizes import Backtracking, ExactStep, TangentDecay
 
 ONE = torch.tensor(1.0)
 DESCENT = {name: method for name, method in METHODS.items() if name not in ("SciPy", "Secular")}

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rich")
 
-from pmaf import progress
+from pmaf.paper import progress
 
 
 class Clock:

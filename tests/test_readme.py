@@ -56,7 +56,7 @@ def test_links_lead_somewhere():
 
 def public_modules():
     for info in pkgutil.walk_packages(pmaf.__path__, "pmaf."):
-        if not info.name.startswith(("pmaf.paper", "pmaf.cli", "pmaf.batches", "pmaf.files", "pmaf.progress")):
+        if not info.name.startswith(("pmaf.paper", "pmaf.cli")):
             yield info.name
 
 

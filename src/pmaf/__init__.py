@@ -7,11 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmaf import nn as nn
     from pmaf import solvers as solvers
-    from pmaf.certificate import Certificate as Certificate
-    from pmaf.certificate import certify as certify
-    from pmaf.eigen_decomposition import ied as ied
-    from pmaf.eigen_decomposition import ied_ex as ied_ex
-    from pmaf.eigen_decomposition import principal_projector as principal_projector
     from pmaf.errors import ConvergenceError as ConvergenceError
     from pmaf.errors import DegeneracyError as DegeneracyError
     from pmaf.errors import DegeneracyWarning as DegeneracyWarning
@@ -23,22 +18,26 @@ if TYPE_CHECKING:
     from pmaf.implicit.fixed_point import FixedPoint as FixedPoint
     from pmaf.implicit.modes import Implicit as Implicit
     from pmaf.implicit.modes import Unrolled as Unrolled
-    from pmaf.least_squares_on_sphere import less as less
-    from pmaf.least_squares_on_sphere import less_ex as less_ex
-    from pmaf.least_squares_on_sphere import sphere_quadratic as sphere_quadratic
-    from pmaf.least_squares_on_sphere import sphere_quadratic_ex as sphere_quadratic_ex
-    from pmaf.operators import Gram as Gram
-    from pmaf.operators import MatVec as MatVec
-    from pmaf.operators import Operator as Operator
+    from pmaf.layers.certificate import Certificate as Certificate
+    from pmaf.layers.certificate import certify as certify
+    from pmaf.layers.eigen import ied as ied
+    from pmaf.layers.eigen import ied_ex as ied_ex
+    from pmaf.layers.eigen import principal_projector as principal_projector
+    from pmaf.layers.sphere import less as less
+    from pmaf.layers.sphere import less_ex as less_ex
+    from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
+    from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
+    from pmaf.operators.base import Operator as Operator
+    from pmaf.operators.dense import Gram as Gram
+    from pmaf.operators.function import MatVec as MatVec
     from pmaf.solution import FreeLESSSolution as FreeLESSSolution
     from pmaf.solution import IEDSolution as IEDSolution
     from pmaf.solution import LESSSolution as LESSSolution
     from pmaf.solution import Status as Status
 
 __version__ = "0.1.0"
-
 _HOMES = {
-    "Certificate": "pmaf.certificate",
+    "Certificate": "pmaf.layers.certificate",
     "ConvergenceError": "pmaf.errors",
     "DegeneracyError": "pmaf.errors",
     "DegeneracyWarning": "pmaf.errors",
@@ -47,28 +46,27 @@ _HOMES = {
     "FreeLESSSolution": "pmaf.solution",
     "GaugeWarning": "pmaf.errors",
     "GradientWarning": "pmaf.errors",
-    "Gram": "pmaf.operators",
+    "Gram": "pmaf.operators.dense",
     "IEDSolution": "pmaf.solution",
     "Implicit": "pmaf.implicit.modes",
     "LESSSolution": "pmaf.solution",
     "LocalSolutionWarning": "pmaf.errors",
-    "MatVec": "pmaf.operators",
+    "MatVec": "pmaf.operators.function",
     "MissingExtraError": "pmaf.errors",
-    "Operator": "pmaf.operators",
+    "Operator": "pmaf.operators.base",
     "Status": "pmaf.solution",
     "Unrolled": "pmaf.implicit.modes",
-    "certify": "pmaf.certificate",
-    "ied": "pmaf.eigen_decomposition",
-    "ied_ex": "pmaf.eigen_decomposition",
-    "less": "pmaf.least_squares_on_sphere",
-    "less_ex": "pmaf.least_squares_on_sphere",
+    "certify": "pmaf.layers.certificate",
+    "ied": "pmaf.layers.eigen",
+    "ied_ex": "pmaf.layers.eigen",
+    "less": "pmaf.layers.sphere",
+    "less_ex": "pmaf.layers.sphere",
     "nn": "pmaf.nn",
-    "principal_projector": "pmaf.eigen_decomposition",
+    "principal_projector": "pmaf.layers.eigen",
     "solvers": "pmaf.solvers",
-    "sphere_quadratic": "pmaf.least_squares_on_sphere",
-    "sphere_quadratic_ex": "pmaf.least_squares_on_sphere",
+    "sphere_quadratic": "pmaf.layers.sphere",
+    "sphere_quadratic_ex": "pmaf.layers.sphere",
 }
-
 __all__ = [
     "Certificate",
     "ConvergenceError",

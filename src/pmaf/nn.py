@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pmaf.arguments import (
+from pmaf.checks.values import (
     CONSTRAINTS,
     POLICIES,
     check_choice,
@@ -17,11 +17,12 @@ from pmaf.arguments import (
     check_tensor,
     describe,
 )
-from pmaf.checks import working_dtype
-from pmaf.eigen_decomposition import Eigenpairs, ied
-from pmaf.implicit.comparison import Backward
-from pmaf.least_squares_on_sphere import less
-from pmaf.operators import Gram, Operator
+from pmaf.implicit.explicit import Backward
+from pmaf.layers.eigen import Eigenpairs, ied
+from pmaf.layers.sphere import less
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
 from pmaf.solvers import EIGEN, SPHERE, named
 
 __all__ = ["IED", "LESS", "PrincipalPool2d"]

@@ -1,12 +1,21 @@
-"""What a solve returns: a status for each item of the batch and the measured answer."""
+"""What a solve returns, a status for each item of the batch and the measured answer, and how it leaves the library.
 
+It leaves in the type of the input, and from the plain functions with an error or a warning.
+"""
+
+import warnings
 from enum import IntEnum
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-__all__ = ["IEDSolution", "LESSSolution", "Status"]
+from pmaf.checks.tensors import first_index
+from pmaf.errors import ConvergenceError, DegeneracyError, DegeneracyWarning, LocalSolutionWarning
+from pmaf.linalg.dtypes import working_dtype
+from pmaf.transforms import readable
 
+__all__ = ["FreeLESSSolution", "IEDSolution", "LESSSolution", "Status", "judge", "less_solution", "narrowed"]
 
 SEVERAL = "Several answers are equally good, so this is one of them: "
 SEPARATE = {
@@ -106,3 +115,71 @@ class IEDSolution(NamedTuple):
     steps: torch.Tensor
     residual: torch.Tensor
     gap: torch.Tensor
+
+
+def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
+    """An answer in the type of the input, and the status, NON_FINITE where it leaves the range of that type.
+
+    Args:
+        x: the answer, ``(*, n)``.
+        dtype: the type of the input.
+        status: codes, ``(*,)``.
+
+    Returns:
+        Both.
+    """
+    if dtype == working_dtype(dtype):
+        return x, status
+    narrow = x.to(dtype)
+    return narrow, torch.where(narrow.isfinite().all(-1), status, Status.NON_FINITE)
+
+
+def less_solution(outputs: tuple[Tensor, ...], dtype: torch.dtype) -> LESSSolution:
+    """The named result: the minimiser in the type of the input, its certificate in that of the computation.
+
+    Args:
+        outputs: of a layer: u and λ first; status, steps, residual and gap last.
+        dtype: that of the input.
+
+    Returns:
+        The solution.
+    """
+    u, multiplier, *_, status, steps, residual, gap = outputs
+    u, status = narrowed(u, dtype, status)
+    return LESSSolution(u, multiplier, status, steps, residual, gap)
+
+
+def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
+    """Raise or warn according to the worst status; says nothing where values cannot be read.
+
+    Args:
+        function: the public function, for the message.
+        status: codes, ``(*,)``.
+        degenerate: the caller's policy for answers that are not unique.
+        differentiates: whether a gradient may be asked for, so that a dropped component matters.
+
+    Raises:
+        ConvergenceError: if an item has no answer.
+        DegeneracyError: if an item has several and the policy is "raise".
+    """
+    if not readable(status) or not bool(status.any()):  # CONVERGED is zero
+        return
+    for failure in (Status.NON_FINITE, Status.MAX_STEPS):
+        if bool((status == failure).any()):
+            raise ConvergenceError(message(function, status, failure))
+    if bool((status == Status.NOT_UNIQUE).any()):
+        if degenerate == "raise":
+            raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
+        if degenerate == "drop" and differentiates:
+            text = message(function, status, Status.NOT_UNIQUE)
+            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
+    if bool((status == Status.NOT_GLOBAL).any()):
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
+
+
+def message(function: str, status: Tensor, kind: Status) -> str:
+    """One sentence on which item ended so and what to try."""
+    mask = status == kind
+    where = f"item {first_index(mask)}" if status.dim() else "the problem"
+    count = f" ({int(mask.sum())} of {mask.numel()} items)" if status.dim() else ""
+    return f"pmaf.{function}: {where} ended with {kind.name}{count}. {kind.remedy_for(function)}"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.degeneracy import relative_tolerance
-from pmaf.linear_maps import LinearMap, Normal
-from pmaf.operators import Operator
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.derived import Normal
 from pmaf.solution import Status
-from pmaf.solvers.krylov_trust_region import KrylovTrustRegion
+from pmaf.solvers.sphere.krylov_trust_region import KrylovTrustRegion
 
 __all__ = ["OUTPUTS", "MatrixFreeForward"]
 

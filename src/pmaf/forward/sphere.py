@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.bordered import safe_inverse
-from pmaf.definite import definite_inverse
-from pmaf.degeneracy import relative_tolerance
-from pmaf.forward.compiled import register, run_least_squares, run_quadratic
-from pmaf.forward.elimination import eliminate
-from pmaf.products import adjoint_matvec, double, matvec
+from pmaf.forward.custom_ops import register, run_least_squares, run_quadratic
+from pmaf.forward.free_unknowns import eliminate
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.cholesky import definite_inverse
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.robust_eigh import hermitian_eigh
+from pmaf.linalg.scaling import divisor, magnitude
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.solution import Status
-from pmaf.solvers.eigh import hermitian_eigh
-from pmaf.solvers.more_sorensen import MoreSorensen
-from pmaf.solvers.problem import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
-from pmaf.solvers.secular import magnitude
+from pmaf.solvers.base import LeastSquares, SphereAnswer, SphereQuadratic, SphereSolver
+from pmaf.solvers.sphere.more_sorensen import MoreSorensen
+from pmaf.transforms import compiling
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
@@ -55,7 +57,7 @@ class LeastSquaresForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_least_squares(self, A, b, weights, C, radius)
         return self.run(A, b, weights, C, radius)
 
@@ -106,7 +108,7 @@ class QuadraticForward(SphereForward):
         Returns:
             What :meth:`run` returns.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return run_quadratic(self, H, g, radius)
         return self.run(H, g, radius)
 
@@ -200,7 +202,7 @@ def report(
     batch, radius = problem.batch_shape, problem.radius
     if found.norm is not None:  # no basis
         norm = found.norm
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         assert found.gap is not None
         assert found.multiplier is not None
@@ -214,7 +216,7 @@ def report(
         norm = s.abs().amax(-1)
     else:
         norm = found.spectrum.abs().amax(-1)
-        scale = torch.where((norm > 0) & norm.isfinite(), norm, 1)
+        scale = divisor(norm)
         entry = scale if quadratic else scale.sqrt()
         s, V, usable = found.spectrum / scale[..., None], found.basis, norm.isfinite()
         norm = s.abs().amax(-1)

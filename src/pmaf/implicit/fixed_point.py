@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmaf.arguments import set_flags
+from pmaf.checks.values import set_flags
 
 __all__ = ["FixedPoint"]
 

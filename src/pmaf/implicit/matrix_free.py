@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from pmaf.errors import GradientWarning
-from pmaf.implicit.conjugate_gradients import complement_cg
-from pmaf.linear_maps import LinearMap, Normal
-from pmaf.operators import Operator
+from pmaf.linalg.projected_cg import complement_cg
+from pmaf.operators.base import LinearMap, Operator
+from pmaf.operators.derived import Normal
 
 __all__ = ["MatrixFreeAux", "MatrixFreeLeastSquares", "MatrixFreeQuadratic"]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pmaf.arguments import set_reals
+from pmaf.checks.values import set_reals
 
 __all__ = ["Implicit", "Unrolled"]
 

@@ -25,10 +25,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.bordered import solve_bordered
-from pmaf.definite import solve_bordered_definite
-from pmaf.implicit.mixed_precision import refined
-from pmaf.products import adjoint_matvec, double, matvec
+from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import solve_bordered
+from pmaf.linalg.cholesky import solve_bordered_definite
+from pmaf.linalg.dtypes import double
+from pmaf.linalg.refinement import refined
 
 __all__ = ["LeastSquaresEquations", "QuadraticEquations", "SphereAux"]
 

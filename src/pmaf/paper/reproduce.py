@@ -10,7 +10,7 @@ from pmaf.errors import MissingExtraError
 from pmaf.paper.experiments.base import Experiment, Found, Options, Task
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.registry import EXPERIMENTS
-from pmaf.progress import items_bar, print_table
+from pmaf.paper.progress import items_bar, print_table
 
 __all__ = ["reproduce", "run"]
 

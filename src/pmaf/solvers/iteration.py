@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["iterate"]
+__all__ = ["State", "iterate"]
 
 State = tuple[Tensor, ...]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 
 __all__ = ["Digits", "mnist5k"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 from pmaf.paper.experiments.photographs import photograph
 from pmaf.paper.experiments.weights import Pieces
 

@@ -21,7 +21,7 @@ from torch import Tensor
 import pmaf
 from pmaf.paper.experiments.base import Row
 from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
-from pmaf.solvers.problem import LeastSquares, SphereAnswer
+from pmaf.solvers.base import LeastSquares, SphereAnswer
 
 __all__ = [
     "CASE_METHODS",

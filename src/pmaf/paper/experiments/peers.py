@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.devices import check_device
+from pmaf.checks.devices import check_device
 from pmaf.paper.experiments.base import Column, Row
 from pmaf.paper.experiments.environment import environment, one_thread, packages
 from pmaf.paper.experiments.measure import Turn, now, reference_gradient, turn
 from pmaf.paper.experiments.parts import write_whole
-from pmaf.progress import Report
+from pmaf.paper.progress import Report
 
 __all__ = ["COLUMNS", "bench", "write_bench"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 
 __all__ = ["TEXTURES", "feature_stream", "features_of", "photograph"]
 

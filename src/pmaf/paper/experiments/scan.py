@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 from pmaf.paper.experiments.weights import Pieces
 
 __all__ = ["angles", "neighbourhoods"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pmaf
-from pmaf.extras import needs
+from pmaf.checks.extras import needs
 from pmaf.paper.experiments.base import Column, Experiment, Found, Row
 from pmaf.paper.experiments.environment import environment, packages
 from pmaf.paper.experiments.parts import write_csv, write_whole

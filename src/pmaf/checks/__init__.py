@@ -1,0 +1,1 @@
+"""What is asked of arguments: one function a rule, one message form."""

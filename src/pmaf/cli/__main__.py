@@ -1,0 +1,5 @@
+"""``python -m pmaf.cli``."""
+
+from pmaf.cli import main
+
+main()

@@ -1,0 +1,223 @@
+"""The command ``pmaf``: parses, calls the public functions, prints. torch is imported when a command needs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pmaf import __version__
+from pmaf.errors import MissingExtraError
+
+try:
+    import typer
+except ImportError:
+    raise SystemExit("pmaf: the command line needs typer: pip install 'pmaf[cli]'") from None
+
+
+if TYPE_CHECKING:
+    from pmaf.cli.batches import Summary
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Least squares on the sphere and leading eigenpairs, batched.",
+)
+solve = typer.Typer(no_args_is_help=True, help="Solve a file of problems.")
+reproduce = typer.Typer(no_args_is_help=True, help="Run the experiments and write the report.")
+
+
+app.add_typer(solve, name="solve")
+
+
+app.add_typer(reproduce, name="reproduce")
+
+
+class Constraint(str, Enum):
+    """Where the answer of a least-squares problem has to lie."""
+
+    sphere = "sphere"
+    ball = "ball"
+
+
+Solver = Annotated[str | None, typer.Option(help="Name of the solver; chosen automatically if left out.")]
+Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A smaller version that takes minutes.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever an earlier run left.")]
+Out = Annotated[Path, typer.Option(help="Folder for the report, tables and figures.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pmaf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pmaf(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@solve.command("less")
+def solve_less(
+    A: Annotated[Path, typer.Argument(help="Matrices, shape (*, m, n): a .npy, .npz or .pt file.")],
+    b: Annotated[Path, typer.Argument(help="Right-hand sides, shape (*, m).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="u alone as .npy; all results as .npz or .pt.")],
+    radius: Annotated[float, typer.Option(help="Radius of the sphere.")] = 1.0,
+    solver: Solver = None,
+    constraint: Annotated[Constraint, typer.Option(help="On the sphere, or anywhere in the ball.")] = Constraint.sphere,
+    device: Device = "cpu",
+) -> None:
+    """Minimise ||A u - b|| subject to ||u|| = r, for every item of a batch."""
+    from pmaf.cli.batches import solve_less_files
+    from pmaf.paper.progress import items_bar
+
+    with items_bar("solving") as report:
+        summary = solve_less_files(
+            A, b, output, radius=radius, solver=solver, constraint=constraint.value, device=device, report=report
+        )
+    _finish(summary, output)
+
+
+@solve.command("ied")
+def solve_ied(
+    X: Annotated[Path, typer.Argument(help="Symmetric matrices, shape (*, n, n): a .npy, .npz or .pt file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the eigenpairs go: .npz or .pt.")],
+    k: Annotated[int, typer.Option("-k", help="How many eigenpairs.")] = 1,
+    smallest: Annotated[bool, typer.Option("--smallest", help="The smallest eigenvalues, not the largest.")] = False,
+    solver: Solver = None,
+    device: Device = "cpu",
+) -> None:
+    """Find the k leading eigenpairs of every matrix of a batch."""
+    from pmaf.cli.batches import solve_ied_file
+    from pmaf.paper.progress import items_bar
+
+    with items_bar("solving") as report:
+        summary = solve_ied_file(X, k, output, largest=not smallest, solver=solver, device=device, report=report)
+    _finish(summary, output)
+
+
+def _finish(summary: Summary, output: Path) -> None:
+    """Print what became of a batch and leave with an exit status that says so.
+
+    Args:
+        summary: what became of the batch.
+        output: where the answers are.
+
+    Raises:
+        Exit: if an item has no answer.
+    """
+    from pmaf.cli.batches import print_summary
+
+    print_summary(summary, output)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@reproduce.command("learning")
+def reproduce_learning(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
+    """Train networks through the layers on real data."""
+    _reproduce(["learning"], quick, fresh, out)
+
+
+@reproduce.command("less")
+def reproduce_less(
+    quick: Quick = False,
+    fresh: Fresh = False,
+    out: Out = Path("report"),
+    size: Annotated[
+        list[str] | None, typer.Option(help="Rows and columns, such as 64x32; may be given several times.")
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="Problems of each size; if left out, as many as are usual.")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Methods to run, separated by commas; all if left out.")] = None,
+) -> None:
+    """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
+    chosen = [name.strip() for name in methods.split(",")] if methods else []
+    _reproduce(["less"], quick, fresh, out, sizes=size or [], problems=problems, methods=chosen)
+
+
+@reproduce.command("ied")
+def reproduce_ied(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
+    """Compare precision, time, memory and gradients of eigen decompositions."""
+    _reproduce(["ied"], quick, fresh, out)
+
+
+@reproduce.command("all")
+def reproduce_all(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
+    """Run all experiments into one report."""
+    _reproduce(["less", "ied", "learning"], quick, fresh, out)
+
+
+@app.command()
+def bench(
+    device: Device = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each method has its turn.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="A .json file for the numbers.")] = None,
+) -> None:
+    """Compare time and accuracy with the peers installed here."""
+    from pmaf.paper.experiments.peers import COLUMNS, write_bench
+    from pmaf.paper.experiments.peers import bench as run
+    from pmaf.paper.progress import items_bar, print_table
+    from pmaf.paper.report.tables import make_table
+
+    with items_bar("bench") as report:
+        rows = run(device, rounds, report=report)
+    table = make_table(f"Side by side on {device}, fastest of {rounds}", COLUMNS, rows)
+    print_table(table.title, table.header, table.texts)
+    if out is not None:
+        write_bench(out, rows)
+        typer.echo(f"wrote {out}")
+
+
+def _reproduce(names: list[str], quick: bool, fresh: bool, out: Path, **options: object) -> None:
+    from pmaf.paper.reproduce import reproduce as run
+
+    try:
+        page = run(names, quick=quick, fresh=fresh, out=out, **options)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"pmaf: interrupted; what is finished is kept in {out}, the same command goes on from there", err=True
+        )
+        raise typer.Exit(130) from None
+    typer.echo(f"report: {page}")
+
+
+def main() -> None:
+    """Run the command line; a refusal is one sentence and exit status 2, never a traceback."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch.profiler writes into the progress bar
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit("pmaf: interrupted")
+    except (MissingExtraError, ValueError, TypeError, OSError, RuntimeError) as error:
+        typer.echo(f"pmaf: {in_words_of_the_command(' '.join(str(error).split()))}", err=True)
+        sys.exit(2)
+
+
+def in_words_of_the_command(message: str) -> str:
+    """A message of the library without the name of the function, and with options where Python has objects.
+
+    Args:
+        message: one sentence.
+
+    Returns:
+        The sentence.
+    """
+    if "pmaf.solvers." in message or "()" in message:
+        from pmaf.solvers import EIGEN, SPHERE
+
+        for name, solver in {**SPHERE, **EIGEN}.items():
+            message = message.replace(f"pmaf.solvers.{solver.__name__}:", f"--solver {name}")
+            message = message.replace(f"{solver.__name__}()", f"--solver {name}")
+    return re.sub(r"^pmaf(\.\w+)*: ", "", message)

@@ -1,0 +1,215 @@
+"""Forward passes as opaque operators, so that ``torch.compile`` and ``torch.export`` see one node.
+
+Solvers branch on values, which a tracer cannot follow. While tracing, a forward pass goes through one of the operators
+below instead; its configuration travels as text, so that an exported program can be loaded in another process. Autograd
+is not registered on the operators: that stays with :mod:`pmaf.implicit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pmaf import solvers
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense, Gram
+
+__all__ = ["decode", "encode", "register", "run_eigenpairs", "run_least_squares", "run_quadratic"]
+
+KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
+    cls.__name__: cls for cls in (getattr(solvers, name) for name in solvers.__all__) if isinstance(cls, type)
+}
+
+
+def register(*classes: type) -> None:
+    """Make dataclasses known by name, so that they can be decoded."""
+    for cls in classes:
+        KNOWN[cls.__name__] = cls
+
+
+def encode(value: Any) -> str:
+    """A configuration as JSON text, written out by steps that a tracer can follow.
+
+    Args:
+        value: a number, text, ``None``, an operator's shell, or a registered dataclass of such.
+
+    Returns:
+        The text.
+
+    Raises:
+        TypeError: if an object's class is not registered.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    name = type(value).__name__
+    if KNOWN.get(name) is not type(value):
+        raise TypeError(
+            f"pmaf: {name} cannot be traced by torch.compile or torch.export; use a solver of pmaf.solvers and a dense "
+            "matrix, pmaf.Gram or, of order up to 256, pmaf.MatVec there, or call it outside the compiled region"
+        )
+    parts = [f'"class": "{name}"']
+    if not isinstance(value, Operator):
+        names = type(value).__dataclass_fields__  # type: ignore[attr-defined]
+        parts += [f'"{name}": {encode(None if name == "start" else getattr(value, name))}' for name in names]
+    return "{" + ", ".join(parts) + "}"
+
+
+def decode(data: Any) -> Any:
+    """The inverse of :func:`encode`."""
+    if not isinstance(data, dict):
+        return data
+    cls = KNOWN[data["class"]]
+    if issubclass(cls, Operator):
+        shell = cls.__new__(cls)
+        shell.tensors = ()
+        return shell
+    return cls(**{name: decode(value) for name, value in data.items() if name != "class"})
+
+
+@functools.lru_cache(maxsize=256)
+def forward_from(settings: str) -> Any:
+    """The forward pass that a text describes."""
+    return decode(json.loads(settings))
+
+
+def with_start(settings: str, start: Tensor | None) -> Any:
+    """The forward pass that a text describes, with the start it was given."""
+    forward = forward_from(settings)
+    return forward if start is None else dataclasses.replace(forward, start=start)
+
+
+@torch.library.custom_op("pmaf::least_squares_on_sphere", mutates_args=())
+def least_squares_on_sphere(
+    A: Tensor,
+    b: Tensor,
+    weights: Tensor | None,
+    free: Tensor | None,
+    radius: Tensor,
+    start: Tensor | None,
+    settings: str,
+) -> list[Tensor]:
+    """The forward pass of least squares on the sphere."""
+    return fresh(with_start(settings, start).run(A, b, weights, free, radius))
+
+
+@least_squares_on_sphere.register_fake
+def _(
+    A: Tensor,
+    b: Tensor,
+    weights: Tensor | None,
+    free: Tensor | None,
+    radius: Tensor,
+    start: Tensor | None,
+    settings: str,
+) -> list[Tensor]:
+    shapes = [A.shape[:-2], b.shape[:-1], radius.shape]
+    matrix = [A.shape[:-2]]  # what the eigenbasis depends on
+    for given, core in ((weights, 1), (free, 2)):
+        if given is not None:
+            shapes.append(given.shape[: given.dim() - core])
+            matrix.append(given.shape[: given.dim() - core])
+    z = () if free is None else (free.shape[-1],)
+    basis = forward_from(settings).basis_size(A)
+    return sphere_outputs(A, torch.broadcast_shapes(*shapes), torch.broadcast_shapes(*matrix), z, basis)
+
+
+@torch.library.custom_op("pmaf::quadratic_on_sphere", mutates_args=())
+def quadratic_on_sphere(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
+    """The forward pass of a quadratic on the sphere."""
+    return fresh(with_start(settings, start).run(H, g, radius))
+
+
+@quadratic_on_sphere.register_fake
+def _(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
+    batch = torch.broadcast_shapes(H.shape[:-2], g.shape[:-1], radius.shape)
+    return sphere_outputs(H, batch, H.shape[:-2], (), forward_from(settings).basis_size(H))
+
+
+@torch.library.custom_op("pmaf::eigenpairs", mutates_args=())
+def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
+    """The forward pass of leading eigenpairs of a dense or Gram matrix given by its one tensor."""
+    forward = with_start(settings, start)
+    outputs = list(forward.run(X))
+    if outputs[6].shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
+        outputs[5], outputs[6] = outputs[5][..., :0], outputs[6][..., :0, :0]
+    return fresh(tuple(outputs))
+
+
+@eigenpairs.register_fake
+def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
+    forward = forward_from(settings)
+    batch, n, k = X.shape[:-2], X.shape[-1], forward.k
+    real = X.new_empty(0).real.dtype
+    size = forward.basis_size(X)
+    spectrum = size
+    second = X.new_empty(*batch, k, k) if forward.subspace else X.new_empty(*batch, k, dtype=real)
+    return [
+        X.new_empty(*batch, n, k),
+        second,
+        X.new_empty(batch, dtype=torch.bool),
+        X.new_empty(batch, dtype=torch.bool),
+        X.new_empty(*batch, k, dtype=real),
+        X.new_empty(*batch, spectrum, dtype=real),
+        X.new_empty(*batch, size, size),
+        X.new_empty(batch, dtype=torch.int64),
+        X.new_empty(batch, dtype=torch.int64),
+        X.new_empty(batch, dtype=real),
+        X.new_empty(batch, dtype=real),
+    ]
+
+
+def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...], basis: Any) -> list[Tensor]:
+    """Empty outputs of a forward pass on the sphere, for tracing."""
+    n = like.shape[-1]
+    real = like.new_empty(0).real.dtype
+
+    def of(*shape: Any, dtype: torch.dtype = real) -> Tensor:
+        return like.new_empty(shape, dtype=dtype)
+
+    return [
+        of(*batch, n, dtype=like.dtype),
+        of(*batch),
+        *([of(*batch, *z, dtype=like.dtype)] if z else []),
+        of(*batch, dtype=torch.bool),
+        of(*batch, dtype=torch.bool),
+        of(*batch),
+        of(*batch),
+        of(*batch, basis),
+        of(*matrix, basis, basis, dtype=like.dtype),
+        of(*batch, dtype=torch.int64),
+        of(*batch, dtype=torch.int64),
+        of(*batch),
+        of(*batch),
+    ]
+
+
+def fresh(outputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Contiguous outputs, none of which shares memory with another."""
+    return [output.clone(memory_format=torch.contiguous_format) for output in outputs]
+
+
+def run_least_squares(forward: Any, *params: Tensor | None) -> tuple[Tensor, ...]:
+    """Run a forward pass of least squares as one node of a graph."""
+    return tuple(torch.ops.pmaf.least_squares_on_sphere(*params, forward.start, encode(forward)))
+
+
+def run_quadratic(forward: Any, *params: Tensor) -> tuple[Tensor, ...]:
+    """Run a forward pass of a quadratic as one node of a graph."""
+    return tuple(torch.ops.pmaf.quadratic_on_sphere(*params, forward.start, encode(forward)))
+
+
+def run_eigenpairs(forward: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Run a forward pass of eigenpairs as one node of a graph."""
+    settings = encode(forward)  # refuses an operator that is not made of one tensor
+    return tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings))

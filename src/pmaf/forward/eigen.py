@@ -1,0 +1,129 @@
+"""Leading eigenpairs without autograd: solve, measure, and give every item its status."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pmaf.forward.custom_ops import register, run_eigenpairs
+from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.base import Operator
+from pmaf.operators.dense import Gram
+from pmaf.operators.separation import separation_tolerance
+from pmaf.solution import Status
+from pmaf.solvers.base import EigenAnswer, EigenSolver
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.transforms import anywhere, compiling
+
+__all__ = ["OUTPUTS", "EigenForward"]
+
+OUTPUTS = 11  # tensors that a forward pass returns
+
+
+@dataclass(frozen=True)
+class EigenForward:
+    """The forward pass as a function of the operator's tensors alone."""
+
+    operator: Operator  # structure only
+    k: int
+    largest: bool
+    solver: EigenSolver
+    start: Tensor | None
+    rtol: float | None
+    atol: float
+    subspace: bool
+    asymmetry: float = 1e-3  # what of X, relative to its norm, need not be Hermitian
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run, as one opaque node while a graph is traced.
+
+        Args:
+            tensors: what the operator is made of.
+
+        Returns:
+            What :meth:`run` returns.
+        """
+        return run_eigenpairs(self, *tensors) if compiling() else self.run(*tensors)
+
+    def basis_size(self, X: Tensor) -> int:
+        """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
+        r, n = X.shape[-2:]
+        if not isinstance(self.solver, Eigh):
+            return 0
+        return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
+
+    def run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Solve, measure, and give every item its status.
+
+        Args:
+            tensors: what the operator is made of.
+
+        Returns:
+            U, Λ (or T), then the fields of EigenAux, then status, steps, residual and gap.
+        """
+        X = self.operator.with_tensors(tensors)
+        answer = self.solver.solve(X, self.k, self.largest, self.start)
+        most = max(10 * (getattr(self.solver, "rtol", None) or 0), self.asymmetry)
+        return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, most, self.subspace)
+
+
+register(EigenForward)
+
+
+def report(
+    X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: float, subspace: bool
+) -> tuple[Tensor, ...]:
+    """What the layer returns, from what the solver found.
+
+    Args:
+        X: the operator.
+        answer: the solver's answer.
+        rtol: relative tolerance of what counts as repeated.
+        atol: absolute tolerance.
+        most: the largest residual of what is an eigenpair at all.
+        subspace: only the gap at the end of the block counts, and T stands in for Λ.
+
+    Returns:
+        U, Λ (or T), the fields of EigenAux, status, steps, residual, gap.
+    """
+    values, U = answer.eigenvalues, answer.eigenvectors
+    batch = values.shape[:-1]
+    spectrum = values.new_zeros(*batch, 0) if answer.spectrum is None else answer.spectrum
+    V = U.new_zeros(*batch, 0, 0) if answer.basis is None else answer.basis
+    if answer.norm is not None:
+        norm = answer.norm[..., None]  # (*, 1), of X
+    else:
+        norm = (values if answer.spectrum is None else spectrum).abs().amax(-1, keepdim=True)
+
+    if answer.residual is not None:
+        residual = answer.residual
+    else:
+        unit = norm.clamp_min(torch.finfo(norm.dtype).tiny)[..., None]
+        misfit = (X.matmat(U) - U * values[..., None, :]) / unit  # (*, n, k), of a size that can be squared
+        residual = torch.linalg.vector_norm(misfit, dim=-2).amax(-1)
+
+    outside = torch.full_like(values[..., :1], torch.nan) if answer.next is None else answer.next[..., None]
+    left, right = values, outside if values.shape[-1] == 1 else torch.cat((values[..., 1:], outside), -1)
+    if subspace:
+        left, right = left[..., -1:], right[..., -1:]
+    step = (left - right).abs()  # distances to the next in order, NaN where unknown
+    near = torch.where(right.isfinite(), right, 0) if isinstance(X, Gram) else right
+    close = step <= separation_tolerance(X, left, near, norm, rtol, atol)
+    doubtful = close.any(-1)
+    gap = step[..., -1].clone()
+
+    bad = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
+    finished = answer.finished & ~(residual > most)
+    fine = finished & ~(bad | doubtful)
+    status = torch.zeros_like(answer.steps)  # CONVERGED
+    if anywhere(~fine):
+        status = torch.where(doubtful, Status.NOT_UNIQUE, status)
+        status = torch.where(finished, status, Status.MAX_STEPS)
+        status = torch.where(bad, Status.NON_FINITE, status)
+        values = torch.where(bad[..., None], torch.nan, values)
+        U = torch.where(bad[..., None, None], torch.nan, U)
+        gap = torch.where(bad, torch.nan, gap)
+    # No output may share memory with another: what is differentiated is a copy.
+    U = U.clone(memory_format=torch.contiguous_format)
+    second = torch.diag_embed(values).to(U.dtype) if subspace else values.clone(memory_format=torch.contiguous_format)
+    return U, second, bad, doubtful, values, spectrum, V, status, answer.steps, residual, gap

@@ -1,0 +1,1 @@
+"""The part of the bordered solve that lies outside the selected eigenvectors."""

@@ -1,0 +1,1 @@
+"""What the user calls: check → choose a solver → differentiate → answer."""

@@ -1,0 +1,1 @@
+"""Numerics that solvers, forward passes and derivatives share."""

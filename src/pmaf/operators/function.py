@@ -1,0 +1,174 @@
+"""Functions that stand for a matrix: which of their parameters gradients belong to, and what they may return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pmaf.checks.values import check_integer, describe
+from pmaf.operators.base import LinearMap, Operator
+from pmaf.transforms import compiling, pushforward
+
+__all__ = ["FunctionMap", "MatVec", "differentiable", "multiplied", "with_constants"]
+
+
+def differentiable(x: Tensor) -> bool:
+    """Whether the entries of x are numbers that a gradient can belong to."""
+    return x.is_floating_point() or x.is_complex()
+
+
+def with_constants(fn: Callable[..., Tensor], given: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """``fn`` as a function of the differentiable ones of its parameters; the others keep the values given."""
+
+    def reduced(*arguments: Tensor) -> Tensor:
+        *params, V = arguments
+        moving = iter(params)
+        return fn(*(next(moving) if differentiable(param) else param for param in given), V)
+
+    return reduced
+
+
+def multiplied(fn: Callable[..., Tensor], params: Sequence[Tensor], V: Tensor, rows: int | None) -> Tensor:
+    """A block times the matrix that a function stands for, once the function's value is known to be one.
+
+    Args:
+        fn: ``fn(*params, V)``.
+        params: the parameters.
+        V: the block, ``(n, p)``.
+        rows: of the product, where known.
+
+    Returns:
+        The product, ``(rows, p)``.
+
+    Raises:
+        TypeError: if the value is no tensor, or of another type.
+        ValueError: if it has another shape, or ``fn`` cannot take the block.
+        RuntimeError: as ``fn`` raises it, if it is of a narrower kind, such as being out of memory.
+    """
+    if compiling():
+        return fn(*params, V)
+    try:
+        Y = fn(*params, V)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        raise ValueError(
+            f"pmaf.MatVec: fn(*params, V) fails for V of shape {tuple(V.shape)}, that is (n, p): {error}"
+        ) from error
+    shape = f"({'m' if rows is None else rows}, {V.shape[-1]})"
+    if not isinstance(Y, Tensor) or Y.dtype != V.dtype:
+        raise TypeError(f"pmaf.MatVec: fn(*params, V) must return a {V.dtype} tensor like V, got {describe(Y)}")
+    if Y.dim() != 2 or Y.shape[1] != V.shape[1] or rows not in (None, Y.shape[0]):
+        raise ValueError(
+            f"pmaf.MatVec: fn(*params, V) must return X V of shape {shape} for V of shape {tuple(V.shape)}, got "
+            f"{describe(Y)}"
+        )
+    return Y
+
+
+class MatVec(Operator):
+    r"""A symmetric matrix given by a function that multiplies a block of vectors by it.
+
+    Args:
+        fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
+            symmetric, and written in differentiable torch operations.
+        n: the order of the matrix.
+        params: a tensor, or a tuple of tensors, that gradients are wanted for. The first of them with floating-point
+            or complex entries gives the type of the blocks; integers, such as indices, are passed on as they are.
+
+    Example:
+        >>> import torch, pmaf
+        >>> d = torch.tensor([1.0, 5.0, 2.0], requires_grad=True)
+        >>> X = pmaf.MatVec(lambda d, V: d[:, None] * V, 3, d)
+        >>> eigenvalues, _ = pmaf.ied(X, 1)
+        >>> eigenvalues.sum().backward()
+        >>> d.grad
+        tensor([0., 1., 0.])
+    """
+
+    def __init__(self, fn: Callable[..., Tensor], n: int, params: Tensor | Sequence[Tensor]) -> None:
+        given = (params,) if isinstance(params, Tensor) else tuple(params)
+        for param in given:
+            if not isinstance(param, Tensor):
+                raise TypeError(f"pmaf.MatVec: params must be tensors, got {describe(param)}; wrap it in torch.tensor")
+        self.tensors = tuple(param for param in given if differentiable(param))
+        if not callable(fn) or not self.tensors:
+            raise ValueError(
+                "pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor that is floating-point "
+                "or complex"
+            )
+        self.fn = fn if len(self.tensors) == len(given) else with_constants(fn, given)
+        self.n = check_integer("MatVec", "n", n)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> MatVec:
+        """The same function of other parameters."""
+        return MatVec(self.fn, self.n, tuple(tensors))
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The function's value."""
+        return multiplied(self.fn, self.tensors, V, self.n)
+
+    def pullback(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
+        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
+        vjp = torch.func.vjp(lambda *params: self.fn(*params, U), *self.tensors)[1]
+        gradients: tuple[Tensor, ...] = vjp(W)
+        return gradients
+
+    def pushforward(self, tangents: Sequence[Tensor | None], U: Tensor) -> Tensor:
+        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        change: Tensor = pushforward(lambda *params: self.fn(*params, U), self.tensors, filled)
+        return change
+
+
+class FunctionMap(LinearMap):
+    """A matrix given by a function ``fn(*params, V)`` that multiplies a block of vectors by it."""
+
+    def __init__(self, fn: Callable[..., Tensor], n: int, params: Sequence[Tensor]) -> None:
+        self.fn, self.n, self.tensors = fn, n, tuple(params)
+
+    @property
+    def rows(self) -> None:
+        """Not known."""
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> FunctionMap:
+        """The same function of other parameters."""
+        return FunctionMap(self.fn, self.n, tensors)
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The function's value."""
+        return multiplied(self.fn, self.tensors, V, None)
+
+    def adjoint(self, Y: Tensor) -> Tensor:
+        """One vector–Jacobian product of ``fn`` with respect to its block of vectors.
+
+        Raises:
+            ValueError: if Y has not as many rows as the products.
+        """
+        value, vjp = torch.func.vjp(self.matmat, Y.new_zeros(self.n, Y.shape[-1]))[:2]
+        if value.shape != Y.shape:
+            raise ValueError(
+                f"pmaf.MatVec: fn(*params, V) returns {value.shape[0]} rows, so b must have size {value.shape[0]}, got "
+                f"{Y.shape[0]}"
+            )
+        product: Tensor = vjp(Y)[0]
+        return product
+
+    def pullback(self, Y: Tensor, V: Tensor) -> tuple[Tensor | None, ...]:
+        """One vector–Jacobian product of ``fn`` with respect to its parameters."""
+        gradients: tuple[Tensor, ...] = torch.func.vjp(lambda *params: self.fn(*params, V), *self.tensors)[1](Y)
+        return gradients
+
+    def pushforward(self, tangents: Sequence[Tensor | None], V: Tensor) -> Tensor:
+        """One Jacobian–vector product of ``fn`` with respect to its parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        change: Tensor = pushforward(lambda *params: self.fn(*params, V), self.tensors, filled)
+        return change
+
+    def pushforward_adjoint(self, tangents: Sequence[Tensor | None], Y: Tensor) -> Tensor:
+        """One Jacobian–vector product of the adjoint with respect to the parameters."""
+        filled = tuple(torch.zeros_like(p) if t is None else t for p, t in zip(self.tensors, tangents, strict=True))
+        change: Tensor = pushforward(lambda *params: self.with_tensors(params).adjoint(Y), self.tensors, filled)
+        return change

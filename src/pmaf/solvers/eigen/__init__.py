@@ -1,0 +1,1 @@
+"""Solvers for leading eigenpairs, one algorithm a file."""

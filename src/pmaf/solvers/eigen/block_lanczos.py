@@ -1,0 +1,147 @@
+r"""Block Lanczos with full reorthogonalisation, Rayleigh–Ritz and thick restarts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.batched import combined
+from pmaf.linalg.krylov import Basis, extended, rayleigh_ritz
+from pmaf.linalg.vectors import random_block
+from pmaf.operators.base import Operator
+from pmaf.operators.scaled import scaled
+from pmaf.solvers.base import EigenAnswer
+from pmaf.solvers.eigen.subspace import default_rtol, following, identity_block, orthonormal_pairs, starting_block
+from pmaf.transforms import untracked
+
+__all__ = ["BlockLanczos"]
+
+Pairs = tuple[Tensor, Tensor, Tensor]  # Ritz values (*, k), vectors (*, n, k), the value after them (*,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockLanczos:
+    r"""The k leading eigenpairs from the block Krylov space :math:`\mathrm{span}(V_0, XV_0, X^2V_0, \dots)`.
+
+    Each step multiplies the newest block by X, orthogonalises the product against the whole basis V (twice), and takes
+    the eigenpairs of :math:`V^H X V` (Rayleigh–Ritz). When the basis is full it is shrunk to the leading Ritz vectors
+    and the newest block (thick restart), which spans the same space as an implicitly restarted method. An exhausted
+    Krylov space (identity, low rank) is continued with random directions.
+
+    Pairs are accepted on the residual of a fresh product, ‖Xu − λu‖ ≤ rtol·‖X‖. That a smaller eigenvalue is not taken
+    for the leading one rests on the random start: a start block of p Gaussian columns meets every eigenspace of
+    dimension up to p with probability one, and Ritz values reach the ends of the spectrum first (Kuczyński and
+    Woźniakowski, SIAM J. Matrix Anal. Appl. 13, 1992, bound the probability of a miss). Hence multiplicities up to the
+    block size are found; the default block, k + 1, also sees a selected eigenvalue that repeats outside the selection.
+
+    Unrolling by autograd is exact for spectra without repeats; where eigenvalues repeat, even unwanted ones, the Krylov
+    space is exhausted early and the derivative of its last block is lost in rounding. Implicit differentiation is not.
+
+    A spectrum that is known to be simple is found in less time with ``block_size=1``: more products, but each with one
+    vector, and a longer memory in the same basis.
+
+    Batched; works in the dtype and on the device of X, which is known by its products alone. Memory: ``max_basis``
+    vectors. One device synchronisation a step.
+
+    Args:
+        block_size: columns multiplied at a time; by default k + 1.
+        max_basis: basis size that triggers a restart; by default the larger of 64 and 3k + 2 blocks.
+        rtol: residual ‖Xu − λu‖ / ‖X‖ of each pair to reach; by default :func:`default_rtol`.
+        max_steps: the most steps, each one product with a block.
+
+    Raises:
+        ValueError: if an argument is not positive.
+
+    References:
+        Golub, Underwood: The block Lanczos method, Mathematical Software III (1977).
+        Wu, Simon: Thick-restart Lanczos method, SIAM J. Matrix Anal. Appl. 22 (2000).
+
+    Example:
+        >>> import torch
+        >>> from pmaf.operators.dense import Dense
+        >>> X = torch.diag(torch.arange(100.0))
+        >>> answer = BlockLanczos().solve(Dense(X), 2, largest=True)
+        >>> answer.eigenvalues.round(decimals=3), answer.finished
+        (tensor([99., 98.]), tensor(True))
+    """
+
+    block_size: int | None = None
+    max_basis: int | None = None
+    rtol: float | None = None
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        set_integers(self, "block_size", "max_basis", "max_steps")
+        set_reals(self, "positive", "rtol")
+
+    def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
+        """Find the k leading pairs of every item.
+
+        Args:
+            X: the matrices, ``(*, n, n)``.
+            k: how many pairs.
+            largest: the algebraically largest, else the smallest.
+            start: first guesses, ``(*, n, p)`` for any p; used up to the block size.
+
+        Returns:
+            The pairs; ``next`` is the Ritz value after them.
+        """
+        n = X.n
+        rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
+        p = min(n, self.block_size or k + 1)
+        limit = max(self.max_basis or max(64, 3 * k + 2 * p), k + 2 * p)
+        keep = k + (limit - k - p) // 3  # Ritz vectors that survive a restart
+        if n <= max(3 * p, k + 2 * p):
+            p = n  # a block or two would span the whole space: take it at once
+        block = identity_block(X) if p == n else starting_block(X, p, start)
+        operator = scaled(X, largest, block)
+        noise = random_block(n, p, X.dtype, X.device, seed=1)
+
+        basis = Basis(block, max(limit, p), tracked=not untracked(block, *X.tensors))
+        V, H = basis.columns, block[..., :0, :0]  # (*, n, m) and the projected matrix
+        norm = torch.zeros_like(operator.scale)  # of the scaled operator, from its Ritz values
+        answer, unset = (norm[..., None], block[..., :1], norm), True
+        finished = ~operator.sound
+        steps = torch.zeros_like(finished, dtype=torch.int64)
+        check = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
+        for step in range(self.max_steps):
+            H, block, B = extended(V, H, operator(block), noise.roll(step, 0))
+            m, width = V.shape[-1], block.shape[-1]
+            steps = steps + ~finished
+            full, last = m + width > limit and width > 0, width == 0 or step + 1 == self.max_steps
+            if m >= check or full or last:
+                check = m + max(p, m // 8)
+                theta, Q = rayleigh_ritz(H)
+                norm = torch.maximum(norm, theta.abs().amax(-1))
+                tail = B @ Q[..., -B.shape[-1] :, :k]  # residuals in the basis of the next block
+                claim = torch.linalg.vector_norm(tail, dim=-2).amax(-1) <= rtol * norm
+                if last or unset or (claim & ~finished).any():
+                    rest = following(theta, k, n)
+                    measured, U, misfit = orthonormal_pairs(operator, combined(V, Q[..., :k]))
+                    met = torch.linalg.vector_norm(misfit, dim=-2).amax(-1) <= rtol * norm
+                    proposed = (measured, U, torch.full_like(norm, torch.nan) if rest is None else rest)
+                    answer = proposed if unset else select(~finished, proposed, answer)
+                    finished, unset = finished | met, False
+                if last or finished.all():
+                    break
+                if full:
+                    basis.restart(combined(V, Q[..., :keep]))
+                    H = torch.diag_embed(theta[..., :keep]).to(H.dtype)
+            basis.append(block)
+            V = basis.columns
+        theta, U, rest = answer
+        return EigenAnswer(
+            operator.original(theta),
+            U,
+            finished & operator.sound,
+            steps,
+            operator.original(rest[..., None])[..., 0],
+            norm=norm * operator.scale,
+        )
+
+
+def select(mask: Tensor, new: Pairs, old: Pairs) -> Pairs:
+    """The new answer where the mask is set, else the old one."""
+    theta = torch.where(mask[..., None], new[0], old[0])
+    return theta, torch.where(mask[..., None, None], new[1], old[1]), torch.where(mask, new[2], old[2])

@@ -1,0 +1,104 @@
+r"""What the subspace eigen solvers share: a start, products of known scale, orthonormal blocks, Rayleigh–Ritz.
+
+Nothing here writes in place, so every solver built on it can be unrolled by autograd.
+"""
+
+import torch
+from torch import Tensor
+
+from pmaf.linalg.batched import combined, inner_products
+from pmaf.linalg.krylov import extended, join, orthonormal, rayleigh_ritz
+from pmaf.linalg.vectors import perturbed, random_block
+from pmaf.operators.base import Operator
+from pmaf.operators.scaled import ScaledOperator
+
+__all__ = [
+    "default_rtol",
+    "dominating_shift",
+    "following",
+    "identity_block",
+    "orthonormal_pairs",
+    "spectral_range",
+    "starting_block",
+]
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """The residual, relative to ‖X‖, at which a solver stops by default: 1e-6 in float32, 4e-14 in float64.
+
+    Double precision keeps some distance from rounding, which hundreds of restarts may accumulate.
+    """
+    eps = torch.finfo(dtype).eps
+    return 8 * eps if eps > 1e-10 else 200 * eps
+
+
+def starting_block(X: Operator, p: int, start: Tensor | None) -> Tensor:
+    """An orthonormal block, ``(*, n, p)``: the columns of ``start`` first, then random ones.
+
+    Columns of a given start are :func:`perturbed`.
+    """
+    V = random_block(X.n, p, X.dtype, X.device)
+    if start is not None:
+        given = start[..., :p].to(V)
+        given = perturbed(given, V[:, : given.shape[-1]])
+        rest = V[:, given.shape[-1] :].expand(*given.shape[:-1], p - given.shape[-1])
+        V = torch.cat((given, rest), -1)
+    return orthonormal(V)[0].expand(*X.batch_shape, X.n, p)
+
+
+def identity_block(X: Operator) -> Tensor:
+    """The identity, ``(*, n, n)``: the start where a block spans the whole space, so that Rayleigh–Ritz is exact."""
+    return torch.eye(X.n, dtype=X.dtype, device=X.device).expand(*X.batch_shape, X.n, X.n)
+
+
+def orthonormal_pairs(operator: ScaledOperator, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs that the span of V holds, from a fresh product.
+
+    Args:
+        operator: multiplies.
+        V: nearly orthonormal, ``(*, n, k)``.
+
+    Returns:
+        Ritz values, descending, ``(*, k)``; Ritz vectors, ``(*, n, k)``; their misfits XU − UΘ, ``(*, n, k)``.
+    """
+    V = orthonormal(V)[0]
+    Y = operator(V)
+    theta, Q = rayleigh_ritz(inner_products(V, Y))
+    U = combined(V, Q)
+    return theta, U, combined(Y, Q) - U * theta[..., None, :]
+
+
+def spectral_range(operator: ScaledOperator, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Extreme eigenvalues as a short Lanczos run from a random vector sees them.
+
+    Returns:
+        An estimate from below of the smallest, the second largest Ritz value and the largest one, each ``(*,)``. The
+        last two are lower bounds of the eigenvalues they stand for (Cauchy interlacing).
+    """
+    X = operator.X
+    steps = min(steps, X.n)
+    noise = random_block(X.n, 1, X.dtype, X.device, seed=2)
+    q = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
+    V, H = q[..., :0], q[..., :0, :0]
+    for j in range(steps):
+        V = join(V, q)
+        H, q, B = extended(V, H, operator(q), noise.roll(j + 1, 0))
+    theta, Q = rayleigh_ritz(H)
+    slack = B[..., 0, 0].abs() * Q[..., -1, -1].abs()  # residual of the smallest Ritz pair
+    return theta[..., -1] - slack, theta[..., min(1, steps - 1)], theta[..., 0]
+
+
+def dominating_shift(low: Tensor, high: Tensor, norm: Tensor) -> Tensor:
+    """σ such that eigenvalues above ``high`` are farther from −σ than those between ``low`` and ``high``.
+
+    The middle would converge fastest but leaves a tie if the wanted eigenvalue repeats; the last term keeps X + σI from
+    vanishing if X is a multiple of the identity, or zero.
+    """
+    return -(0.6 * low + 0.4 * high) + torch.where(norm > 0, 0.01 * norm, 1)
+
+
+def following(theta: Tensor, k: int, n: int) -> Tensor | None:
+    """The Ritz value after the k selected ones: infinitely far where no eigenvalue is left, ``None`` where unknown."""
+    if theta.shape[-1] > k:
+        return theta[..., k]
+    return torch.full_like(theta[..., 0], -torch.inf) if k == n else None

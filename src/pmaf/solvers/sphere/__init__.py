@@ -1,0 +1,1 @@
+"""Solvers for problems on the sphere, one algorithm a file."""
