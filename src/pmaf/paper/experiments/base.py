@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Column", "Experiment", "Found", "Options", "Row", "Task"]
+__all__ = ["Column", "Experiment", "Found", "Options", "Row", "Task", "grouped"]
 
 Row: TypeAlias = dict[str, Any]
 """What was measured of one method on one problem; JSON can hold it. Entries without a column are for charts."""
@@ -109,3 +109,12 @@ class Found:
     rows: list[Row]
     made: list[dict[str, Any]]
     missing: list[str] = field(default_factory=list)
+
+
+def grouped(rows: Iterable[Row], *keys: str) -> dict[Any, list[Row]]:
+    """The rows by the value of an entry, or by the values of several, in the order in which these appear."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        values = tuple(row[key] for key in keys)
+        groups.setdefault(values if len(keys) > 1 else values[0], []).append(row)
+    return groups

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task, grouped
 from pmaf.paper.experiments.data import mnist5k
 from pmaf.paper.experiments.heads import HEADS
 from pmaf.paper.experiments.training import TrainingSettings, train
@@ -30,16 +30,13 @@ def _train(head: str, seed: int, **training: Any) -> list[Row]:
     settings = TrainingSettings(**training)
     digits = mnist5k().first(settings.train_images, settings.test_images)
     run = train(HEADS[head], seed, settings, digits)
-    shown = digits.test_images[:10, 0] if run["maps"] and not seed else digits.test_images[:0, 0]
-    images = [[[round(v, 2) for v in line] for line in image] for image in shown.tolist()]
-    return [{"head": head, "label": HEADS[head].label, "seed": seed, "images": images, "training": training} | run]
+    return [{"head": head, "label": HEADS[head].label, "seed": seed, "training": training} | run]
 
 
 def _by_head(rows: Sequence[Row]) -> list[Row]:
     """The runs of a head become one row: means and deviations over the seeds, sums of the steps."""
     gathered = []
-    for head in dict.fromkeys(row["head"] for row in rows):
-        runs = [row for row in rows if row["head"] == head]
+    for head, runs in grouped(rows, "head").items():
         final = [run["accuracy"][-1] for run in runs]
         gathered.append(
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task, grouped
 from pmaf.paper.experiments.optimality import CASE_SEEDS, METHODS, case_studies, optimality
 
 __all__ = ["CASES", "OPTIMALITY", "parse_sizes"]
@@ -54,11 +54,8 @@ def _compute(m: int, n: int, problems: int, seed0: int, methods: Sequence[str]) 
 
 def _join(rows: Sequence[Row]) -> list[Row]:
     """The parts of a size and a method become one row: counts add up, means are weighted."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["size"], row["method"]), []).append(row)
     joined = []
-    for same in groups.values():
+    for same in grouped(rows, "size", "method").values():
 
         def mean(key: str, by: str = "problems", same: list[Row] = same) -> float:
             return float(sum(r[key] * r[by] for r in same) / max(1, sum(r[by] for r in same)))

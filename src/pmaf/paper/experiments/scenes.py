@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pmaf.paper.experiments import matches, scan
-from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task, grouped
 from pmaf.paper.experiments.weights import SOLVE, Pieces, moments, train_weights
 
 __all__ = ["LEARNED", "SCENES", "WEIGHTS"]
@@ -83,8 +83,7 @@ def _compute(scene: str, method: str, seed: int, steps: int, train: int, test: i
 def _by_method(rows: Sequence[Row]) -> list[Row]:
     """Means and deviations over the seeds; the errors of all seeds together."""
     gathered = []
-    for scene, method in dict.fromkeys((row["scene"], row["method"]) for row in rows):
-        own = [row for row in rows if (row["scene"], row["method"]) == (scene, method)]
+    for own in grouped(rows, "scene", "method").values():
         shares = [fmean(error <= row["good"] for error in row["errors"]) for row in own]
         row = own[0] | {"seeds": len(own), "errors": [error for run in own for error in run["errors"]]}
         row |= {"median": median(row["errors"]), "mean": fmean(row["errors"]), "within": fmean(shares)}

@@ -52,11 +52,6 @@ class Network(nn.Module):
         logits: Tensor = self.classify(self.pool(self.features(images)))
         return logits
 
-    def maps(self, images: Tensor) -> Tensor:
-        """What the pooled vector looks at: F u on the places, (B, 7, 7)."""
-        features = self.features(images)
-        return torch.einsum("bchw,bc->bhw", features, self.pool(features))
-
 
 def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> dict[str, Any]:
     """Train one network and measure it after every epoch.
@@ -83,10 +78,6 @@ def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> 
             seconds.append(time.perf_counter() - began)
             losses.append(sum(counted) / len(counted) if counted else None)
             accuracy.append(_accuracy(network, digits))
-        maps = torch.zeros(0, 7, 7)
-        if head.vector and len(digits.test_images):
-            with torch.no_grad():
-                maps = network.maps(digits.test_images[:10])
     return {
         "accuracy": accuracy,
         "loss": losses,
@@ -94,7 +85,6 @@ def train(head: Head, seed: int, settings: TrainingSettings, digits: Digits) -> 
         "steps": steps,
         "lost": lost,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "maps": [[[round(float(v), 4) for v in row] for row in image] for image in maps.tolist()],
     }
 
 
