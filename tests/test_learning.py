@@ -15,14 +15,16 @@ from pmaf.errors import MissingExtraError
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from pmaf.paper.experiments import learning
+from pmaf.paper.experiments import learning, matches, scan, scenes
 from pmaf.paper.experiments.base import Found, Options, Task
 from pmaf.paper.experiments.data import Digits, mnist5k
 from pmaf.paper.experiments.heads import HEADS, eigh, principal, projector, second_order
 from pmaf.paper.experiments.learning import DIGITS
 from pmaf.paper.experiments.registry import EXPERIMENTS
+from pmaf.paper.experiments.scenes import LEARNED, WEIGHTS, Scene
 from pmaf.paper.experiments.stress import RANKS, stress
 from pmaf.paper.experiments.training import TrainingSettings, train
+from pmaf.paper.experiments.weights import SOLVE, Pieces, moments, train_weights
 from pmaf.paper.report.drawing import SERIES, line_key, panel, plain, standalone
 from pmaf.paper.report.page import write_found, write_page
 from pmaf.paper.reproduce import run
@@ -209,3 +211,50 @@ def test_dead_channels_cost_pmaf_no_gradient() -> None:
     ours = [row for row in rows if row["method"] == "pmaf"]
     assert all(row["lost"] == 0 for row in ours)
     assert all(row["error"] is not None and row["error"] < 1e-4 for row in ours)
+
+
+def planes(train: bool, count: int) -> Pieces:
+    """Points on planes, and others far off whose third feature gives them away."""
+    generator = torch.Generator().manual_seed(int(train))
+    normal = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    points = torch.randn(count, 20, 3, generator=generator)
+    on = points - (points @ normal[..., None]) * normal[:, None]
+    wrong = (torch.rand(count, 20, 1, generator=generator) < 0.4).float()
+    return Pieces(torch.cat((points, wrong), -1), (on + 3 * wrong * points)[:, :, None], normal)
+
+
+class TestLearnedWeights:
+    @pytest.mark.parametrize("method", SOLVE)
+    def test_the_answer_alone_teaches_whom_to_believe(self, method: str) -> None:
+        train, test = planes(True, 64), planes(False, 32)
+        alike = SOLVE[method](moments(test, torch.ones(32, 20), center=True))
+        found, told = train_weights(method, 0, train, test, 60, center=True)
+        assert scan.angles(found, test).mean() < 0.5 * scan.angles(alike, test).mean()
+        assert (told["steps"], told["lost"]) == (60, 0)
+
+    def test_rows_and_page(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain = {"all neighbours alike": scenes.SCENES["normals"].plain["all neighbours alike"]}
+        scene = Scene("Planes", "°", planes, scan.angles, 10.0, True, plain)
+        monkeypatch.setattr(scenes, "SCENES", {"normals": scene})
+        shared = {"scene": "normals", "steps": 5, "train": 8, "test": 4}
+        tasks = [
+            Task(f"{method}-{seed}", {"method": method, "seed": seed, **shared})
+            for method in (*plain, *LEARNED)
+            for seed in (0, 1)
+        ]
+        found = write_found(tmp_path, run(WEIGHTS, tasks, tmp_path, "pmaf reproduce learning"))
+        assert [row["method"] for row in found.rows] == [*plain, *LEARNED]
+        assert all(len(row["errors"]) == 8 and row["seeds"] == 2 for row in found.rows)
+        assert "Normals: the mean error falls from" in write_page(tmp_path).read_text("utf-8")
+
+    def test_true_homographies_and_normals_solve_their_rows(self) -> None:
+        pytest.importorskip("skimage")
+        pairs, points = matches.matches(True, 2), scan.neighbourhoods(False, 50)
+        for pieces, sizes in ((pairs, (2, 80, 2, 9)), (points, (50, 64, 1, 3))):
+            assert pieces.rows.shape == sizes
+            assert torch.allclose(pieces.target.norm(dim=-1), torch.ones(len(pieces.target)), atol=1e-5)
+            off = (pieces.rows @ pieces.target[:, None, :, None])[..., 0].abs().amax(-1)
+            assert (off.quantile(0.1, dim=1) < 0.1).all()  # rows of the answer are among them
+        assert float(matches.corner_errors(pairs.target, pairs).max()) < 1e-3
+        assert float(scan.angles(-points.target, points).max()) < 0.1
+        assert float(matches.corner_errors(matches.ransac(pairs, 0), pairs).min()) < 5

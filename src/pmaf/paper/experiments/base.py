@@ -75,7 +75,7 @@ class Experiment:
         compute: a task's settings → rows.
         columns: of its table.
         gather: the rows of all tasks → the rows of the table.
-        group: the entry that parts the table into tables of their own, and within which the best is looked for.
+        group: the entry within which the best is looked for.
         ours: the entry of the first column whose rows stand out.
         timed: whether times are measured: on one thread, and valid for this processor alone.
     """
@@ -90,6 +90,11 @@ class Experiment:
     group: str = ""
     ours: tuple[str, ...] = ("pmaf",)
     timed: bool = True
+
+    @property
+    def parted(self) -> bool:
+        """Whether each group has a table of its own, because it has no column."""
+        return bool(self.group) and not any(c.key == self.group and c.title for c in self.columns)
 
 
 @dataclass

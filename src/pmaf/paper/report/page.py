@@ -38,10 +38,10 @@ DUELS = (
 
 
 def write_found(out: Path, found: Found) -> Found:
-    """Keep what an experiment found, as JSON and CSV; groups that only an earlier run computed stay."""
+    """Keep what an experiment found, as JSON and CSV; groups with tables of their own stay from an earlier run."""
     experiment = next(e for e in EXPERIMENTS if e.key == found.key)
     older = _read(out).get(found.key)
-    if older is not None and experiment.group:
+    if older is not None and experiment.parted:
         now = {row[experiment.group] for row in found.rows}
         found.rows = [row for row in older.rows if row[experiment.group] not in now] + found.rows
         found.made = [made for made in older.made if made["group"] not in now] + found.made
