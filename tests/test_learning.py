@@ -254,7 +254,7 @@ class TestLearnedWeights:
             assert pieces.rows.shape == sizes
             assert torch.allclose(pieces.target.norm(dim=-1), torch.ones(len(pieces.target)), atol=1e-5)
             off = (pieces.rows @ pieces.target[:, None, :, None])[..., 0].abs().amax(-1)
-            assert (off.quantile(0.1, dim=1) < 0.1).all()  # rows of the answer are among them
+            assert (off.quantile(0.1, dim=1) < 0.2).all()  # rows of the answer are among them
         assert float(matches.corner_errors(pairs.target, pairs).max()) < 1e-3
         assert float(scan.angles(-points.target, points).max()) < 0.1
         assert float(matches.corner_errors(matches.ransac(pairs, 0), pairs).min()) < 5

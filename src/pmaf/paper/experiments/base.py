@@ -30,66 +30,38 @@ class Options(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A piece that is done, and kept on disk, as a whole.
+    """A piece that is done, and kept on disk, as a whole."""
 
-    Attributes:
-        name: also of the file that keeps it.
-        settings: what ``compute`` is called with; the result depends on this and on the code alone.
-        cost: how long it takes, roughly, in seconds; what the progress bar counts.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    cost: float = 1.0
+    name: str  # also of the file that keeps it
+    settings: dict[str, Any]  # what `compute` is called with; the result depends on this and on the code alone
+    cost: float = 1.0  # how long it takes, roughly, in seconds: what the progress bar counts
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-        key: of the rows' entry, and the column's name in the CSV file.
-        title: what stands above it; a column without is in the CSV file only.
-        form: how a number is formatted; text if empty.
-        scale: what numbers are multiplied with before they are shown.
-        best: which entry stands out, the least or the most of those that belong together.
-        cited: somebody else's numbers, not computed here.
-    """
-
-    key: str
-    title: str = ""
-    form: str = ""
-    scale: float = 1.0
-    best: Literal["", "least", "most"] = ""
-    cited: bool = False
+    key: str  # the rows' entry, and the column's name in the CSV file
+    title: str = ""  # what stands above it; a column without is in the CSV file only
+    form: str = ""  # how a number is formatted; text if empty
+    scale: float = 1.0  # what numbers are multiplied with before they are shown
+    best: Literal["", "least", "most"] = ""  # which entry stands out among those that belong together
+    cited: bool = False  # somebody else's numbers, not computed here
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A declared experiment: from its plan to its table.
+    """A declared experiment: from its plan to its table."""
 
-    Attributes:
-        key: name of its CSV file and of its place on the page.
-        section: what the command line calls the experiments it belongs to.
-        title: what stands above its table.
-        plan: options → tasks.
-        compute: a task's settings → rows.
-        columns: of its table.
-        gather: the rows of all tasks → the rows of the table.
-        group: the entry within which the best is looked for.
-        ours: the entry of the first column whose rows stand out.
-        timed: whether times are measured: on one thread, and valid for this processor alone.
-    """
-
-    key: str
-    section: str
-    title: str
+    key: str  # name of its CSV file and of its place on the page
+    section: str  # what the command line calls the experiments it belongs to
+    title: str  # what stands above its table
     plan: Callable[[Options], Sequence[Task]]
-    compute: Callable[..., list[Row]]
+    compute: Callable[..., list[Row]]  # a task's settings → rows
     columns: tuple[Column, ...]
-    gather: Callable[[list[Row]], list[Row]] = list
-    group: str = ""
-    ours: tuple[str, ...] = ("pmaf",)
-    timed: bool = True
+    gather: Callable[[list[Row]], list[Row]] = list  # the rows of all tasks → the rows of the table
+    group: str = ""  # the entry within which the best is looked for
+    ours: tuple[str, ...] = ("pmaf",)  # entries of the first column whose rows stand out
+    timed: bool = True  # times are measured: on one thread, and valid for this processor alone
 
     @property
     def parted(self) -> bool:
@@ -99,21 +71,13 @@ class Experiment:
 
 @dataclass
 class Found:
-    """What came out of an experiment.
+    """What came out of an experiment."""
 
-    Attributes:
-        key: of the experiment.
-        command: what was typed.
-        rows: of its table.
-        made: for each part when, on what and under which load it was computed, and whether that was in an earlier run.
-        missing: sentences about what could not be run.
-    """
-
-    key: str
-    command: str
-    rows: list[Row]
-    made: list[dict[str, Any]]
-    missing: list[str] = field(default_factory=list)
+    key: str  # of the experiment
+    command: str  # what was typed
+    rows: list[Row]  # of its table
+    made: list[dict[str, Any]]  # for each part when, on what and under which load it was computed, and if replayed
+    missing: list[str] = field(default_factory=list)  # sentences about what could not be run
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> dict[Any, list[Row]]:

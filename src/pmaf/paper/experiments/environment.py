@@ -15,7 +15,7 @@ import torch
 
 import pmaf
 
-__all__ = ["environment", "now", "one_thread", "packages", "processor"]
+__all__ = ["environment", "kernels", "one_thread", "packages", "processor"]
 
 _PACKAGES = ("numpy", "scipy", "matplotlib", "mlxtend", "scikit-image", "efficientnet-lite-pytorch", "xitorch")
 
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 def environment() -> dict[str, Any]:
     """Where and when something is computed: JSON can hold it."""
     return {
-        "date": now(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -46,11 +46,6 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "pmaf": pmaf.__version__,
     }
-
-
-def now() -> str:
-    """The time, to the minute."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def kernels() -> str:

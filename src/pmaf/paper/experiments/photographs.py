@@ -12,10 +12,9 @@ from torch import Tensor
 
 from pmaf.checks.extras import needs
 
-__all__ = ["TEXTURES", "feature_stream", "features_of", "photograph"]
+__all__ = ["feature_stream", "photograph"]
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "ihc", "hubble_deep_field", "retina")
-TEXTURES = ("brick", "grass", "gravel")
 _SIDE = 224
 
 
@@ -50,14 +49,6 @@ def _network() -> Any:
     return network.eval()
 
 
-def features_of(images: Tensor) -> Tensor:
-    """The last feature maps of EfficientNet-lite0."""
-    mean, deviation = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
-    with torch.no_grad():
-        features: Tensor = _network().extract_features((images - mean[:, None, None]) / deviation[:, None, None])
-    return features
-
-
 def feature_stream(start: int, length: int) -> Tensor:
     """A stretch of one long vector: the features of crops of the photographs, one after the other."""
     per_crop = 1280 * 49
@@ -72,4 +63,8 @@ def _crop_features(number: int) -> Tensor:
     generator = torch.Generator().manual_seed(number)
     top = int(torch.randint(picture.shape[1] - _SIDE + 1, (), generator=generator))
     left = int(torch.randint(picture.shape[2] - _SIDE + 1, (), generator=generator))
-    return features_of(picture[None, :, top : top + _SIDE, left : left + _SIDE]).flatten()
+    crop = picture[None, :, top : top + _SIDE, left : left + _SIDE]
+    mean, deviation = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    with torch.no_grad():
+        features: Tensor = _network().extract_features((crop - mean[:, None, None]) / deviation[:, None, None])
+    return features.flatten()  # of (1, 1280, 7, 7)

@@ -10,7 +10,8 @@ from pmaf.paper.experiments.scenes import WEIGHTS
 from pmaf.paper.experiments.speed import SPEED
 from pmaf.paper.experiments.stress import STRESS
 
-__all__ = ["EXPERIMENTS", "SECTIONS"]
+__all__ = ["BY_KEY", "EXPERIMENTS", "SECTIONS"]
 
 EXPERIMENTS: tuple[Experiment, ...] = (OPTIMALITY, CASES, SPEED, TIMING, PRECISION, DIGITS, STRESS, WEIGHTS)
+BY_KEY = {experiment.key: experiment for experiment in EXPERIMENTS}
 SECTIONS = tuple(dict.fromkeys(experiment.section for experiment in EXPERIMENTS))

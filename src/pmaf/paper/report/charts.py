@@ -44,10 +44,8 @@ def method_style(method: str) -> dict[str, Any]:
     """Colour by what goes forward, line and marker by what goes backward: no two methods look alike."""
     if method == "pmaf":
         return _look(INK, "-", "o", linewidth=2.6, zorder=3)
-    for solver, colour in _SOLVER.items():
-        if method.startswith(solver):
-            return _look(colour, *_BACKWARD[method[len(solver) :].strip()])
-    raise KeyError(method)
+    solver = next(name for name in _SOLVER if method.startswith(name))
+    return _look(_SOLVER[solver], *_BACKWARD[method[len(solver) :].strip()])
 
 
 def strips(rows: Sequence[Row]) -> Figure:

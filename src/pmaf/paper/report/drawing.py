@@ -111,30 +111,11 @@ def _matplotlib() -> Iterator[Any]:
         mpl.use("agg")
         import matplotlib.pyplot as plt
         from cycler import cycler
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "path",
-        "font.size": 9,
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": MUTED,
-        "axes.labelcolor": INK,
-        "axes.titlecolor": INK,
-        "text.color": INK,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "grid.color": MUTED,
-        "grid.alpha": 0.25,
-        "axes.grid": True,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 4,
-        "legend.frameon": False,
-        "legend.fontsize": 8,
-        "axes.prop_cycle": cycler(color=SERIES),
-        "image.interpolation": "nearest",
-    }
+    ink = ("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor")
+    muted = ("axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    settings: dict[Any, Any] = dict.fromkeys(ink, INK) | dict.fromkeys(muted, MUTED)
+    settings |= {"svg.fonttype": "path", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    settings |= {"axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.8, "lines.markersize": 4}
+    settings |= {"axes.prop_cycle": cycler(color=SERIES), "image.interpolation": "nearest"}
     with plt.rc_context(settings):
         yield plt

@@ -60,7 +60,7 @@ def _speed(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def duels(rows: Sequence[Row]) -> list[Row]:
-    """pmaf's default against the best of the paper's methods, at each order and on each device."""
+    """Pmaf's default against the best of the paper's methods, at each order and on each device."""
     found = []
     for (device, m), same in sorted(grouped(rows, "device", "m").items()):
         ours = next((row for row in same if row["method"] == OURS), None)

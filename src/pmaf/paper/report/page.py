@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pmaf
 from pmaf.checks.extras import needs
-from pmaf.paper.experiments.base import Column, Experiment, Found, Row
+from pmaf.paper.experiments.base import Column, Found
 from pmaf.paper.experiments.environment import environment, packages
 from pmaf.paper.experiments.parts import write_csv, write_whole
-from pmaf.paper.experiments.registry import EXPERIMENTS, SECTIONS
+from pmaf.paper.experiments.registry import BY_KEY, SECTIONS
 from pmaf.paper.report import quoted
 from pmaf.paper.report.charts import CHARTS, strips
-from pmaf.paper.report.drawing import Figure, standalone
+from pmaf.paper.report.drawing import standalone
 from pmaf.paper.report.facts import duels, facts, provenance
-from pmaf.paper.report.tables import Table, make_table, markdown, tables
+from pmaf.paper.report.tables import make_table, markdown, tables
 
 __all__ = ["markdown_page", "read_csvs", "write_found", "write_page"]
 
@@ -39,7 +40,7 @@ DUELS = (
 
 def write_found(out: Path, found: Found) -> Found:
     """Keep what an experiment found, as JSON and CSV; groups with tables of their own stay from an earlier run."""
-    experiment = next(e for e in EXPERIMENTS if e.key == found.key)
+    experiment = BY_KEY[found.key]
     older = _read(out).get(found.key)
     if older is not None and experiment.parted:
         now = {row[experiment.group] for row in found.rows}
@@ -55,14 +56,12 @@ def write_found(out: Path, found: Found) -> Found:
 def _read(out: Path) -> dict[str, Found]:
     """What the folder holds from this version of pmaf; anything else is as good as not run."""
     held = {}
-    for experiment in EXPERIMENTS:
-        try:
-            kept = json.loads((out / "results" / f"{experiment.key}.json").read_text("utf-8"))
+    for key, experiment in BY_KEY.items():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads((out / "results" / f"{key}.json").read_text("utf-8"))
             same = kept.pop("version") == pmaf.__version__
             if kept.pop("columns") == [column.key for column in experiment.columns] and same:
-                held[experiment.key] = Found(**kept)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+                held[key] = Found(**kept)
     return held
 
 
@@ -91,26 +90,23 @@ def markdown_page(found: Mapping[str, Found], made: Mapping[str, Mapping[str, An
 
 def read_csvs(folder: Path) -> tuple[dict[str, Found], dict[str, dict[str, str]]]:
     """What the CSV files of a run hold: rows by experiment, and where each was computed."""
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (folder / f"{name}.csv").open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
     found = {}
-    for experiment in EXPERIMENTS:
-        path = folder / f"{experiment.key}.csv"
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-            found[experiment.key] = Found(experiment.key, "", rows, [])
-    with (folder / "environment.csv").open(encoding="utf-8") as file:
-        return found, {row["experiment"]: row for row in csv.DictReader(file)}
+    for key in BY_KEY:
+        if (folder / f"{key}.csv").exists():
+            values = [{name: _value(text) for name, text in row.items()} for row in rows(key)]
+            found[key] = Found(key, "", values, [])
+    return found, {row["experiment"]: row for row in rows("environment")}
 
 
 def _value(text: str) -> Any:
-    if not text:
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    with suppress(ValueError):
+        return json.loads(text)
+    return text or None
 
 
 def _render(template: str, found: Mapping[str, Found], *, autoescape: bool, **values: Any) -> str:
@@ -124,11 +120,11 @@ def _render(template: str, found: Mapping[str, Found], *, autoescape: bool, **va
         undefined=jinja2.StrictUndefined,
     )
     templates.globals |= {"markdown": markdown, "share": _share}
-    shown = {experiment.key: _shown(experiment, found[experiment.key].rows) for experiment in EXPERIMENTS if experiment.key in found}
+    shown = {key: tables(BY_KEY[key], *quoted.beside(BY_KEY[key], result.rows)) for key, result in found.items()}
     timed = found["ied_timing"].rows if "ied_timing" in found else []
     return templates.get_template(template).render(
         version=pmaf.__version__,
-        experiments={experiment.key: experiment for experiment in EXPERIMENTS},
+        experiments=BY_KEY,
         sections=SECTIONS,
         found=found,
         facts=facts(found),
@@ -138,12 +134,6 @@ def _render(template: str, found: Mapping[str, Found], *, autoescape: bool, **va
         provenance={key: provenance(result) for key, result in found.items()},
         **values,
     )
-
-
-def _shown(experiment: Experiment, rows: Sequence[Row]) -> list[Table]:
-    """The tables with what others have published beside it."""
-    columns, rows = quoted.beside(experiment, rows)
-    return tables(experiment, rows, columns)
 
 
 def _share(part: int, of: int) -> str:

@@ -1,8 +1,8 @@
 """Numbers that were not computed here, each with where it is from.
 
 The reference for the optimality tables is the published code of Xu, Wang, Liu and Gould (2023, arXiv 2306.14759), run
-unchanged on the same 1000 problems with torch 2.13.0 on a two-core x86-64 machine; the times and memory figures are those
-the paper reports.
+unchanged on the same 1000 problems with torch 2.13.0 on a two-core x86-64 machine; the times and memory figures are
+those the paper reports.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _CODE = (
     Column("code_diff", "code mean diff %", ".3g", cited=True),
 )
 
-# milliseconds on a GeForce RTX 3090, batch 5, forward and backward for orders 32 to 1024; forward and backward on a CPU that
-# is not named at order 256; peak MB on the GPU forward and backward at order 1024, of which the input takes 20
+# milliseconds on a GeForce RTX 3090, batch 5, forward and backward for orders 32 to 1024; the same on a CPU that is not
+# named at order 256; peak MB on the GPU forward and backward at order 1024, of which the input takes 20
 _GPU = {
     "eigh + autograd": "0.4 0.3 4.2 0.3 9.7 0.3 26.2 0.3 75.8 0.5 220.1 0.8 7.1 1.2 80.6 100",
     "PI-unroll": "7.9 16.7 7.9 16.7 8 16.9 8.1 17.3 8.7 17.2 8.7 17.5 - - 24.6 59.9",
@@ -61,14 +61,14 @@ _GPU = {
 _PLACES = [*(str(m) for m in (32, 64, 128, 256, 512, 1024)), "CPU 256", "MB 1024"]
 
 
-def beside(experiment: Experiment, rows: Sequence[Row]) -> tuple[tuple[Column, ...], list[Row]]:
-    """The columns and rows of an experiment, with what the published code makes of the same methods and sizes."""
+def beside(experiment: Experiment, rows: Sequence[Row]) -> tuple[list[Row], tuple[Column, ...]]:
+    """The rows and columns of an experiment, with what the published code makes of the same methods and sizes."""
     if experiment.key != "less":
-        return experiment.columns, list(rows)
+        return list(rows), experiment.columns
     known = [LESS_CODE.get((row["m"], row["n"]), {}).get(row["method"], (None,) * 4) for row in rows]
     keys = [column.key for column in _CODE]
     cited = [row | dict(zip(keys, numbers, strict=True)) for row, numbers in zip(rows, known, strict=True)]
-    return experiment.columns + _CODE, cited
+    return cited, experiment.columns + _CODE
 
 
 def published() -> Table:

@@ -65,7 +65,8 @@ def make_table(
         if value is None:
             return Cell("–", "")
         rivals = [r[column.key] for r in rows if r.get(group) == row.get(group) and r.get(column.key) is not None]
-        best = bool(column.best) and value == (min if column.best == "least" else max)(rivals) and min(rivals) < max(rivals)
+        best = value == (min if column.best == "least" else max)(rivals) if column.best else False
+        best = best and any(rival != value for rival in rivals)
         if not column.form:
             return Cell(str(value), str(value), best)
         return Cell(number(value * column.scale if column.form != "d" else value, column.form), value, best)
