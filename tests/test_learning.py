@@ -227,13 +227,13 @@ class TestLearnedWeights:
     @pytest.mark.parametrize("method", SOLVE)
     def test_the_answer_alone_teaches_whom_to_believe(self, method: str) -> None:
         train, test = planes(True, 64), planes(False, 32)
-        alike = SOLVE[method](moments(test, torch.ones(32, 20), center=True))
+        alike = SOLVE[method](moments(test, torch.ones(32, 20), center=True)[0])
         found, told = train_weights(method, 0, train, test, 60, center=True)
         assert scan.angles(found, test).mean() < 0.5 * scan.angles(alike, test).mean()
         assert (told["steps"], told["lost"]) == (60, 0)
 
     def test_rows_and_page(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        plain = {"all neighbours alike": scenes.SCENES["normals"].plain["all neighbours alike"]}
+        plain = {"all alike": scenes.SCENES["normals"].plain["all alike"]}
         scene = Scene("Planes", "°", planes, scan.angles, 10.0, True, plain)
         monkeypatch.setattr(scenes, "SCENES", {"normals": scene})
         shared = {"scene": "normals", "steps": 5, "train": 8, "test": 4}

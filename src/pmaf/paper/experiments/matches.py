@@ -47,7 +47,7 @@ def matches(train: bool, pairs: int) -> Pieces:
         top, left = (int(random.integers(size - SIDE)) for size in picture.shape)
         first = picture[top : top + SIDE, left : left + SIDE]
         square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float)
-        transform = transforms.ProjectiveTransform.from_estimate(square, square + random.uniform(-0.35, 0.35, (4, 2)))
+        transform = transforms.ProjectiveTransform.from_estimate(square, square + random.uniform(-0.25, 0.25, (4, 2)))
         H = transform.params
         second = transforms.warp(first, np.linalg.inv(np.linalg.inv(scale) @ H @ scale), mode="reflect")
         second = np.clip(0.8 * second + random.normal(0, 0.02, second.shape), 0, 1)

@@ -80,6 +80,6 @@ SPEED = Experiment(
         Column("high"),
         Column("eigh_error", "eigh error", ".1e"),
         Column("pmaf_error", "pmaf error", ".1e"),
-        Column("turns", "turns", "d"),
+        Column("turns"),
     ),
 )

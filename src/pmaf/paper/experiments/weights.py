@@ -53,15 +53,25 @@ class _Weights(nn.Module):
         return weights
 
 
-def moments(pieces: Pieces, weights: Tensor, center: bool) -> Tensor:
-    """Σ w aᵀa / Σ w, (B, n, n), about the weighted mean if asked for."""
+def moments(pieces: Pieces, weights: Tensor, center: bool) -> tuple[Tensor, Tensor]:
+    """Σ w aᵀa / Σ w, (B, n, n), about the weighted mean if asked for, and the rows about it."""
     w = (weights + 1e-6) / (weights + 1e-6).sum(-1, keepdim=True)
     rows = pieces.rows
     if center:
         rows = rows - (w[..., None, None] * rows).sum(1, keepdim=True)
     flat = rows.flatten(1, 2)
     X = (flat * w.repeat_interleave(rows.shape[2], 1)[..., None]).mT @ flat
-    return (X + X.mT) / 2
+    return (X + X.mT) / 2, rows
+
+
+def _answers(network: nn.ModuleList, pieces: Pieces, solve: Callable[[Tensor], Tensor], center: bool) -> list[Tensor]:
+    """One answer after the other: the weights of the next one know how far each row is off the one before."""
+    off, found = torch.zeros_like(pieces.features[..., :1]), []
+    for weigh in network:
+        X, rows = moments(pieces, weigh(torch.cat((pieces.features, off), -1)), center)
+        found.append(solve(X))
+        off = ((rows @ found[-1][:, None, :, None])[..., 0].norm(dim=-1, keepdim=True) + 1e-3).log()
+    return found
 
 
 def train_weights(
@@ -72,7 +82,7 @@ def train_weights(
     Returns the answers for the test pieces, and the steps, those lost, and milliseconds a step.
     """
     torch.manual_seed(seed)
-    network, solve = _Weights(train.features.shape[-1]), SOLVE[method]
+    network, solve = nn.ModuleList(_Weights(train.features.shape[-1] + 1) for _ in range(2)), SOLVE[method]
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     lost, began = 0, time.perf_counter()
@@ -83,8 +93,8 @@ def train_weights(
             some = Pieces(*(tensor[index] for tensor in train))
             optimizer.zero_grad()
             try:
-                u = solve(moments(some, network(some.features), center))
-                (1 - (u * some.target).sum(-1) ** 2).mean().backward()
+                found = torch.stack(_answers(network, some, solve, center))
+                (1 - (found * some.target).sum(-1) ** 2).mean().backward()
                 finite = all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
             except (LinAlgError, pmaf.ConvergenceError):
                 finite = False
@@ -94,5 +104,5 @@ def train_weights(
             lost += not finite
         seconds = time.perf_counter() - began
         with torch.no_grad():
-            found = solve(moments(test, network(test.features), center))
-    return found, {"steps": steps, "lost": lost, "ms": 1e3 * seconds / steps}
+            answer = _answers(network, test, solve, center)[-1]
+    return answer, {"steps": steps, "lost": lost, "ms": 1e3 * seconds / steps}

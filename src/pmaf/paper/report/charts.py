@@ -264,9 +264,10 @@ def _weights(rows: Sequence[Row]) -> list[Figure]:
     from pmaf.paper.experiments.scenes import SCENES
 
     def look(method: str) -> dict[str, Any]:
-        dash = "--" if "alike" in method else "-." if method == "RANSAC" else ":" if "eigh" in method else "-"
-        colour = {"--": GREY, "-.": OCHRE, ":": RED, "-": INK}[dash]
-        return _look(colour, dash, "", linewidth=3.0 if dash == "-" else 1.9, zorder=1 if dash == "-" else 2)
+        dashes = {"all alike": "--", "RANSAC": "-.", "learned weights, eigh + autograd": ":"}
+        colours = {"--": GREY, "-.": OCHRE, ":": RED, "-": INK}
+        dash = dashes.get(method, "-")
+        return _look(colours[dash], dash, "", linewidth=3.0 if dash == "-" else 1.9, zorder=1 if dash == "-" else 2)
 
     def of(scene: str, own: Sequence[Row]) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
