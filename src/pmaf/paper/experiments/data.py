@@ -16,14 +16,7 @@ __all__ = ["Digits", "mnist5k"]
 
 
 class Digits(NamedTuple):
-    """Images of handwritten digits with a fixed split.
-
-    Attributes:
-        train_images: ``(4000, 1, 28, 28)``, between 0 and 1.
-        train_labels: ``(4000,)``.
-        test_images: ``(1000, 1, 28, 28)``.
-        test_labels: ``(1000,)``.
-    """
+    """Images of handwritten digits with a fixed split: (4000, 1, 28, 28) and (1000, 1, 28, 28), between 0 and 1."""
 
     train_images: Tensor
     train_labels: Tensor

@@ -23,15 +23,7 @@ from pmaf.paper.experiments.base import Row
 from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
 from pmaf.solvers.base import LeastSquares, SphereAnswer
 
-__all__ = [
-    "CASE_METHODS",
-    "CASE_SEEDS",
-    "METHODS",
-    "PAPER",
-    "case_studies",
-    "optimality",
-    "random_problems",
-]
+__all__ = ["CASE_METHODS", "CASE_SEEDS", "METHODS", "PAPER", "case_studies", "optimality", "random_problems"]
 
 Method: TypeAlias = ProjectedGradient | RiemannianGradient | SLSQP | Secular
 

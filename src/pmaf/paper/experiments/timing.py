@@ -66,7 +66,6 @@ def timing(m: int, runs: int, methods: Sequence[str], device: str = "cpu") -> li
         first = run % len(methods)
         for name in [*methods[first:], *methods[:first]]:
             measured[name].append(turn(METHODS[name], X, C, exact))
-    peak = _peak_cpu if device == "cpu" else _peak_cuda
     X, C = (tensor.to(device) for tensor in _problem(m, 0))
     rows = []
     for name in methods:
@@ -74,7 +73,7 @@ def timing(m: int, runs: int, methods: Sequence[str], device: str = "cpu") -> li
         row: Row = {"method": name, "m": m, "device": device, "forward": min(forward), "backward": min(backward)}
         row |= {"total": min(map(sum, zip(forward, backward, strict=True)))}
         row |= {"error": median(errors), "worst": max(errors)}
-        rows.append(row | dict(zip(("forward_mb", "backward_mb"), peak(METHODS[name], X, C), strict=True)))
+        rows.append(row | dict(zip(("forward_mb", "backward_mb"), _peaks(METHODS[name], X, C), strict=True)))
     return rows
 
 
@@ -85,41 +84,26 @@ def _problem(m: int, seed: int) -> tuple[Tensor, Tensor]:
     return X, c @ c.mT
 
 
-def _peak_cpu(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:
-    """Peaks of what torch.profiler saw allocated and not yet freed, in MB; the input is not counted."""
-    leaf = X.clone().requires_grad_()
-    held, peaks = 0, []
-    loss: Any = None
+def _peaks(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:
+    """The most that was allocated at once forward and backward, in MB without the input; a CPU's by torch.profiler."""
+    leaf, held, peaks, loss = X.clone().requires_grad_(), 0, [], torch.zeros(())
+    base = torch.cuda.memory_allocated() if X.is_cuda else 0
     for forward in (True, False):
+        if X.is_cuda:
+            torch.cuda.reset_peak_memory_stats()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
             if forward:
                 U = leading(leaf)
                 loss = ((C @ U) * U).sum()
             else:
                 torch.autograd.grad(loss, leaf)
-        events = seen.profiler.kineto_results.events()
         peak = live = held
-        for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-            live += event.nbytes()
+        for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+            live += event.nbytes() if event.name() == "[memory]" else 0
             peak = max(peak, live)
         held = live
+        if X.is_cuda:
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() - base
         peaks.append(peak / 1e6)
-    return peaks[0], peaks[1]
-
-
-def _peak_cuda(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:
-    """Peaks of the CUDA allocator, in MB, without the input."""
-    leaf = X.clone().requires_grad_()
-    base = torch.cuda.memory_allocated()
-    peaks: list[float] = []
-    loss: Any = None
-    for forward in (True, False):
-        torch.cuda.reset_peak_memory_stats()
-        if forward:
-            U = leading(leaf)
-            loss = ((C @ U) * U).sum()
-        else:
-            torch.autograd.grad(loss, leaf)
-        torch.cuda.synchronize()
-        peaks.append((torch.cuda.max_memory_allocated() - base) / 1e6)
     return peaks[0], peaks[1]
