@@ -65,7 +65,7 @@ def _plan(options: Options) -> list[Task]:
             for method in [*SCENES[scene].plain, *LEARNED]:
                 asked = {"scene": scene, "method": method, "seed": seed, "steps": steps}
                 asked |= {"train": times * train, "test": times * test}
-                tasks.append(Task(f"{scene}-{method}-{seed}", asked, steps * 0.006 if method in LEARNED else 0.5))
+                tasks.append(Task(f"{scene}-{method}-{seed}", asked, steps * 0.008 if method in LEARNED else 0.5))
     return tasks
 
 
