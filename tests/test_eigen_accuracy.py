@@ -100,6 +100,7 @@ def spectra(draw: st.DrawFn) -> list[float]:
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
+@pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")
 @given(
     spectrum=spectra(),
     dtype=st.sampled_from(WORKING),

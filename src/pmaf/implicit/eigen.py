@@ -44,7 +44,9 @@ __all__ = ["EigenpairEquations", "SubspaceEquations"]
 
 def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
     """Whether the tridiagonal form is there to solve with; tensors under a transform have no memory for kernels."""
-    return aux.factor.shape[-1] > 0 and not (mapped_the_older_way(H) or wrapped(H) or wrapped(aux.factor))
+    if aux.factor.shape[-1] == 0 or compiling():
+        return aux.factor.shape[-1] > 0
+    return not (mapped_the_older_way(H) or wrapped(H) or wrapped(aux.factor))
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class EigenpairEquations(OperatorEquations):
         if values.shape[-1] > 1 and not compiling():
             U_bar, values_bar = fill(cotangents, solution)
             C = off_diagonal(self.blocks(params, solution, aux)) & ~expand_as(aux.failed, U)
-            if self.policy == "drop" and seen(C) and seen(undetermined(C, U, U_bar, values_bar)):
+            if self.policy == "drop" and seen(C) and seen(undetermined(C, U, values.detach(), U_bar, values_bar)):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
             if not plain:
                 T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).matmat(U), 0)

@@ -19,7 +19,7 @@ from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels.quick import NEXT, NORM, REAL, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
-from pmaf.solvers.registry import KERNEL_LIMIT
+from pmaf.solvers.eigen.tridiagonal import Tridiagonal
 from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
 
 __all__ = ["direct_pairs"]
@@ -87,7 +87,7 @@ def direct_pairs(
     if degenerate not in POLICIES or not all(value is None and name in OTHERS for name, value in options.items()):
         return None
     shape = X.shape
-    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= KERNEL_LIMIT or X.dtype not in REAL:
+    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= Tridiagonal.first or X.dtype not in REAL:
         return None
     if not (X.layout == torch.strided and open_to_kernels(X)) or X.numel() == 0:
         return None

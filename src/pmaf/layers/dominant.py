@@ -104,7 +104,7 @@ def _dominant_pair(
         found = differentiate(options, "a pair", {FixedPoint: fixed_point}, forward, matrix.tensors, shell.core_dims)
         U, values = found.solution
         U = fix_phase(matrix, U, values, found.report, columns_of(reference, matrix, U), dtype)
-    values, status = narrowed_values(values, dtype.to_real(), found.report.status)
+    values, status = narrowed_values(values, dtype, found.report.status)
     return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *found.report[1:])
 
 

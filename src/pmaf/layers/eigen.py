@@ -145,7 +145,7 @@ def _ied(
     told = found.report
     values, status = from_units(operator, unit, values), told.status
     if unit is not None or U.dtype != dtype:
-        values, status = narrowed_values(values, dtype.to_real(), status)
+        values, status = narrowed_values(values, dtype, status)
     gap = from_units(operator, unit, told.gap[..., None])[..., 0]
     return IEDSolution(values, U.to(dtype), status, told.steps, told.residual, gap)
 

@@ -13,6 +13,7 @@ from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration, settled_or_decomposed
 from pmaf.solvers.eigen.subspace import NEAR, default_rtol
+from pmaf.solvers.eigen.tridiagonal import Tridiagonal
 from pmaf.transforms import untracked
 
 __all__ = ["LanczosEigh"]
@@ -53,13 +54,14 @@ class LanczosEigh(Solver):
 
     Example:
         >>> import torch
-        >>>         >>> X = torch.ones(200, 200) + torch.diag(torch.linspace(-1, 1, 200))
+        >>> from pmaf.operators.dense import Dense
+        >>> X = torch.ones(200, 200) + torch.diag(torch.linspace(-1, 1, 200))
         >>> answer = LanczosEigh().solve(Dense(X), 1, largest=True)
         >>> answer.eigenvalues.round(), answer.basis is None
         (tensor([200.]), True)
     """
 
-    use = "dense matrices; the default for them: a few products, else EigvalsInverseIteration or Eigh"
+    use = "large dense matrices; the default for them: a few products, else Tridiagonal, or without kernels another"
     takes_start = True
 
     rtol: float | None = None
@@ -115,7 +117,9 @@ class LanczosEigh(Solver):
 
 
 def direct(X: Operator, k: int, largest: bool) -> EigenAnswer:
-    """The answer without an iteration: one vector is found sooner than all, unless the batch is tiny."""
+    """The answer without an iteration: by a kernel, else one vector, sooner found than all unless the batch is tiny."""
+    if Tridiagonal.applies(X):
+        return Tridiagonal().solve(X, k, largest)
     numbers = X.batch_shape.numel() * X.n**2
     return (EigvalsInverseIteration() if k == 1 and numbers > TINY else Eigh()).solve(X, k, largest)
 
