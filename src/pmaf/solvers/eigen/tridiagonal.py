@@ -2,7 +2,6 @@ r"""Leading eigenpairs by a compiled kernel: Householder's tridiagonal form, Stu
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ class Tridiagonal(Solver):
 
     use = "batches of small matrices on the CPU; the default for them"
     leaves_factor = True
-    first: ClassVar[int] = 256  # order from which on a look at the spectrum, which may stand apart, comes before it
+    first = 256  # order from which on a look at the spectrum, which may stand apart, comes before it
     unrolls = False
     waits = False
 
