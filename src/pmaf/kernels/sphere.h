@@ -1,0 +1,426 @@
+// minimise ½uᵀQu − gᵀu subject to ‖u‖ = r (or ≤ r), Q = AᵀWA and g = AᵀWb, or Q = H and g given.
+//
+// Units. With A = 2^α A', b = 2^β b', r = 2^ρ r' (powers of two that bring the largest entries to 1 … 2) and u = r u' the
+// problem on the unit sphere has Q' = A'ᵀA' and g' = A'ᵀb' 2^k/r', k = β − α − ρ. Where k > 0 both are divided by 2^k:
+//
+//     Q'' = σQ',  g'' = A'ᵀτb',   σ = 2^−max(k, 0),  τ = 2^min(k, 0)/r',   λ = λ''·4^α/σ  (2^α/σ for a quadratic).
+//
+// Solve. Q' = Q̃ T Q̃ᵀ; λ₁ and v₁ of T; the root of the secular equation (secular_tridiagonal.h); Newton steps on
+// stationarity and length in the basis, which also bring back the digits that λ lacks close to the pole; then the residual
+//
+//     s = g − (Q + λI)u,  measured on the data in double precision,
+//
+// and further Newton steps from it. A step is kept only if it lowers the residual.
+//
+// The hard case. g has no part along v₁ and φ(0⁺) < 1: λ = −λ₁ and u = p + τv₁ with ‖u‖ = 1, in the direction that has a
+// non-negative inner product with the all-ones vector, or, where that product is rounding, with a fixed generic one.
+#pragma once
+
+#include "arena.h"
+#include "calls.h"
+#include "normal_equations.h"
+#include "secular_tridiagonal.h"
+#include "sphere_basis.h"
+#include "sphere_calls.h"
+
+namespace pmaf {
+namespace PMAF_ISA {
+
+// Entry i of the generic vector that decides signs where the all-ones vector cannot.
+inline double generic_entry(int i) {
+  const double x = 0.6180339887498949 * (i + 1);
+  return x - std::floor(x) - 0.5 + 1e-3 * (i % 3);
+}
+
+// The units of one item, and what is known of it.
+struct ItemUnits {
+  double matrix = 1, right = 1, sigma = 1, radius = 1;
+  int alpha = 0, up = 0, back = 0;  // λ = λ''·2^back
+  bool fine = true;
+};
+
+template <class D, class Item>
+ItemUnits units_of(const Item& item, double radius, bool quadratic) {
+  ItemUnits units;
+  int alpha = 0, beta = 0;
+  item_exponents(item, alpha, beta, units.fine);
+  units.fine = units.fine && radius > 0 && radius <= std::numeric_limits<double>::max();
+  if (!units.fine) return units;
+  alpha = alpha < -1000 ? -1000 : alpha;
+  beta = beta < -1000 ? -1000 : beta;
+  const int rho = std::ilogb(radius), k = beta - alpha - rho, up = k > 0 ? k : 0;
+  units.matrix = std::ldexp(1.0, -alpha);
+  units.right = std::ldexp(1 / std::ldexp(radius, -rho), -beta + k - up);
+  units.sigma = std::ldexp(1.0, -up);
+  units.radius = radius;
+  units.alpha = alpha;
+  units.up = up;
+  units.back = (quadratic ? alpha : 2 * alpha) + up;
+  return units;
+}
+
+template <class D>
+LeastSquaresItem<D> least_squares_item(const SphereCall& call, std::int64_t i) {
+  const D* weights = static_cast<const D*>(call.weights);
+  return {call.m, static_cast<int>(call.n), static_cast<const D*>(call.A) + i * call.A_stride,
+          static_cast<const D*>(call.b) + i * call.b_stride, weights ? weights + i * call.weights_stride : nullptr};
+}
+
+template <class D>
+QuadraticItem<D> quadratic_item(const SphereCall& call, std::int64_t i) {
+  return {static_cast<int>(call.n), static_cast<const D*>(call.A) + i * call.A_stride,
+          static_cast<const D*>(call.b) + i * call.b_stride};
+}
+
+// Solves blocks of Basis::width items. D: the type of the data; C: the type it is computed in.
+template <class D, class C, class Basis, bool quadratic>
+struct SphereSolver {
+  static constexpr int W = Basis::width;
+  using R = Lanes<C, W>;
+  using M = typename R::mask;
+
+  const SphereCall& call;
+  int n;
+
+  static std::size_t bytes(std::ptrdiff_t n) {
+    const std::ptrdiff_t stride = padded<C>(n);
+    const std::ptrdiff_t numbers = Basis::memory(n) + stride * stride + stride + (row_block + 1) * stride + row_block + 14 * n * W;
+    return numbers * sizeof(C) + 4 * n * W * sizeof(double) + 32 * Arena::alignment;
+  }
+
+  static R lanes_of(const C* x) { return R::load(x); }
+
+  int operator()(std::int64_t first, int lanes, Arena arena) const {
+    const std::ptrdiff_t stride = padded<C>(n);
+    Basis basis(n, arena.take<C>(Basis::memory(n)));
+    C* G = arena.take<C>(stride * stride);
+    C* g = arena.take<C>(stride);
+    C* rows = arena.take<C>((row_block) * stride + row_block);
+    const auto vector = [&](int count) { return arena.take<R>(std::ptrdiff_t(count) * n); };
+    R *gamma = vector(1), *x = vector(1), *p = vector(1), *v = vector(1), *pivots = vector(2), *step = vector(1),
+      *scratch = vector(3), *candidate = vector(1), *original = vector(1);
+    double* u = arena.take<double>(n);
+    double* s = arena.take<double>(n);
+
+    // The items in their units.
+    ItemUnits units[W];
+    alignas(64) C sigmas[W];
+    for (int l = 0; l < W; l++) {
+      if (l < lanes) units[l] = load(first + l, l, basis, G, g, rows, stride, gamma);
+      else units[l].fine = false;
+      if (!units[l].fine) trivial(l, basis, G, g, stride, gamma);
+      sigmas[l] = C(units[l].sigma);
+    }
+
+    // The tridiagonal form, its ends and its first vector.
+    basis.factorise();
+    basis.apply_adjoint(gamma);
+    const R zero(0), one(1), eps(epsilon<C>);
+    R low, high;
+    gershgorin(n, basis.d, basis.e, low, high);
+    const R bound = max(abs(low), abs(high));
+    Tridiagonal<R> T{n, basis.d, basis.e, select(bound > zero, bound, one), zero};
+    T.floor = T.norm * (eps * eps);
+    R smallest = smallest_eigenvalue(T, low);
+    Twisted<R> twisted;
+    twisted.factorise(T, -smallest, pivots);
+    twisted.vector(v);
+    R square = zero;
+    for (int i = 0; i < n; i++) square = fma(v[i], v[i], square);
+    smallest = smallest + twisted.gamma / square;
+    const R inverse_length = one / sqrt(square);
+    for (int i = 0; i < n; i++) v[i] = v[i] * inverse_length;
+    for (int i = 0; i < n; i++) p[i] = -basis.d[i];
+    const Tridiagonal<R> negated{n, p, basis.e, T.norm, T.floor};
+    const R largest = -smallest_eigenvalue(negated, -high);
+    const R matrix_norm = max(abs(smallest), abs(largest));
+
+    // Q'' = σQ'.
+    const R sigma = lanes_of(sigmas), spread = (largest - smallest) * sigma;
+    for (int i = 0; i < n; i++) basis.d[i] = basis.d[i] * sigma;
+    for (int i = 0; i < n - 1; i++) basis.e[i] = basis.e[i] * sigma;
+    smallest = smallest * sigma;
+    T.norm = T.norm * sigma;
+    T.floor = T.floor * sigma;
+    const R norm = matrix_norm * sigma;
+
+    // The secular equation.
+    R along = zero, length = zero;
+    for (int i = 0; i < n; i++) {
+      along = fma(v[i], gamma[i], along);
+      length = fma(gamma[i], gamma[i], length);
+    }
+    length = sqrt(length);
+    const Root<R> root = secular(T, gamma, smallest, abs(along), length, spread, p, scratch);
+    R t = root.t, squared = zero, across = zero;
+    for (int i = 0; i < n; i++) {
+      squared = fma(p[i], p[i], squared);
+      across = fma(p[i], v[i], across);
+    }
+    const R scale = one / sqrt(select(squared > zero, squared, one));
+    for (int i = 0; i < n; i++) x[i] = p[i] * scale;
+    if (any(root.hard)) {
+      const R side = chosen_side(basis, v, scratch);
+      const R across_side = across * side;
+      const R fill = sqrt(max(fma(across_side, across_side, one - squared), zero)) - across_side;
+      for (int i = 0; i < n; i++) x[i] = select(root.hard, fma(v[i], side * fill, p[i]), x[i]);
+    }
+    R lambda = t - smallest;
+
+    // The inside of the ball.
+    M inside = zero > one, unsure = zero > one;
+    if (call.ball) {
+      const R limit = norm * R(C(call.rtol));
+      twisted.factorise(T, zero, pivots);
+      plain(twisted, gamma, p, scratch);
+      R reach = zero;
+      for (int i = 0; i < n; i++) reach = fma(p[i], p[i], reach);
+      inside = (smallest > limit) & (reach <= one);
+      unsure = (smallest <= limit) & (lambda <= limit);
+      for (int i = 0; i < n; i++) x[i] = select(inside, p[i], x[i]);
+      lambda = select(inside, zero, lambda);
+      t = select(inside, smallest, t);
+    }
+    polish(T, gamma, inside, twisted, pivots, x, lambda, t, step, candidate, scratch);
+
+    // Measured on the data.
+    double lambdas[W], gaps[W], best[W], tried_lambda[W];
+    Measured measured[W];
+    bool settled[W];
+    for (int l = 0; l < W; l++) {
+      lambdas[l] = tried_lambda[l] = double(lambda[l]);
+      gaps[l] = double(t[l]);
+      settled[l] = !units[l].fine;
+      best[l] = -1;
+    }
+    for (int i = 0; i < n; i++) original[i] = x[i];
+    basis.apply(original);
+    constexpr bool same = sizeof(C) == sizeof(D);
+    const int rounds = same ? 3 : 1;
+    for (int round = 0; round < rounds; round++) {
+      alignas(64) C lower[W];
+      bool another = false;
+      for (int l = 0; l < W; l++) {
+        lower[l] = 0;
+        if (settled[l]) continue;
+        const double r = units[l].radius;
+        double size = 0;
+        for (int i = 0; i < n; i++) size += double(original[i][l]) * double(original[i][l]);
+        const double inverse = inside[l] ? 1 : 1 / std::sqrt(size);
+        for (int i = 0; i < n; i++) u[i] = double(D(double(original[i][l]) * inverse * r)) / r;
+        const Measured now = residual(first + l, units[l], u, tried_lambda[l], s);
+        if (best[l] >= 0 && !(now.residual < best[l])) {
+          settled[l] = true;
+          continue;
+        }
+        best[l] = now.residual;
+        measured[l] = now;
+        gaps[l] += tried_lambda[l] - lambdas[l];
+        lambdas[l] = tried_lambda[l];
+        D* out = static_cast<D*>(call.u) + (first + l) * n;
+        size = 0;
+        for (int i = 0; i < n; i++) {
+          out[i] = D(u[i] * r);
+          size += u[i] * u[i];
+          x[i].set(l, C(u[i]));
+          step[i].set(l, C(s[i]));
+        }
+        lower[l] = C((1 - size) / 2);
+        settled[l] = now.residual <= 0.5 * double(epsilon<D>) * (double(norm[l]) + std::fabs(lambdas[l]));
+        another = another || !settled[l];
+      }
+      if (round + 1 == rounds || !another) break;
+      alignas(64) C shift[W];
+      for (int l = 0; l < W; l++) shift[l] = C(lambdas[l]);
+      basis.apply_adjoint(step);
+      for (int i = 0; i < n; i++) candidate[i] = x[i];
+      basis.apply_adjoint(candidate);
+      twisted.factorise(T, lanes_of(shift), pivots);
+      R change;
+      twisted.bordered(candidate, step, lanes_of(lower), inside, step, change, scratch);
+      for (int l = 0; l < W; l++) tried_lambda[l] = inside[l] ? 0 : lambdas[l] + double(change[l]);
+      basis.apply(step);
+      for (int i = 0; i < n; i++) original[i] = x[i] + step[i];
+    }
+
+    // What is known of each item.
+    if (call.factor) {
+      for (int i = 0; i < n; i++) candidate[i] = x[i];
+      basis.apply_adjoint(candidate);
+      C* factor = static_cast<C*>(call.factor) + first * factor_size(n);
+      basis.put(lanes, factor, factor_size(n));
+    }
+    int seen = 0;
+    for (int l = 0; l < lanes; l++) {
+      Report report{};
+      report.steps = static_cast<int>(root.steps[l]);
+      report.lambda = lambdas[l];
+      report.gap = gaps[l] > 0 ? gaps[l] : 0;
+      report.smallest = double(smallest[l]);
+      report.norm = double(norm[l]);
+      report.inside = inside[l];
+      report.unsure = unsure[l];
+      report.computed_in_own_type = same;
+      if (units[l].fine) report.measured = measured[l];
+      seen |= put(first + l, units[l], report);
+      if (call.factor) {
+        C* to = static_cast<C*>(call.factor) + (first + l) * factor_size(n) + basis_size(n);
+        for (int i = 0; i < n; i++) to[i] = candidate[i][l];
+        to[n] = C(report.lambda);
+        to[n + 1] = C(units[l].alpha);
+        to[n + 2] = C(units[l].up);
+        to[n + 3] = C(inside[l]);
+      }
+    }
+    return seen;
+  }
+
+  struct Report {
+    double lambda, gap, smallest, norm;
+    Measured measured;
+    int steps;
+    bool inside, unsure, computed_in_own_type;
+  };
+
+  ItemUnits load(std::int64_t item, int lane, Basis& basis, C* G, C* g, C* rows, std::ptrdiff_t stride, R* gamma) const {
+    const double radius = static_cast<const D*>(call.radius)[item * call.radius_stride];
+    const auto take = [&](const auto& data) {
+      const ItemUnits units = units_of<D>(data, radius, quadratic);
+      if (units.fine) {
+        normal_equations(data, units.matrix, units.right, G, g, rows);
+        basis.load(lane, G, stride);
+        for (int i = 0; i < n; i++) gamma[i].set(lane, g[i]);
+      }
+      return units;
+    };
+    if constexpr (quadratic) return take(quadratic_item<D>(call, item));
+    else return take(least_squares_item<D>(call, item));
+  }
+
+  // A lane without an item, or with one that is not finite: Q = 0, g = e₁.
+  void trivial(int lane, Basis& basis, C* G, C* g, std::ptrdiff_t stride, R* gamma) const {
+    (void)g;
+    for (std::ptrdiff_t i = 0; i < stride * stride; i++) G[i] = 0;
+    basis.load(lane, G, stride);
+    for (int i = 0; i < n; i++) gamma[i].set(lane, C(i == 0));
+  }
+
+  Measured residual(std::int64_t item, const ItemUnits& units, const double* u, double lambda, double* s) const {
+    if constexpr (quadratic)
+      return measure(quadratic_item<D>(call, item), units.matrix, units.right, units.sigma, u, lambda, s);
+    else return measure(least_squares_item<D>(call, item), units.matrix, units.right, units.sigma, u, lambda, s);
+  }
+
+  // ±1: the direction of v₁ by the reference vectors. Memory: n vectors.
+  R chosen_side(const Basis& basis, const R* v, R* memory) const {
+    for (int i = 0; i < n; i++) memory[i] = v[i];
+    basis.apply(memory);
+    R plain_sum(0), generic(0);
+    for (int i = 0; i < n; i++) {
+      plain_sum += memory[i];
+      generic = fma(memory[i], R(C(generic_entry(i))), generic);
+    }
+    const R noise = R(C(64 * epsilon<C> * std::sqrt(double(n))));
+    const R decisive = select(abs(plain_sum) > noise, plain_sum, generic);
+    return select(decisive < R(0), R(-1), R(1));
+  }
+
+  // w = M⁻¹h.
+  static void plain(const Twisted<R>& twisted, const R* h, R* w, R* memory) {
+    twisted.eliminate(h, w, memory);
+    R alpha(0);
+    for (int i = 0; i < twisted.n; i++) alpha = select(R(C(i)) == twisted.r, w[i], alpha);
+    twisted.substitute(alpha / twisted.gamma, w);
+  }
+
+  // Newton steps on (T + λI)x = γ, ‖x‖ = 1, each kept only if it lowers the residual.
+  void polish(const Tridiagonal<R>& T, const R* gamma, M inside, Twisted<R>& twisted, R* pivots, R* x, R& lambda, R& t,
+              R* step, R* candidate, R* memory) const {
+    const R zero(0), half(C(0.5)), one(1);
+    const auto rest = [&](const R* y, R shift, R* h) {
+      multiply(T, shift, y, h);
+      R square = zero;
+      for (int i = 0; i < n; i++) {
+        h[i] = gamma[i] - h[i];
+        square = fma(h[i], h[i], square);
+      }
+      return square;
+    };
+    R before = rest(x, lambda, step);
+    for (int round = 0; round < 2; round++) {
+      R size = zero, change;
+      for (int i = 0; i < n; i++) size = fma(x[i], x[i], size);
+      twisted.factorise(T, lambda, pivots);
+      twisted.bordered(x, step, (one - size) * half, inside, step, change, memory);
+      change = select(inside, zero, change);
+      size = zero;
+      for (int i = 0; i < n; i++) {
+        candidate[i] = x[i] + step[i];
+        size = fma(candidate[i], candidate[i], size);
+      }
+      const R scale = select(inside, one, one / sqrt(size));
+      for (int i = 0; i < n; i++) candidate[i] = candidate[i] * scale;
+      const R after = rest(candidate, lambda + change, step);
+      const auto better = (after < before) & (t + change >= zero);
+      for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
+      lambda = select(better, lambda + change, lambda);
+      t = select(better, t + change, t);
+      if (round == 1 || !any(better)) break;
+      before = rest(x, lambda, step);
+    }
+  }
+
+  // Writes what is returned of one item, in its own units, and its code.
+  int put(std::int64_t item, const ItemUnits& units, const Report& report) const {
+    D* u = static_cast<D*>(call.u) + item * n;
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    int code = SPHERE_FINE;
+    double lambda = nan, gap = nan, norm = nan, residual = nan;
+    bool finite = units.fine;
+    for (int i = 0; finite && i < n; i++) finite = std::isfinite(u[i]);
+    if (finite) {
+      lambda = std::ldexp(report.lambda, units.back);
+      gap = std::ldexp(report.gap, units.back);
+      norm = std::ldexp(report.norm, units.back);
+      double size = 0;
+      for (int i = 0; i < n; i++) size += double(u[i]) / units.radius * (double(u[i]) / units.radius);
+      const double whole = (report.norm + std::fabs(report.lambda)) * std::sqrt(size);
+      residual = whole > 0 ? report.measured.residual / whole : report.measured.residual;
+      code |= judge(units, report, residual);
+    } else {
+      for (int i = 0; i < n; i++) u[i] = D(nan);
+      code = units.fine ? SPHERE_INACCURATE : SPHERE_NOT_FINITE;
+    }
+    static_cast<D*>(call.multiplier)[item] = D(lambda);
+    static_cast<D*>(call.gap)[item] = D(gap);
+    static_cast<D*>(call.norm)[item] = D(norm);
+    static_cast<D*>(call.residual)[item] = D(residual);
+    call.steps[item] = report.steps;
+    call.code[item] = code;
+    return code;
+  }
+
+  int judge(const ItemUnits& units, const Report& report, double residual) const {
+    const double rtol = call.rtol, absolute = call.atol > 0 ? std::ldexp(call.atol, -units.back) : 0;
+    double tolerance = rtol * report.norm;
+    if (!quadratic) {
+      // Singular values are known to rtol·‖A‖, and v₁ᵀAᵀ(b − Au), which decides the gap, to that times the misfit.
+      const double root = std::sqrt(report.norm), low = std::sqrt(report.smallest > 0 ? report.smallest : 0);
+      tolerance = rtol * root * (low > rtol * root ? low : rtol * root);
+      const double rest = report.measured.misfit < report.measured.right ? report.measured.misfit : report.measured.right;
+      const double noise = units.sigma > 0 ? rtol * std::sqrt(report.norm / units.sigma) * rest : 0;
+      if (!report.inside && noise > tolerance) tolerance = noise;
+    }
+    tolerance += absolute;
+    int code = SPHERE_FINE;
+    if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE;
+    if (report.inside) code |= SPHERE_INSIDE;
+    const double eps = epsilon<D>;
+    if (!(residual <= 64 * std::sqrt(double(n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
+    if (!quadratic && report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;
+    return code;
+  }
+};
+
+}  // namespace PMAF_ISA
+}  // namespace pmaf
