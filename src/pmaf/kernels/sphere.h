@@ -72,6 +72,8 @@ QuadraticItem<D> quadratic_item(const SphereCall& call, std::int64_t i) {
           static_cast<const D*>(call.b) + i * call.b_stride};
 }
 
+constexpr int polish_rounds = 4;
+
 // Solves blocks of Basis::width items. D: the type of the data; C: the type it is computed in.
 template <class D, class C, class Basis, bool quadratic>
 struct SphereSolver {
@@ -347,7 +349,7 @@ struct SphereSolver {
       return square;
     };
     R before = rest(x, lambda, step);
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < polish_rounds; round++) {
       R size = zero, change;
       for (int i = 0; i < n; i++) size = fma(x[i], x[i], size);
       twisted.factorise(T, lambda, pivots);
@@ -365,7 +367,7 @@ struct SphereSolver {
       for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
       lambda = select(better, lambda + change, lambda);
       t = select(better, t + change, t);
-      if (round == 1 || !any(better)) break;
+      if (round + 1 == polish_rounds || !any(better)) break;
       before = rest(x, lambda, step);
     }
   }
