@@ -64,35 +64,51 @@ struct LeastSquaresItem {
   const D *A, *b, *weights;
 };
 
-// 2^-e for the e of the largest |x|·root; 1 where everything is zero. `fine` is cleared by NaN and infinities.
+// The largest |x|; `fine` is cleared by NaN and infinities, whose bits, read as integers, exceed those of all numbers.
 template <class D>
-double largest(std::ptrdiff_t count, const D* x, bool& fine) {
+PMAF_INLINE double largest(std::ptrdiff_t count, const D* x, bool& fine) {
   constexpr int W = full_width<D>;
-  using V = Lanes<D, W>;
-  const V limit(std::numeric_limits<D>::max());
-  V most(D(0));
-  auto good = most == most;
+  using I = typename Bits<D>::type;
+  using V = typename Mask<D, W>::V;
+  const V magnitude = V{} + static_cast<I>(~sign_bit<I>);
+  V most{}, other{};
   std::ptrdiff_t i = 0;
-  for (; i + W <= count; i += W) {
-    const V a = abs(V::load(x + i));
-    most = max(a, most);
-    good = good & (a <= limit);
+  for (; i + 2 * W <= count; i += 2 * W) {
+    const V a = (V)Lanes<D, W>::load(x + i).v & magnitude, b = (V)Lanes<D, W>::load(x + i + W).v & magnitude;
+    most = a > most ? a : most;
+    other = b > other ? b : other;
   }
-  double result = 0;
-  for (int l = 0; l < W; l++) {
-    result = most[l] > result ? double(most[l]) : result;
-    fine = fine && good[l];
-  }
+  most = other > most ? other : most;
+  I bits = 0;
+  for (int l = 0; l < W; l++) bits = most[l] > bits ? most[l] : bits;
   for (; i < count; i++) {
-    const double a = std::fabs(double(x[i]));
-    fine = fine && a <= double(std::numeric_limits<D>::max());
-    result = a > result ? a : result;
+    I own;
+    __builtin_memcpy(&own, x + i, sizeof(D));
+    own = static_cast<I>(own & ~sign_bit<I>);
+    bits = own > bits ? own : bits;
   }
-  return result;
+  D result;
+  __builtin_memcpy(&result, &bits, sizeof(D));
+  fine = fine && result <= std::numeric_limits<D>::max();
+  return double(result);
 }
 
 // The exponent e of 2^e ≤ x < 2^(e+1); 0 for zero.
-inline int unit_exponent(double x) { return x > 0 ? std::ilogb(x) : 0; }
+inline int unit_exponent(double x) {
+  std::int64_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(x));
+  const int e = static_cast<int>(bits >> 52);
+  return e > 0 ? e - 1023 : x > 0 ? std::ilogb(x) : 0;
+}
+
+// x·2^e
+inline double times_power(double x, int e) {
+  if (e < -1022 || e > 1023) return std::ldexp(x, e);
+  const std::int64_t bits = std::int64_t(e + 1023) << 52;
+  double power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return x * power;
+}
 
 template <class D>
 void item_exponents(const LeastSquaresItem<D>& item, int& matrix, int& right, bool& fine) {

@@ -42,13 +42,13 @@ PMAF_INLINE void gershgorin(int n, const R* d, const R* e, R& low, R& high) {
   }
 }
 
-// λ₁ to a few roundings of ‖T‖. `low` is Gershgorin's bound.
+// λ₁ to `accuracy`·‖T‖. `low` is Gershgorin's bound.
 template <class R>
-R smallest_eigenvalue(const Tridiagonal<R>& T, R low) {
+R smallest_eigenvalue(const Tridiagonal<R>& T, R low, typename R::scalar accuracy = 2 * epsilon<typename R::scalar>) {
   using S = typename R::scalar;
   constexpr int most = 80;
   const R zero(0), one(1), n{S(T.n)};
-  const R tolerance = T.norm * R(2 * epsilon<S>);
+  const R tolerance = T.norm * R(accuracy);
   R high = T.d[0];
   for (int i = 1; i < T.n; i++) high = min(high, T.d[i]);
   low = min(low, high) - tolerance;  // seen, or known, to be below λ₁

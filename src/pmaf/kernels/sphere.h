@@ -48,10 +48,10 @@ ItemUnits units_of(const Item& item, double radius, bool quadratic) {
   if (!units.fine) return units;
   alpha = alpha < -1000 ? -1000 : alpha;
   beta = beta < -1000 ? -1000 : beta;
-  const int rho = std::ilogb(radius), k = beta - alpha - rho, up = k > 0 ? k : 0;
-  units.matrix = std::ldexp(1.0, -alpha);
-  units.right = std::ldexp(1 / std::ldexp(radius, -rho), -beta + k - up);
-  units.sigma = std::ldexp(1.0, -up);
+  const int rho = unit_exponent(radius), k = beta - alpha - rho, up = k > 0 ? k : 0;
+  units.matrix = times_power(1.0, -alpha);
+  units.right = times_power(1 / times_power(radius, -rho), -beta + k - up);
+  units.sigma = times_power(1.0, -up);
   units.radius = radius;
   units.alpha = alpha;
   units.up = up;
@@ -86,7 +86,7 @@ struct SphereSolver {
 
   static std::size_t bytes(std::ptrdiff_t n) {
     const std::ptrdiff_t stride = padded<C>(n);
-    const std::ptrdiff_t numbers = Basis::memory(n) + stride * stride + stride + (row_block + 1) * stride + row_block + 14 * n * W;
+    const std::ptrdiff_t numbers = Basis::memory(n) + W * stride * stride + stride + (row_block + 1) * stride + row_block + 14 * n * W;
     return numbers * sizeof(C) + 4 * n * W * sizeof(double) + 32 * Arena::alignment;
   }
 
@@ -95,7 +95,7 @@ struct SphereSolver {
   int operator()(std::int64_t first, int lanes, Arena arena) const {
     const std::ptrdiff_t stride = padded<C>(n);
     Basis basis(n, arena.take<C>(Basis::memory(n)));
-    C* G = arena.take<C>(stride * stride);
+    C* G = arena.take<C>(W * stride * stride);
     C* g = arena.take<C>(stride);
     C* rows = arena.take<C>((row_block) * stride + row_block);
     const auto vector = [&](int count) { return arena.take<R>(std::ptrdiff_t(count) * n); };
@@ -108,11 +108,14 @@ struct SphereSolver {
     ItemUnits units[W];
     alignas(64) C sigmas[W];
     for (int l = 0; l < W; l++) {
-      if (l < lanes) units[l] = load(first + l, l, basis, G, g, rows, stride, gamma);
+      C* own = G + l * stride * stride;
+      if (l < lanes) units[l] = load(first + l, own, g, rows);
       else units[l].fine = false;
-      if (!units[l].fine) trivial(l, basis, G, g, stride, gamma);
+      if (!units[l].fine) trivial(own, g);
+      for (int i = 0; i < n; i++) gamma[i].set(l, g[i]);
       sigmas[l] = C(units[l].sigma);
     }
+    basis.load(G, stride);
 
     // The tridiagonal form, its ends and its first vector.
     basis.factorise();
@@ -134,7 +137,7 @@ struct SphereSolver {
     for (int i = 0; i < n; i++) v[i] = v[i] * inverse_length;
     for (int i = 0; i < n; i++) p[i] = -basis.d[i];
     const Tridiagonal<R> negated{n, p, basis.e, T.norm, T.floor};
-    const R largest = -smallest_eigenvalue(negated, -high);
+    const R largest = -smallest_eigenvalue(negated, -high, C(1e-3));
     const R matrix_norm = max(abs(smallest), abs(largest));
 
     // Q'' = σQ'.
@@ -284,15 +287,11 @@ struct SphereSolver {
     bool inside, unsure, computed_in_own_type;
   };
 
-  ItemUnits load(std::int64_t item, int lane, Basis& basis, C* G, C* g, C* rows, std::ptrdiff_t stride, R* gamma) const {
+  ItemUnits load(std::int64_t item, C* G, C* g, C* rows) const {
     const double radius = static_cast<const D*>(call.radius)[item * call.radius_stride];
     const auto take = [&](const auto& data) {
       const ItemUnits units = units_of<D>(data, radius, quadratic);
-      if (units.fine) {
-        normal_equations(data, units.matrix, units.right, G, g, rows);
-        basis.load(lane, G, stride);
-        for (int i = 0; i < n; i++) gamma[i].set(lane, g[i]);
-      }
+      if (units.fine) normal_equations(data, units.matrix, units.right, G, g, rows);
       return units;
     };
     if constexpr (quadratic) return take(quadratic_item<D>(call, item));
@@ -300,11 +299,10 @@ struct SphereSolver {
   }
 
   // A lane without an item, or with one that is not finite: Q = 0, g = e₁.
-  void trivial(int lane, Basis& basis, C* G, C* g, std::ptrdiff_t stride, R* gamma) const {
-    (void)g;
-    for (std::ptrdiff_t i = 0; i < stride * stride; i++) G[i] = 0;
-    basis.load(lane, G, stride);
-    for (int i = 0; i < n; i++) gamma[i].set(lane, C(i == 0));
+  void trivial(C* G, C* g) const {
+    const std::ptrdiff_t size = padded<C>(n);
+    for (std::ptrdiff_t i = 0; i < size * size; i++) G[i] = 0;
+    for (int i = 0; i < n; i++) g[i] = C(i == 0);
   }
 
   Measured residual(std::int64_t item, const ItemUnits& units, const double* u, double lambda, double* s) const {
@@ -349,6 +347,8 @@ struct SphereSolver {
       return square;
     };
     R before = rest(x, lambda, step);
+    const R enough = (T.norm + abs(lambda)) * R(4 * epsilon<C>);
+    if (!any(before > enough * enough)) return;
     for (int round = 0; round < polish_rounds; round++) {
       R size = zero, change;
       for (int i = 0; i < n; i++) size = fma(x[i], x[i], size);
@@ -381,9 +381,9 @@ struct SphereSolver {
     bool finite = units.fine;
     for (int i = 0; finite && i < n; i++) finite = std::isfinite(u[i]);
     if (finite) {
-      lambda = std::ldexp(report.lambda, units.back);
-      gap = std::ldexp(report.gap, units.back);
-      norm = std::ldexp(report.norm, units.back);
+      lambda = times_power(report.lambda, units.back);
+      gap = times_power(report.gap, units.back);
+      norm = times_power(report.norm, units.back);
       double size = 0;
       for (int i = 0; i < n; i++) size += double(u[i]) / units.radius * (double(u[i]) / units.radius);
       const double whole = (report.norm + std::fabs(report.lambda)) * std::sqrt(size);
@@ -403,7 +403,7 @@ struct SphereSolver {
   }
 
   int judge(const ItemUnits& units, const Report& report, double residual) const {
-    const double rtol = call.rtol, absolute = call.atol > 0 ? std::ldexp(call.atol, -units.back) : 0;
+    const double rtol = call.rtol, absolute = call.atol > 0 ? times_power(call.atol, -units.back) : 0;
     double tolerance = rtol * report.norm;
     if (!quadratic) {
       // Singular values are known to rtol·‖A‖, and v₁ᵀAᵀ(b − Au), which decides the gap, to that times the misfit.

@@ -76,7 +76,7 @@ struct SphereGradient {
       for (int i = 0; i < n; i++) border[i].set(l, own[i]);
       lambdas[l] = own[n];
       inactive[l] = own[n + 3];
-      kappa[l] = std::ldexp(1.0, int((quadratic ? 1 : 2) * own[n + 1] + own[n + 2]));
+      kappa[l] = times_power(1.0, int((quadratic ? 1 : 2) * own[n + 1] + own[n + 2]));
       radius[l] = static_cast<const D*>(call.radius)[item * call.radius_stride];
       const D* incoming = static_cast<const D*>(call.vector_cotangent);
       for (int i = 0; i < n; i++) h[i].set(l, incoming ? C(incoming[item * n + i]) : C(0));
@@ -122,7 +122,7 @@ struct SphereGradient {
     for (int l = 0; l < W; l++) {
       const std::int64_t item = first + (l < lanes ? l : 0);
       const C* own = static_cast<const C*>(call.factor) + item * factor_size(n) + basis_size(n);
-      const double matrix = std::ldexp(1.0, -int(own[n + 1])), sigma = std::ldexp(1.0, -int(own[n + 2]));
+      const double matrix = times_power(1.0, -int(own[n + 1])), sigma = times_power(1.0, -int(own[n + 2]));
       const double r = static_cast<const D*>(call.radius)[item * call.radius_stride];
       const D* point = static_cast<const D*>(call.u) + item * n;
       for (int i = 0; i < n; i++) wide[i] = double(w[i][l]), u[i] = double(point[i]) / r;
