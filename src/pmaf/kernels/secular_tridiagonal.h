@@ -17,6 +17,14 @@
 // climbs to the root of φ = 1 from the left without overshooting. The bracket [low, high] makes it end in any case; where
 // even the smallest t leaves φ < 1, the case is hard: t = 0, and what is missing goes along the first eigenvector.
 //
+// Close to the pole. Where t is small beside ‖T‖, the digits that λ = t − λ₁ lacks make ‖p‖ noise. There p = q + ξv₁ with q
+// orthogonal to v₁ from the bordered system
+//
+//     [ T + λI  v₁ ] [ q ]   [ γ ]
+//     [ v₁ᵀ     0  ] [ ν ] = [ 0 ],     ξ = ν/t,     φ(t)² = ‖q‖² + (ν/t)²,
+//
+// which is well conditioned where λ₁ is simple, so that t keeps all its digits.
+//
 // References: Parlett, The symmetric eigenvalue problem (1980); Moré and Sorensen, Computing a trust region step (1983).
 #pragma once
 
@@ -154,6 +162,59 @@ Root<R> secular(const Tridiagonal<R>& T, const R* gamma, R smallest, R first, R 
     t = select(active, next, t);
   }
   return root;
+}
+
+// The secular equation close to the pole: overwrites x, t where `wanted` and returns where it could be solved. `side` is ±1,
+// the direction along v₁ where ν is a rounding error. Memory: 2n numbers at `pivots`, 5n at `memory`.
+template <class R>
+typename R::mask secular_at_pole(const Tridiagonal<R>& T, const R* gamma, const R* v, R smallest, R length, R side,
+                                 typename R::mask wanted, R* x, R& t, R* pivots, R* memory) {
+  using S = typename R::scalar;
+  constexpr int most = 80;
+  const int n = T.n;
+  const R zero(0), one(1);
+  const auto never = zero > one;
+  R *q = memory, *y = memory + n, *scratch = memory + 2 * n;
+  Twisted<R> twisted;
+  R low = zero, high = fma(length, R(S(1) + 8 * epsilon<S>), R(std::numeric_limits<S>::min())), now = zero, nu, ignored;
+  auto active = wanted, solved = never;
+  for (int step = 0; step < most && any(active); step++) {
+    twisted.factorise(T, now - smallest, pivots);
+    twisted.bordered(v, gamma, zero, never, q, nu, scratch);
+    twisted.bordered(v, q, zero, never, y, ignored, scratch);
+    R across = zero, slope = zero;
+    for (int i = 0; i < n; i++) {
+      across = fma(q[i], q[i], across);
+      slope = fma(q[i], y[i], slope);
+    }
+    // At t = 0: the hard case if ‖q‖ < 1 and ν is rounding; otherwise the root is not left of |ν|.
+    const auto rounding = abs(nu) <= R(4 * epsilon<S>) * length;
+    const R missing = sqrt(max(one - across, zero));
+    if (step == 0) {
+      const auto hard = active & rounding & (across <= R(S(1) + 8 * epsilon<S>));
+      for (int i = 0; i < n; i++) x[i] = select(hard, fma(v[i], side * missing, q[i]), x[i]);
+      t = select(hard, zero, t);
+      solved = hard;
+      active = active & ~hard;
+      now = max(abs(nu), T.norm * R(S(1e-3) * epsilon<S>));
+      continue;
+    }
+    const R xi = nu / now, squared = fma(xi, xi, across), phi = sqrt(squared);
+    slope = fma(xi * xi, one / now, slope);
+    const R next = now + (phi - one) * squared / select(slope > zero, slope, one);
+    low = select(active & (phi >= one), now, low);
+    high = select(active & (phi < one), now, high);
+    const auto outside = ~((next > low) & (next < high));
+    const R middle = select(low > zero, sqrt(low) * sqrt(high), high * R(S(1) / 64));
+    const auto done = active & ((abs(phi - one) <= R(4 * epsilon<S>)) | (abs(next - now) <= R(2 * epsilon<S>) * now) |
+                                (high - low <= R(2 * epsilon<S>) * high));
+    for (int i = 0; i < n; i++) x[i] = select(done, fma(v[i], xi, q[i]), x[i]);
+    t = select(done, now, t);
+    solved = solved | done;
+    active = active & ~done;
+    now = select(outside, middle, next);
+  }
+  return solved;
 }
 
 }  // namespace PMAF_ISA

@@ -86,7 +86,7 @@ struct SphereSolver {
 
   static std::size_t bytes(std::ptrdiff_t n) {
     const std::ptrdiff_t stride = padded<C>(n);
-    const std::ptrdiff_t numbers = Basis::memory(n) + W * stride * stride + stride + (row_block + 1) * stride + row_block + 14 * n * W;
+    const std::ptrdiff_t numbers = Basis::memory(n) + W * stride * stride + stride + (row_block + 1) * stride + row_block + 16 * n * W;
     return numbers * sizeof(C) + 4 * n * W * sizeof(double) + 32 * Arena::alignment;
   }
 
@@ -100,7 +100,7 @@ struct SphereSolver {
     C* rows = arena.take<C>((row_block) * stride + row_block);
     const auto vector = [&](int count) { return arena.take<R>(std::ptrdiff_t(count) * n); };
     R *gamma = vector(1), *x = vector(1), *p = vector(1), *v = vector(1), *pivots = vector(2), *step = vector(1),
-      *scratch = vector(3), *candidate = vector(1), *original = vector(1);
+      *scratch = vector(5), *candidate = vector(1), *original = vector(1);
     double* u = arena.take<double>(n);
     double* s = arena.take<double>(n);
 
@@ -187,6 +187,23 @@ struct SphereSolver {
       t = select(inside, smallest, t);
     }
     polish(T, gamma, inside, twisted, pivots, x, lambda, t, step, candidate, scratch);
+    const R enough = (norm + abs(lambda)) * R(8 * epsilon<C>);
+    const R rest = stationarity(T, gamma, x, lambda, step);
+    const M poor = (rest > enough * enough) & (t < norm * R(C(1e-2))) & ~inside;
+    if (any(poor)) {
+      const R side = chosen_side(basis, v, scratch);
+      R near = t;
+      for (int i = 0; i < n; i++) candidate[i] = x[i];
+      const M solved = secular_at_pole(T, gamma, v, smallest, length, side, poor, candidate, near, pivots, scratch);
+      R size = zero;
+      for (int i = 0; i < n; i++) size = fma(candidate[i], candidate[i], size);
+      size = one / sqrt(select(size > zero, size, one));
+      for (int i = 0; i < n; i++) candidate[i] = candidate[i] * size;
+      const M better = solved & (stationarity(T, gamma, candidate, near - smallest, step) < rest);
+      for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
+      lambda = select(better, near - smallest, lambda);
+      t = select(better, near, t);
+    }
 
     // Measured on the data.
     double lambdas[W], gaps[W], best[W], tried_lambda[W];
@@ -333,20 +350,22 @@ struct SphereSolver {
     twisted.substitute(alpha / twisted.gamma, w);
   }
 
+  // ‖h‖² for h = γ − (T + λI)x.
+  static R stationarity(const Tridiagonal<R>& T, const R* gamma, const R* x, R lambda, R* h) {
+    R square(0);
+    multiply(T, lambda, x, h);
+    for (int i = 0; i < T.n; i++) {
+      h[i] = gamma[i] - h[i];
+      square = fma(h[i], h[i], square);
+    }
+    return square;
+  }
+
   // Newton steps on (T + λI)x = γ, ‖x‖ = 1, each kept only if it lowers the residual.
   void polish(const Tridiagonal<R>& T, const R* gamma, M inside, Twisted<R>& twisted, R* pivots, R* x, R& lambda, R& t,
               R* step, R* candidate, R* memory) const {
     const R zero(0), half(C(0.5)), one(1);
-    const auto rest = [&](const R* y, R shift, R* h) {
-      multiply(T, shift, y, h);
-      R square = zero;
-      for (int i = 0; i < n; i++) {
-        h[i] = gamma[i] - h[i];
-        square = fma(h[i], h[i], square);
-      }
-      return square;
-    };
-    R before = rest(x, lambda, step);
+    R before = stationarity(T, gamma, x, lambda, step);
     const R enough = (T.norm + abs(lambda)) * R(4 * epsilon<C>);
     if (!any(before > enough * enough)) return;
     for (int round = 0; round < polish_rounds; round++) {
@@ -362,13 +381,13 @@ struct SphereSolver {
       }
       const R scale = select(inside, one, one / sqrt(size));
       for (int i = 0; i < n; i++) candidate[i] = candidate[i] * scale;
-      const R after = rest(candidate, lambda + change, step);
+      const R after = stationarity(T, gamma, candidate, lambda + change, step);
       const auto better = (after < before) & (t + change >= zero);
       for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
       lambda = select(better, lambda + change, lambda);
       t = select(better, t + change, t);
       if (round + 1 == polish_rounds || !any(better)) break;
-      before = rest(x, lambda, step);
+      before = stationarity(T, gamma, x, lambda, step);
     }
   }
 
