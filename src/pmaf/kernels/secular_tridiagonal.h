@@ -50,6 +50,19 @@ PMAF_INLINE void gershgorin(int n, const R* d, const R* e, R& low, R& high) {
   }
 }
 
+// How many eigenvalues lie below x: the negative pivots of T − xI (Sturm).
+template <class R>
+R count_below(const Tridiagonal<R>& T, R x) {
+  const R zero(0), one(1);
+  R count = zero, q = zero;
+  for (int i = 0; i < T.n; i++) {
+    const R above = i > 0 ? T.e[i - 1] * T.e[i - 1] / q : zero;
+    q = away_from_zero(T.d[i] - x - above, T.floor);
+    count += select(q < zero, one, zero);
+  }
+  return count;
+}
+
 // λ₁ to `accuracy`·‖T‖. `low` is Gershgorin's bound.
 template <class R>
 R smallest_eigenvalue(const Tridiagonal<R>& T, R low, typename R::scalar accuracy = 2 * epsilon<typename R::scalar>) {

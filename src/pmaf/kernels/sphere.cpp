@@ -30,7 +30,7 @@ int choose(const Call& call) {
   constexpr int W = full_width<double>;
   const int n = static_cast<int>(call.n);
   if (n <= most_in_lanes) {
-    if (call.batch == 1) return run(call, Kernel<D, double, LaneBasis<double, 1>, quadratic>{call, n}, 1);
+    if (call.batch <= 2) return run(call, Kernel<D, double, LaneBasis<double, 2>, quadratic>{call, n}, 2);
     return run(call, Kernel<D, double, LaneBasis<double, W>, quadratic>{call, n}, W);
   }
   if (sizeof(D) == 8 || n <= most_widened) return run(call, Kernel<D, double, RowBasis<double>, quadratic>{call, n}, 1);

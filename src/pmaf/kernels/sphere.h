@@ -78,7 +78,7 @@ constexpr int polish_rounds = 4;
 template <class D, class C, class Basis, bool quadratic>
 struct SphereSolver {
   static constexpr int W = Basis::width;
-  using R = Lanes<C, W>;
+  using R = typename Basis::R;
   using M = typename R::mask;
 
   const SphereCall& call;
@@ -172,21 +172,36 @@ struct SphereSolver {
     }
     R lambda = t - smallest;
 
-    // The inside of the ball.
-    M inside = zero > one, unsure = zero > one;
+    // Eigenvalues up to here count as zero; squares of singular values are known to the square of what those are.
+    const C rtol = C(call.rtol), squared_rtol = rtol * rtol > 4 * epsilon<C> ? rtol * rtol : 4 * epsilon<C>;
+    const R limit = norm * R(quadratic ? rtol : squared_rtol);
+    R repeats = one;
+    if (any(t <= limit)) repeats = count_below(T, smallest + limit);
+
+    // The inside of the ball: p = Q⁻¹g if that is short; where Q has one null vector, the solution orthogonal to it.
+    M inside = zero > one, unsure = inside, singular = inside;
     if (call.ball) {
-      const R limit = norm * R(C(call.rtol));
       twisted.factorise(T, zero, pivots);
       plain(twisted, gamma, p, scratch);
-      R reach = zero;
+      R reach = zero, across_null = zero;
       for (int i = 0; i < n; i++) reach = fma(p[i], p[i], reach);
       inside = (smallest > limit) & (reach <= one);
-      unsure = (smallest <= limit) & (lambda <= limit);
+      unsure = (abs(smallest) <= limit) & (lambda <= limit);
+      if (any(unsure)) {
+        twisted.factorise(T, -smallest, pivots);
+        R ignored;
+        twisted.bordered(v, gamma, zero, zero > one, candidate, ignored, scratch);
+        for (int i = 0; i < n; i++) across_null = fma(candidate[i], candidate[i], across_null);
+        singular = unsure & (repeats == one) & (across_null <= one);
+        for (int i = 0; i < n; i++) p[i] = select(singular, candidate[i], p[i]);
+        unsure = unsure & ~singular;
+        inside = inside | singular;
+      }
       for (int i = 0; i < n; i++) x[i] = select(inside, p[i], x[i]);
       lambda = select(inside, zero, lambda);
       t = select(inside, smallest, t);
     }
-    polish(T, gamma, inside, twisted, pivots, x, lambda, t, step, candidate, scratch);
+    polish(T, gamma, inside, singular, twisted, pivots, x, lambda, t, step, candidate, scratch);
     const R enough = (norm + abs(lambda)) * R(8 * epsilon<C>);
     const R rest = stationarity(T, gamma, x, lambda, step);
     const M poor = (rest > enough * enough) & (t < norm * R(C(1e-2))) & ~inside;
@@ -248,7 +263,7 @@ struct SphereSolver {
           step[i].set(l, C(s[i]));
         }
         lower[l] = C((1 - size) / 2);
-        settled[l] = now.residual <= 0.5 * double(epsilon<D>) * (double(norm[l]) + std::fabs(lambdas[l]));
+        settled[l] = singular[l] || now.residual <= 0.5 * double(epsilon<D>) * (double(norm[l]) + std::fabs(lambdas[l]));
         another = another || !settled[l];
       }
       if (round + 1 == rounds || !another) break;
@@ -282,6 +297,7 @@ struct SphereSolver {
       report.norm = double(norm[l]);
       report.inside = inside[l];
       report.unsure = unsure[l];
+      report.repeated = repeats[l] > 1 || singular[l];
       report.computed_in_own_type = same;
       if (units[l].fine) report.measured = measured[l];
       seen |= put(first + l, units[l], report);
@@ -301,7 +317,7 @@ struct SphereSolver {
     double lambda, gap, smallest, norm;
     Measured measured;
     int steps;
-    bool inside, unsure, computed_in_own_type;
+    bool inside, unsure, repeated, computed_in_own_type;
   };
 
   ItemUnits load(std::int64_t item, C* G, C* g, C* rows) const {
@@ -362,7 +378,7 @@ struct SphereSolver {
   }
 
   // Newton steps on (T + λI)x = γ, ‖x‖ = 1, each kept only if it lowers the residual.
-  void polish(const Tridiagonal<R>& T, const R* gamma, M inside, Twisted<R>& twisted, R* pivots, R* x, R& lambda, R& t,
+  void polish(const Tridiagonal<R>& T, const R* gamma, M inside, M singular, Twisted<R>& twisted, R* pivots, R* x, R& lambda, R& t,
               R* step, R* candidate, R* memory) const {
     const R zero(0), half(C(0.5)), one(1);
     R before = stationarity(T, gamma, x, lambda, step);
@@ -382,7 +398,7 @@ struct SphereSolver {
       const R scale = select(inside, one, one / sqrt(size));
       for (int i = 0; i < n; i++) candidate[i] = candidate[i] * scale;
       const R after = stationarity(T, gamma, candidate, lambda + change, step);
-      const auto better = (after < before) & (t + change >= zero);
+      const auto better = (after < before) & (t + change >= zero) & ~singular;
       for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
       lambda = select(better, lambda + change, lambda);
       t = select(better, t + change, t);
@@ -434,7 +450,7 @@ struct SphereSolver {
     }
     tolerance += absolute;
     int code = SPHERE_FINE;
-    if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE;
+    if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE | (report.repeated ? SPHERE_REPEATED : 0);
     if (report.inside) code |= SPHERE_INSIDE;
     const double eps = epsilon<D>;
     if (!(residual <= 64 * std::sqrt(double(n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;

@@ -98,7 +98,7 @@ struct LaneBasis {
 // One matrix.
 template <class C>
 struct RowBasis {
-  using R = Lanes<C, 1>;
+  using R = Single<C>;
   static constexpr int width = 1;
   int n;
   std::ptrdiff_t stride;

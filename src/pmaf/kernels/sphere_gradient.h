@@ -44,7 +44,7 @@ PMAF_INLINE void combine(int n, double p, const double* x, double q, const doubl
 template <class D, class C, class Basis, bool quadratic>
 struct SphereGradient {
   static constexpr int W = Basis::width;
-  using R = Lanes<C, W>;
+  using R = typename Basis::R;
 
   const SphereGradientCall& call;
   int n;

@@ -8,6 +8,7 @@
 // vⱼ has n − 1 − j numbers, for rows j + 1 … n − 1; they are packed one after the other.
 #pragma once
 
+#include "single.h"
 #include "tridiagonal.h"
 
 namespace pmaf {
@@ -47,7 +48,7 @@ template <class C>
 void tridiagonalise_rows(int n, C* X, std::ptrdiff_t stride, C* d, C* e, C* reflections, C* y) {
   constexpr int W = full_width<C>;
   using V = Lanes<C, W>;
-  using One = Lanes<C, 1>;
+  using One = Single<C>;
   C* w = y + n;
   const C* before = nullptr;
   for (int j = 0; j < n - 1; j++) {
