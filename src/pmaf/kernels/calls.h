@@ -16,6 +16,7 @@ enum Code : int {
   INACCURATE = 4,    // residual or orthonormality was missed: another solver should take the item
   REPEATED = 8,      // a needed difference of eigenvalues is within the tolerance
   NEEDS_BASIS = 16,  // backward: the wanted eigenvalue coincides with an unwanted one
+  NO_MEMORY = 32,    // nothing was computed
 };
 
 struct EigenpairsCall {
@@ -41,7 +42,7 @@ struct EigenGradientCall {
   std::int64_t batch, n, k;
   int largest;
   const void* X;        // (batch, n, n)
-  const void* factor;   // (batch, n, n)
+  const void* factor;   // (batch, n, n), as the forward pass left it
   const void* values;   // (batch, k), real
   const void* vectors;  // (batch, n, k)
   const void* next;     // (batch,), real

@@ -1,13 +1,39 @@
-// The eigenpair kernels of one instruction set.
-#include "calls.h"
-#include "lanes.h"
-#include "parallel.h"
+// The eigenpair kernel of one instruction set.
+#include "eigenpairs.h"
+
+#include "batch.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
 
-int eigenpairs(const EigenpairsCall&) { return INACCURATE; }
-int eigen_gradient(const EigenGradientCall&) { return NEEDS_BASIS; }
+namespace {
+
+struct Kernel {
+  const EigenpairsCall& call;
+  template <class S>
+  int run(std::int64_t first, int lanes) {
+    char* memory = workspace(eigenpairs_memory<S>(call));
+    return memory ? eigenpairs_block<S>(call, first, lanes, memory) : NO_MEMORY;
+  }
+};
+
+}  // namespace
+
+int eigenpairs(const EigenpairsCall& call) {
+  Kernel kernel{call};
+  const double n = static_cast<double>(call.n), k = static_cast<double>(call.k);
+  const double work = n * n * (2 * n + 12 * k + 40) * (call.type >= COMPLEX64 ? 4 : 1);
+  switch (call.type) {
+    case FLOAT32:
+      return run_batch<float, false>(kernel, call.batch, call.threads, work);
+    case FLOAT64:
+      return run_batch<double, false>(kernel, call.batch, call.threads, work);
+    case COMPLEX64:
+      return run_batch<float, true>(kernel, call.batch, call.threads, work);
+    default:
+      return run_batch<double, true>(kernel, call.batch, call.threads, work);
+  }
+}
 
 }  // namespace PMAF_ISA
 }  // namespace pmaf

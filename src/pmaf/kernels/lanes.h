@@ -57,6 +57,12 @@ constexpr I sign_bit = static_cast<I>(std::uint64_t(1) << (8 * sizeof(I) - 1));
 template <class T>
 constexpr int full_width = register_bytes / static_cast<int>(sizeof(T));
 
+// W unsigned integers of 64 bits.
+template <int W>
+struct Unsigned {
+  typedef std::uint64_t V __attribute__((vector_size(8 * W)));
+};
+
 // Which lanes a condition holds in: all bits of a lane, or none.
 template <class T, int W>
 struct Mask {

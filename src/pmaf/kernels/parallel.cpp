@@ -1,6 +1,7 @@
 #include "parallel.h"
 
 #include <atomic>
+#include <cstdlib>
 #include <system_error>
 #include <thread>
 
@@ -32,6 +33,27 @@ int run_blocks(std::int64_t blocks, int threads, int (*run)(void*, std::int64_t,
   work(0);
   for (int t = 1; t < started; t++) others[t].join();
   return seen.load();
+}
+
+namespace {
+
+struct Memory {
+  char* bytes = nullptr;
+  std::size_t size = 0;
+  ~Memory() { std::free(bytes); }
+};
+
+}  // namespace
+
+char* workspace(std::size_t bytes) {
+  thread_local Memory memory;
+  bytes = (bytes + 63) / 64 * 64;
+  if (memory.size < bytes) {
+    std::free(memory.bytes);
+    memory.bytes = static_cast<char*>(std::aligned_alloc(64, bytes));
+    memory.size = memory.bytes ? bytes : 0;
+  }
+  return memory.bytes;
 }
 
 }  // namespace pmaf

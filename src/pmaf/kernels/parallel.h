@@ -2,6 +2,7 @@
 // nothing can be lost in a fork. Which thread runs a block does not change what the block computes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace pmaf {
@@ -17,5 +18,8 @@ int parallel(std::int64_t blocks, int threads, Run& run) {
   auto call = [](void* context, std::int64_t block, int thread) { return (*static_cast<Run*>(context))(block, thread); };
   return run_blocks(blocks, threads, call, &run);
 }
+
+// Memory of the calling thread, aligned to 64 bytes, kept from call to call; null if there is none to be had.
+char* workspace(std::size_t bytes);
 
 }  // namespace pmaf

@@ -9,8 +9,8 @@
 // X lies in its lower triangle, row by row without gaps (packed). Entries are expected to be about one in size: columns
 // whose squares vanish beside that are taken for zero, which changes X by less than its rounding.
 //
-// The factor of an item is an n×n matrix of the item's type: d on the diagonal, e below it, v below that (its one left
-// out), τ on the superdiagonal, zeros elsewhere.
+// The factor of an item is an n×n matrix of the item's type, in units of its own: row j holds d at its diagonal, e right of
+// it, and v (its one left out) from there on; τ stands below the diagonal, zeros elsewhere.
 #pragma once
 
 #include "lanes.h"

@@ -1,0 +1,460 @@
+// A block of W items in lanes: their matrices, factors and selected eigenvectors, and the solve that forward and
+// backward share,
+//
+//     y = (λᵢI − X)⁺ h = Q (λᵢI − T)⁺ Qᴴ h,
+//
+// where components along uᵢ and along selected vectors of (nearly) the same eigenvalue are left out.
+//
+// Inside a block a matrix is its Hermitian part times a power of two that brings its largest entry near one, and T is
+// in units of its own in which its norm is at most one; with `largest=False` it is −T.
+#pragma once
+
+#include <type_traits>
+
+#include "lanes.h"
+#include "rows.h"
+#include "tridiagonal.h"
+#include "twisted.h"
+#include "wide.h"
+
+namespace pmaf {
+namespace PMAF_ISA {
+
+// Hands out 64-byte aligned pieces of one allocation; with no memory behind it, counts what would be needed.
+struct Arena {
+  char* base;
+  std::size_t used = 0;
+  template <class A>
+  A* take(std::ptrdiff_t count) {
+    char* p = base ? base + used : nullptr;
+    used += (static_cast<std::size_t>(count) * sizeof(A) + 63) / 64 * 64;
+    return reinterpret_cast<A*>(p);
+  }
+};
+
+template <class T>
+constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
+
+// From this size on one matrix at a time is faster than one in each lane.
+template <class T>
+constexpr int rows_from = 160;
+
+template <class S_>
+struct Block {
+  using S = S_;
+  using L = typename S::real;
+  using T = typename S::scalar;
+  using V = Wide<S>;
+  using D = typename V::D;
+  using C = typename V::C;
+  static constexpr int W = V::W, Wd = V::Wd, halves = V::halves, parts = V::parts, stride = V::stride;
+  using RealRows = Rows<Wd, W>;
+  using Part = Rows<Wd, stride>;  // real or imaginary parts of a wide array
+
+  int n, k;
+  bool largest;
+  S *X, *A, *tau, *U, *vector, *work, *staging;  // X: n×n, the Hermitian part in its lower triangle; A: packed reflectors
+  L *d, *e;
+  double *td, *te, *tf;      // T in its own units: d, e, −e²
+  double *values;            // k + 1, of T
+  double *unit, *norm;       // what T was divided by, an upper estimate of the largest |eigenvalue| of X; both of X
+  double *scratch[5];        // n each
+  double *Z;                 // k × n, eigenvectors of T
+  double *h, *y, *image;     // wide vectors
+  double *inner;             // k, wide
+  T *scale_up[2], *scale_down[2];  // two factors each, whose product is the power of two
+  L not_finite, skew, squares;
+
+  // Larger real matrices are worked on one at a time; then X and A stay where the caller has them.
+  bool by_rows;
+  const T* source = nullptr;  // the first item's matrix
+  T* factor = nullptr;        // and its factor
+  int items = 0;
+  T *triangle, *row_work;
+  double *left, *right;
+
+  Block(int n_, int k_, bool largest_, Arena& arena, bool forward) : n(n_), k(k_), largest(largest_) {
+    by_rows = !S::is_complex && n >= rows_from<T>;
+    const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
+    X = arena.take<S>(by_rows ? 0 : std::ptrdiff_t(n) * n);
+    A = arena.take<S>(by_rows ? 0 : row(n));
+    triangle = arena.take<T>(by_rows && forward ? n * pitch : 0);
+    row_work = arena.take<T>(by_rows ? 4 * pitch : 0);
+    left = arena.take<double>(by_rows ? pitch : 0);
+    right = arena.take<double>(by_rows ? pitch : 0);
+    tau = arena.take<S>(n);
+    U = arena.take<S>(std::ptrdiff_t(n) * k);
+    vector = arena.take<S>(n);
+    work = arena.take<S>(4 * std::ptrdiff_t(n));
+    staging = arena.take<S>(std::ptrdiff_t(n) * staged_rows());
+    d = arena.take<L>(n);
+    e = arena.take<L>(n);
+    td = arena.take<double>(std::ptrdiff_t(n) * W);
+    te = arena.take<double>(std::ptrdiff_t(n) * W);
+    tf = arena.take<double>(std::ptrdiff_t(n) * W);
+    values = arena.take<double>((k + 1) * std::ptrdiff_t(W));
+    unit = arena.take<double>(W);
+    norm = arena.take<double>(W);
+    for (double*& s : scratch) s = arena.take<double>(std::ptrdiff_t(n) * W);
+    Z = forward ? arena.take<double>(std::ptrdiff_t(n) * k * W) : nullptr;
+    h = arena.take<double>(std::ptrdiff_t(n) * stride);
+    y = arena.take<double>(std::ptrdiff_t(n) * stride);
+    image = arena.take<double>(std::ptrdiff_t(n) * stride);
+    inner = arena.take<double>(std::ptrdiff_t(k) * stride);
+    for (int i = 0; i < 2; i++) scale_up[i] = arena.take<T>(W), scale_down[i] = arena.take<T>(W);
+  }
+
+  RealRows rows(double* p, int half) const { return {p + half * Wd}; }
+  Part part(double* p, int half, int which) const { return {p + which * W + half * Wd}; }
+  Tridiagonal<Wd, W> tridiagonal(int half) const { return {n, rows(td, half), rows(te, half), rows(tf, half)}; }
+  S* u(int i) const { return U + std::ptrdiff_t(i) * n; }
+  // Small matrices are gathered whole before they are turned from lanes into items, larger ones row by row.
+  int staged_rows() const { return n <= 32 ? n : 1; }
+  double sign() const { return largest ? 1.0 : -1.0; }
+  D value(int i, int half) const { return V::load_real(values + std::ptrdiff_t(i) * W, half); }
+
+  // The powers of two that bring entries of size `most` near one.
+  void find_scale(L most, typename L::mask bad) {
+    constexpr T smallest = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
+    const auto tiny = most < L(smallest);
+    L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
+    power = select(bad | (most == L(T(0))), L(T(0)), power);
+    using I = typename L::mask::V;
+    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
+    const L two = power - one;
+    power_of_two(one).store(scale_up[0]);
+    power_of_two(two).store(scale_up[1]);
+    power_of_two(-one).store(scale_down[0]);
+    power_of_two(-two).store(scale_down[1]);
+    not_finite = select(bad, L(T(1)), L(T(0)));
+  }
+
+  // Reads the matrices of the first pass, and tridiagonalises them.
+  void factorise_matrices(const T* from, T* to, int lanes) {
+    if (by_rows) return factorise_rows(from, to, lanes);
+    load(from, lanes);
+    tridiagonalise(n, A, d, e, tau, work);
+    store_factor(to, lanes);
+  }
+
+  // The same one at a time: scale, finiteness and asymmetry as in `load`.
+  void factorise_rows(const T* from, T* to, int lanes) {
+    if constexpr (!S::is_complex) {
+      look_at_rows(from, to, lanes);
+      const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
+      T* entries[2] = {reinterpret_cast<T*>(d), reinterpret_cast<T*>(e)};
+      for (int l = 0; l < lanes; l++) {
+        const bool bad = not_finite[l] != T(0);
+        T apart = T(0), size = T(0);
+        if (bad)
+          for (std::ptrdiff_t i = 0; i < n * ByRows<T>::pitch(n); i++) triangle[i] = T(0);
+        else
+          ByRows<T>::symmetrise(n, from + l * count, scale_down[0][l], scale_down[1][l], triangle, apart, size);
+        skew.set(l, apart);
+        squares.set(l, size);
+        ByRows<T>::tridiagonalise(n, triangle, to + l * count, row_work);
+      }
+      for (int l = 0; l < W; l++) {
+        const T* f = to + (l < lanes ? l : 0) * count;
+        for (int i = 0; i < n; i++) {
+          entries[0][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
+          if (i + 1 < n) entries[1][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
+        }
+      }
+    }
+  }
+
+  // Where the matrices and factors are that are worked on by rows, and the scale of the former.
+  void look_at_rows(const T* from, T* to, int lanes) {
+    source = from, factor = to, items = lanes;
+    L most(T(0)), poison(T(0));
+    for (int l = 0; l < W; l++) {
+      T large, sick;
+      ByRows<T>::scan(from + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n, std::ptrdiff_t(n) * n, large, sick);
+      most.set(l, large);
+      poison.set(l, sick);
+    }
+    find_scale(most, ~(poison == L(T(0))));
+    skew = squares = L(T(0));
+  }
+
+  // The matrices and factors of the second pass.
+  void recall(const T* from, const T* factors, int lanes) {
+    if (!by_rows) {
+      load(from, lanes);
+      load_factor(factors, lanes);
+      return;
+    }
+    if constexpr (!S::is_complex) {
+      look_at_rows(from, const_cast<T*>(factors), lanes);
+      for (int l = 0; l < W; l++) {
+        const T* f = factors + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n;
+        for (int i = 0; i < n; i++) {
+          reinterpret_cast<T*>(d)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
+          if (i + 1 < n) reinterpret_cast<T*>(e)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
+        }
+      }
+    }
+  }
+
+  // v ← Q v, or Qᴴ v.
+  template <bool adjoint>
+  void apply(S* v) {
+    if (!by_rows) {
+      if (adjoint) apply_q_adjoint(n, A, tau, v);
+      else apply_q(n, A, tau, v);
+      return;
+    }
+    if constexpr (!S::is_complex) {
+      T* numbers = reinterpret_cast<T*>(v);
+      for (std::ptrdiff_t i = n; i < ByRows<T>::pitch(n); i++) row_work[i] = T(0);
+      for (int l = 0; l < items; l++) {
+        for (int i = 0; i < n; i++) row_work[i] = numbers[std::ptrdiff_t(i) * W + l];
+        const T* f = factor + l * std::ptrdiff_t(n) * n;
+        if (adjoint) ByRows<T>::apply_q_adjoint(n, f, row_work);
+        else ByRows<T>::apply_q(n, f, row_work);
+        for (int i = 0; i < n; i++) numbers[std::ptrdiff_t(i) * W + l] = row_work[i];
+      }
+    }
+  }
+
+  // Reads W matrices; finds their scale, whether they are finite, and how far from Hermitian.
+  void load(const T* from, int lanes) {
+    const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
+    load_items<T, W>(from, count * parts, lanes, count * parts, reinterpret_cast<T*>(X));
+    const L* entries = reinterpret_cast<const L*>(X);
+    L poison(T(0)), most(T(0));
+    for (std::ptrdiff_t i = 0; i < count * parts; i++) {
+      poison = fma(entries[i], L(T(0)), poison);
+      most = max(abs(entries[i]), most);
+    }
+    const auto bad = ~(poison == L(T(0)));
+    find_scale(most, bad);
+    const L down = L::load(scale_down[0]), further = L::load(scale_down[1]);
+    skew = squares = L(T(0));
+    const auto scaled = [&](S x) {
+      if constexpr (S::is_complex) return S(scaled_real(x.re, down, further, bad), scaled_real(x.im, down, further, bad));
+      else return scaled_real(x, down, further, bad);
+    };
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j <= i; j++) {
+        S& lower = X[std::ptrdiff_t(i) * n + j];
+        const S a = scaled(lower), b = conj(scaled(X[std::ptrdiff_t(j) * n + i]));
+        const S middle = (a + b) * L(T(0.5));
+        skew = add_square(a - b, skew);
+        squares = add_square(middle, squares);
+        lower = middle;
+        A[row(i) + j] = middle;
+      }
+  }
+  PMAF_INLINE static L scaled_real(L x, L one, L two, typename L::mask bad) { return select(bad, L(T(0)), x * one * two); }
+
+  // The factor, item by item; see tridiagonal.h.
+  void store_factor(T* to, int lanes) const {
+    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
+    const int rows = staged_rows();
+    for (int i = 0; i < n; i++) {
+      S* out = staging + std::ptrdiff_t(i % rows) * n;
+      for (int j = 0; j < i; j++) out[j] = S(T(0));
+      if (i > 0) out[i - 1] = tau[i - 1];
+      out[i] = S(d[i]);
+      if (i + 1 < n) out[i + 1] = S(e[i]);
+      for (int j = i + 2; j < n; j++) out[j] = A[row(j) + i];
+      if ((i + 1) % rows == 0)
+        store_items<T, W>(reinterpret_cast<const T*>(staging), std::ptrdiff_t(rows) * n * parts,
+                          to + std::ptrdiff_t(i + 1 - rows) * n * parts, numbers, lanes);
+    }
+  }
+
+  void load_factor(const T* from, int lanes) {
+    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
+    const int rows = staged_rows();
+    for (int i = 0; i < n; i++) {
+      if (i % rows == 0)
+        load_items<T, W>(from + std::ptrdiff_t(i) * n * parts, numbers, lanes, std::ptrdiff_t(rows) * n * parts,
+                         reinterpret_cast<T*>(staging));
+      const S* in = staging + std::ptrdiff_t(i % rows) * n;
+      if (i > 0) tau[i - 1] = in[i - 1];
+      d[i] = real_part(in[i]);
+      if (i + 1 < n) e[i] = real_part(in[i + 1]);
+      for (int j = i + 2; j < n; j++) A[row(j) + i] = in[j];
+    }
+  }
+
+  // T in units of its own, from d and e.
+  void scale_tridiagonal() {
+    for (int half = 0; half < halves; half++) {
+      const auto get = [&](const L* p) { return load_as<double, Wd>(reinterpret_cast<const T*>(p) + half * Wd); };
+      D bound(0.0);
+      for (int i = 0; i < n; i++) {
+        D radius = abs(get(d + i));
+        if (i > 0) radius += abs(get(e + i - 1));
+        if (i < n - 1) radius += abs(get(e + i));
+        bound = max(bound, radius);
+      }
+      const auto zero = bound == D(0.0);
+      const D power = select(zero, D(0.0), exponent(bound) + D(1.0));
+      V::store_real(unit, half, power_of_two(power));
+      const D down = power_of_two(-power) * D(sign());
+      for (int i = 0; i < n; i++) {
+        rows(td, half).set(i, get(d + i) * down);
+        if (i == n - 1) continue;
+        const D off = get(e + i) * down;
+        rows(te, half).set(i, off);
+        rows(tf, half).set(i, min(D(-1e-40), -(off * off)));
+      }
+    }
+  }
+
+  // Lanes are indexed by rows, wide arrays by numbers.
+  template <class F>
+  static constexpr int step = std::is_same_v<F, double> ? stride : 1;
+
+  // to = X v
+  template <class F>
+  void multiply(const F* v, double* to) const {
+    if (by_rows) return multiply_rows(v, to);
+    for (int half = 0; half < halves; half++) {
+      for (int i = 0; i < n; i++) {
+        const S* a = X + std::ptrdiff_t(i) * n;
+        const C vi = V::load(v + std::ptrdiff_t(i) * step<F>, half);
+        C sum(0.0);
+        for (int j = 0; j < i; j++) {
+          const C x = V::load(a + j, half);
+          sum = fma(x, V::load(v + std::ptrdiff_t(j) * step<F>, half), sum);
+          double* p = to + std::ptrdiff_t(j) * stride;
+          V::store(p, half, conj_fma(x, vi, V::load(p, half)));
+        }
+        sum = fma(vi, real_part(V::load(a + i, half)), sum);
+        V::store(to + std::ptrdiff_t(i) * stride, half, sum);
+      }
+    }
+  }
+
+  template <class F>
+  void multiply_rows(const F* v, double* to) const {
+    if constexpr (!S::is_complex) {
+      for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(n) * W; i++) to[i] = 0;
+      using N = std::conditional_t<std::is_same_v<F, double>, double, T>;
+      const N* numbers = reinterpret_cast<const N*>(v);
+      for (int l = 0; l < items; l++) {
+        if (not_finite[l] != T(0)) continue;
+        for (int i = 0; i < n; i++) left[i] = static_cast<double>(numbers[std::ptrdiff_t(i) * W + l]);
+        ByRows<T>::multiply(n, source + l * std::ptrdiff_t(n) * n, static_cast<double>(scale_down[0][l]),
+                            static_cast<double>(scale_down[1][l]), left, right);
+        for (int i = 0; i < n; i++) to[std::ptrdiff_t(i) * W + l] = right[i];
+      }
+    }
+  }
+
+  // Σ conj(a) b over the rows.
+  template <class FA, class FB>
+  C dot(const FA* a, const FB* b, int half) const {
+    C sum(0.0);
+    for (int i = 0; i < n; i++)
+      sum = conj_fma(V::load(a + std::ptrdiff_t(i) * step<FA>, half), V::load(b + std::ptrdiff_t(i) * step<FB>, half), sum);
+    return sum;
+  }
+  template <class F>
+  D squared_norm(const F* a, int half) const {
+    D sum(0.0);
+    for (int i = 0; i < n; i++) sum = add_square(V::load(a + std::ptrdiff_t(i) * step<F>, half), sum);
+    return sum;
+  }
+  // to ← to − s·u
+  void subtract(double* to, C s, const S* v, int half) const {
+    for (int i = 0; i < n; i++) {
+      double* p = to + std::ptrdiff_t(i) * stride;
+      V::store(p, half, fnma(s, V::load(v + i, half), V::load(p, half)));
+    }
+  }
+
+  void narrow(const double* from, S* to) const {
+    for (int half = 0; half < halves; half++)
+      for (int i = 0; i < n; i++) V::store(to + i, half, V::load(from + std::ptrdiff_t(i) * stride, half));
+  }
+  void widen(const S* from, double* to) const {
+    for (int half = 0; half < halves; half++)
+      for (int i = 0; i < n; i++) V::store(to + std::ptrdiff_t(i) * stride, half, V::load(from + i, half));
+  }
+
+  // Where to factorise for pair i: beside λᵢ, so that what rounding leaves along selected vectors grows by no more than
+  // 1/ε, and above it unless another selected value is there.
+  D beside(int i, int half) const {
+    constexpr double shift = 8 * epsilon<T>;
+    const D lambda = value(i, half);
+    D best = lambda + D(shift);
+    if (i == 0) return best;
+    D room(0.0);
+    for (const double candidate : {shift, -shift, 3 * shift, -3 * shift}) {
+      const D mu = lambda + D(candidate);
+      D nearest(shift / 2);
+      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j, half)), nearest);
+      const auto better = nearest > room;
+      best = select(better, mu, best);
+      room = select(better, nearest, room);
+    }
+    return best;
+  }
+
+  // Factors μI − T or T − μI for the solves with pair i.
+  void factorise_for(int i) {
+    for (int half = 0; half < halves; half++) {
+      const auto t = tridiagonal(half);
+      const D mu = beside(i, half);
+      if (i == 0) factorise(t, mu, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)});
+      else
+        factorise(t, mu, epsilon<T>,
+                  Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
+                                 rows(scratch[3], half), rows(scratch[4], half)});
+    }
+  }
+
+  // v ← (λᵢI − X)⁺ v, a wide vector, after factorise_for(i). Differences of selected values up to `tolerance` (of X,
+  // one real number for each lane) count as zero.
+  void solve_for(int i, double* v, const double* tolerance) {
+    for (int half = 0; half < halves; half++)
+      for (int j = 0; j < k; j++) {
+        const C c = dot(u(j), v, half);
+        subtract(v, c, u(j), half);
+        V::store(inner + std::ptrdiff_t(j) * stride, half, c);
+      }
+    narrow(v, vector);
+    apply<true>(vector);
+    widen(vector, v);
+    for (int half = 0; half < halves; half++) {
+      for (int which = 0; which < parts; which++) {
+        const auto p = part(v, half, which);
+        if (i == 0) solve(n, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)}, p);
+        else
+          solve(n, Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
+                                  rows(scratch[3], half), rows(scratch[4], half)}, p);
+      }
+      // Definite: (μ − T)⁻¹; pivoted: (T − λ)⁻¹. Both in units of T, and T may stand for −T.
+      const D factor = D(i == 0 ? sign() : -sign()) / V::load_real(unit, half);
+      for (int r = 0; r < n; r++) {
+        double* p = v + std::ptrdiff_t(r) * stride;
+        V::store(p, half, V::load(p, half) * factor);
+      }
+    }
+    narrow(v, vector);
+    apply<false>(vector);
+    widen(vector, v);
+    for (int half = 0; half < halves; half++) {
+      const D factor = D(sign()) * V::load_real(unit, half), least = V::load_real(tolerance, half);
+      for (int j = 0; j < k; j++) {
+        C c = dot(u(j), v, half);
+        if (j != i) {
+          const D difference = (value(i, half) - value(j, half)) * factor;
+          const auto apart = abs(difference) > least;
+          const D inverse = select(apart, D(1.0) / select(apart, difference, D(1.0)), D(0.0));
+          c = c - V::load(inner + std::ptrdiff_t(j) * stride, half) * inverse;
+        }
+        subtract(v, c, u(j), half);
+      }
+    }
+  }
+};
+
+}  // namespace PMAF_ISA
+}  // namespace pmaf

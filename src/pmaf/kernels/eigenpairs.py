@@ -1,0 +1,287 @@
+"""Leading eigenpairs of batches of small Hermitian matrices, and the gradients of what they are used for."""
+
+import ctypes
+import enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pmaf.kernels.loader import kernels
+
+__all__ = ["Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
+
+TYPES = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
+REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+class Code(enum.IntFlag):
+    """What a kernel says of an item; a call returns all codes of its items or-ed together (see ``calls.h``)."""
+
+    NOT_FINITE = 1  # X holds NaN or an infinity: no answer
+    ASYMMETRIC = 2  # X is further from Hermitian than allowed
+    INACCURATE = 4  # residual or orthonormality was missed: another solver should take the item
+    REPEATED = 8  # a needed difference of eigenvalues is within the tolerance
+    NEEDS_BASIS = 16  # gradient: the last selected eigenvalue coincides with an unwanted one
+    NO_MEMORY = 32  # nothing was computed
+
+
+class Eigenpairs(NamedTuple):
+    """What the kernel finds; real tensors but for vectors and factor."""
+
+    values: Tensor  # (*, k)
+    vectors: Tensor  # (*, n, k)
+    next: Tensor  # (*,): the eigenvalue after the selected ones, NaN where k = n
+    norm: Tensor  # (*,): the largest |eigenvalue|, estimated within a few per cent
+    residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
+    code: Tensor  # (*,) int32
+    factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h
+    seen: int  # all codes or-ed together
+
+
+class EigenpairsCall(ctypes.Structure):
+    """The struct of ``calls.h``."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("batch", ctypes.c_int64),
+        ("n", ctypes.c_int64),
+        ("k", ctypes.c_int64),
+        ("largest", ctypes.c_int),
+        ("X", ctypes.c_void_p),
+        ("reference", ctypes.c_void_p),
+        ("reference_item", ctypes.c_int64),
+        ("reference_columns", ctypes.c_int64),
+        ("allowed", ctypes.c_double),
+        ("rtol", ctypes.c_double),
+        ("atol", ctypes.c_double),
+        ("threads", ctypes.c_int),
+        ("values", ctypes.c_void_p),
+        ("vectors", ctypes.c_void_p),
+        ("next", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p),
+        ("residual", ctypes.c_void_p),
+        ("code", ctypes.c_void_p),
+        ("factor", ctypes.c_void_p),
+    ]
+
+
+class EigenGradientCall(ctypes.Structure):
+    """The struct of ``calls.h``."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("batch", ctypes.c_int64),
+        ("n", ctypes.c_int64),
+        ("k", ctypes.c_int64),
+        ("largest", ctypes.c_int),
+        ("X", ctypes.c_void_p),
+        ("factor", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("vectors", ctypes.c_void_p),
+        ("next", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p),
+        ("code", ctypes.c_void_p),
+        ("H", ctypes.c_void_p),
+        ("values_cotangent", ctypes.c_void_p),
+        ("rtol", ctypes.c_double),
+        ("atol", ctypes.c_double),
+        ("threads", ctypes.c_int),
+        ("W", ctypes.c_void_p),
+        ("gradient", ctypes.c_void_p),
+        ("gradient_code", ctypes.c_void_p),
+    ]
+
+
+def eigenpairs(
+    X: Tensor,
+    k: int = 1,
+    *,
+    largest: bool = True,
+    reference: Tensor | None = None,
+    allowed: float = 1e-3,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    threads: int | None = None,
+) -> Eigenpairs:
+    """The k leading eigenpairs of the Hermitian part of each matrix, with a measured residual.
+
+    Each vector has a non-negative inner product with the reference; where rounding decides its sign, a second, fixed,
+    generic vector decides. O(n³) for an item, whose answer does not depend on the others, nor on the threads.
+
+    Args:
+        X: ``(*, n, n)``, float32, float64, complex64 or complex128, on the CPU.
+        k: how many, 1 ≤ k ≤ n.
+        largest: the largest, in descending order, or the smallest, in ascending order.
+        reference: ``(n,)``, ``(*, n)`` or ``(*, n, k)``; all ones if ``None``.
+        allowed: ‖X − Xᴴ‖ ≤ 2·allowed·‖X‖ (Frobenius) passes for Hermitian.
+        rtol: differences of selected values up to rtol·‖X‖ + atol are called repeated.
+        atol: see ``rtol``.
+        threads: at most so many; ``torch.get_num_threads()`` if ``None``.
+
+    Returns:
+        The answer.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
+    found = kernels()
+    if found is None:
+        raise RuntimeError("pmaf.kernels.eigenpairs: there are no compiled kernels; see pmaf.kernels.reason()")
+    X = X.contiguous()
+    dtype, batch, n = X.dtype, X.shape[:-2], X.shape[-1]
+    real = REAL.get(dtype, dtype)
+    count = batch.numel()
+    item, columns = 0, 1
+    if reference is not None:
+        columns = k if reference.dim() == X.dim() and reference.shape[-2:] == (n, k) and reference.dim() > 1 else 1
+        core = 2 if columns == k and reference.dim() == X.dim() else 1
+        if reference.dim() > core:
+            reference = reference.expand(*batch, *reference.shape[-core:])
+            item = n * columns
+        reference = reference.to(dtype).contiguous()
+    values = torch.empty(*batch, k, dtype=real)
+    vectors = torch.empty(*batch, n, k, dtype=dtype)
+    following, norm, residual = (torch.empty(batch, dtype=real) for _ in range(3))
+    code = torch.empty(batch, dtype=torch.int32)
+    factor = torch.empty_like(X)
+    call = EigenpairsCall(
+        TYPES[dtype],
+        count,
+        n,
+        k,
+        largest,
+        X.data_ptr(),
+        None if reference is None else reference.data_ptr(),
+        item,
+        columns,
+        allowed,
+        rtol,
+        atol,
+        torch.get_num_threads() if threads is None else threads,
+        values.data_ptr(),
+        vectors.data_ptr(),
+        following.data_ptr(),
+        norm.data_ptr(),
+        residual.data_ptr(),
+        code.data_ptr(),
+        factor.data_ptr(),
+    )
+    seen = found.library.pmaf_eigenpairs(found.isa, ctypes.byref(call))
+    if seen & Code.NO_MEMORY:
+        raise MemoryError(f"pmaf.kernels.eigenpairs: no memory to work on {n}×{n} matrices; use another solver")
+    return Eigenpairs(values, vectors, following, norm, residual, code, factor, seen)
+
+
+def eigen_gradient(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor | None,
+    values_cotangent: Tensor | None = None,
+    *,
+    largest: bool = True,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """herm(Σ wᵢuᵢᴴ) + Σ λ̄ᵢ uᵢuᵢᴴ with wᵢ = (λᵢI − X)⁺ hᵢ, exactly Hermitian; zero for items without an answer.
+
+    Args:
+        X: what :func:`eigenpairs` was given.
+        found: what it returned.
+        H: the cotangent of the vectors, ``(*, n, k)``, or ``None`` for zero.
+        values_cotangent: that of the values, ``(*, k)``, or ``None`` for zero.
+        largest: as before.
+        rtol: components along vectors whose eigenvalue is within rtol·‖X‖ + atol of λᵢ are left out.
+        atol: see ``rtol``.
+        threads: as before.
+
+    Returns:
+        The gradient ``(*, n, n)``, the codes ``(*,)``, and all codes or-ed together.
+    """
+    gradient, code = torch.empty_like(X, memory_format=torch.contiguous_format), torch.empty_like(found.code)
+    seen = run_gradient(X, found, H, values_cotangent, largest, rtol, atol, threads, None, gradient, code)
+    return gradient, code, seen
+
+
+def eigen_solve(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor,
+    *,
+    largest: bool = True,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    threads: int | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """wᵢ = (λᵢI − X)⁺ hᵢ; zero for items without an answer.
+
+    Args:
+        X: what :func:`eigenpairs` was given.
+        found: what it returned.
+        H: right-hand sides, ``(*, n, k)``.
+        largest: as before.
+        rtol: components along vectors whose eigenvalue is within rtol·‖X‖ + atol of λᵢ are left out.
+        atol: see ``rtol``.
+        threads: as before.
+
+    Returns:
+        W ``(*, n, k)``, the codes ``(*,)``, and all codes or-ed together.
+    """
+    W, code = torch.empty_like(H, memory_format=torch.contiguous_format), torch.empty_like(found.code)
+    seen = run_gradient(X, found, H, None, largest, rtol, atol, threads, W, None, code)
+    return W, code, seen
+
+
+def run_gradient(
+    X: Tensor,
+    found: Eigenpairs,
+    H: Tensor | None,
+    values_cotangent: Tensor | None,
+    largest: bool,
+    rtol: float,
+    atol: float,
+    threads: int | None,
+    W: Tensor | None,
+    gradient: Tensor | None,
+    code: Tensor,
+) -> int:
+    """One call of the gradient kernel; see ``calls.h``.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
+    loaded = kernels()
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.eigen_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
+    X = X.contiguous()
+    H = None if H is None else H.contiguous()
+    values_cotangent = None if values_cotangent is None else values_cotangent.contiguous()
+    call = EigenGradientCall(
+        TYPES[X.dtype],
+        found.code.numel(),
+        X.shape[-1],
+        found.values.shape[-1],
+        largest,
+        X.data_ptr(),
+        found.factor.data_ptr(),
+        found.values.data_ptr(),
+        found.vectors.data_ptr(),
+        found.next.data_ptr(),
+        found.norm.data_ptr(),
+        found.code.data_ptr(),
+        None if H is None else H.data_ptr(),
+        None if values_cotangent is None else values_cotangent.data_ptr(),
+        rtol,
+        atol,
+        torch.get_num_threads() if threads is None else threads,
+        None if W is None else W.data_ptr(),
+        None if gradient is None else gradient.data_ptr(),
+        code.data_ptr(),
+    )
+    seen: int = loaded.library.pmaf_eigen_gradient(loaded.isa, ctypes.byref(call))
+    if seen & Code.NO_MEMORY:
+        raise MemoryError("pmaf.kernels.eigen_gradient: no memory to work in; use another solver")
+    return seen
