@@ -5,8 +5,6 @@
 // (n numbers) and `extras` numbers more.
 #pragma once
 
-#include <utility>
-
 #include "tridiagonal.h"
 #include "tridiagonal_rows.h"
 
@@ -20,29 +18,6 @@ constexpr std::ptrdiff_t basis_size(std::ptrdiff_t n) { return n * (n + 1) / 2 +
 
 // How many numbers the factor of an item takes.
 constexpr std::ptrdiff_t factor_size(std::ptrdiff_t n) { return basis_size(n) + n + extras; }
-
-// Step `half` of a transposition: the blocks off the diagonal of each 2·half square change places.
-template <int half, class T, int W, int... l>
-PMAF_INLINE void exchange_blocks(Lanes<T, W>& a, Lanes<T, W>& b, std::integer_sequence<int, l...>) {
-  const auto x = __builtin_shufflevector(a.v, b.v, ((l & half) ? W + l - half : l)...);
-  b.v = __builtin_shufflevector(a.v, b.v, ((l & half) ? W + l : l + half)...);
-  a.v = x;
-}
-
-template <int half, class T, int W>
-PMAF_INLINE void transpose_steps(Lanes<T, W>* tile) {
-  if constexpr (half > 0) {
-    for (int i = 0; i < W; i++)
-      if (!(i & half)) exchange_blocks<half>(tile[i], tile[i + half], std::make_integer_sequence<int, W>{});
-    transpose_steps<half / 2>(tile);
-  }
-}
-
-// W vectors of W numbers: row i becomes column i.
-template <class T, int W>
-PMAF_INLINE void transpose_lanes(Lanes<T, W>* tile) {
-  transpose_steps<W / 2>(tile);
-}
 
 // Matrices side by side.
 template <class C, int W>
@@ -67,7 +42,7 @@ struct LaneBasis {
       for (int j = 0; j <= i; j += W) {
         R tile[W];
         for (int l = 0; l < W; l++) tile[l] = R::load(G + l * stride * stride + i * stride + j);
-        transpose_lanes(tile);
+        transpose(tile);
         for (int k = 0; k < W && j + k <= i; k++) A[row(i) + j + k] = tile[k];
       }
   }
@@ -125,6 +100,7 @@ struct RowBasis {
     __builtin_memcpy(factor, reflections, size * sizeof(C));
     __builtin_memcpy(factor + size, d, n * sizeof(C));
     __builtin_memcpy(factor + size + n, e, (n - 1) * sizeof(C));
+    for (std::ptrdiff_t i = size + 2 * n - 1; i < basis_size(n); i++) factor[i] = 0;
   }
   void take(int, const C* factor, std::ptrdiff_t) {
     const std::ptrdiff_t size = reflections_size(n);
