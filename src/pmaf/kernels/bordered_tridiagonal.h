@@ -19,7 +19,7 @@
 // is zero only where the solution on the sphere is not locally unique; M itself may be singular.
 #pragma once
 
-#include "lanes.h"
+#include "single.h"
 
 namespace pmaf {
 namespace PMAF_ISA {

@@ -28,15 +28,10 @@
 // References: Parlett, The symmetric eigenvalue problem (1980); Moré and Sorensen, Computing a trust region step (1983).
 #pragma once
 
-#include <limits>
-
 #include "bordered_tridiagonal.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
-
-template <class S>
-constexpr S epsilon = std::numeric_limits<S>::epsilon();
 
 // Bounds on the spectrum by Gershgorin's circles.
 template <class R>

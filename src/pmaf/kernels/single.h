@@ -1,10 +1,15 @@
 // One number with the interface of lanes, on plain scalars: what one large matrix is solved with.
 #pragma once
 
+#include <limits>
+
 #include "lanes.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
+
+template <class T>
+constexpr T epsilon = std::numeric_limits<T>::epsilon();
 
 struct SingleMask {
   bool v;

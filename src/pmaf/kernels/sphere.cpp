@@ -1,7 +1,7 @@
 // The kernels on the sphere for one instruction set: which form an item takes depends on its order and type alone.
 #include "sphere_gradient.h"
 
-#include "parallel.h"
+#include "blocks.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -9,20 +9,9 @@ namespace PMAF_ISA {
 // Up to this order matrices lie side by side in lanes; up to the next, float data are computed in double precision.
 constexpr std::int64_t most_in_lanes = 40, most_widened = 96;
 
-// Runs a kernel over all blocks of a batch.
 template <class Kernel, class Call>
 int run(const Call& call, const Kernel& kernel, int width) {
-  const std::size_t bytes = (kernel.bytes(call.n) / Arena::alignment + 1) * Arena::alignment;
-  const std::int64_t blocks = (call.batch + width - 1) / width;
-  int threads = call.threads < 1 ? 1 : call.threads;
-  threads = threads > most_threads ? most_threads : threads;
-  threads = threads > blocks ? static_cast<int>(blocks) : threads;
-  const std::unique_ptr<char[]> memory(new char[bytes * threads + Arena::alignment]);
-  auto block = [&](std::int64_t b, int thread) {
-    const std::int64_t first = b * width, left = call.batch - first;
-    return kernel(first, static_cast<int>(left < width ? left : width), arena_of(memory.get(), bytes, thread));
-  };
-  return parallel(blocks, threads, block);
+  return over_blocks(call.batch, width, call.threads, kernel.bytes(call.n), SPHERE_NO_MEMORY, kernel);
 }
 
 template <template <class, class, class, bool> class Kernel, bool quadratic, class D, class Call>

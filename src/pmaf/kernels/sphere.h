@@ -20,17 +20,12 @@
 #include "calls.h"
 #include "normal_equations.h"
 #include "secular_tridiagonal.h"
+#include "signs.h"
 #include "sphere_basis.h"
 #include "sphere_calls.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
-
-// Entry i of the generic vector that decides signs where the all-ones vector cannot.
-inline double generic_entry(int i) {
-  const double x = 0.6180339887498949 * (i + 1);
-  return x - std::floor(x) - 0.5 + 1e-3 * (i % 3);
-}
 
 // The units of one item, and what is known of it.
 struct ItemUnits {
@@ -351,7 +346,7 @@ struct SphereSolver {
     R plain_sum(0), generic(0);
     for (int i = 0; i < n; i++) {
       plain_sum += memory[i];
-      generic = fma(memory[i], R(C(generic_entry(i))), generic);
+      generic = fma(memory[i], R(C(deciding_number(i))), generic);
     }
     const R noise = R(C(64 * epsilon<C> * std::sqrt(double(n))));
     const R decisive = select(abs(plain_sum) > noise, plain_sum, generic);

@@ -26,7 +26,7 @@ __all__ = [
     "quadratic_on_sphere_gradient",
 ]
 
-NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED = 1, 2, 4, 8, 16  # codes of an item, as in sphere_calls.h
+NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED, NO_MEMORY = 1, 2, 4, 8, 16, 32  # codes of an item, as in sphere_calls.h
 TYPES = {torch.float32: 0, torch.float64: 1}
 EXTRAS, MOST_WIDENED = 4, 96  # as in sphere_basis.h and sphere.cpp
 
@@ -133,9 +133,15 @@ def forward(
     atol: float,
     keep: bool,
 ) -> SphereFound:
-    """Call the forward kernel."""
+    """Call the forward kernel.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
     loaded = kernels()
-    assert loaded is not None
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
     call = SphereCall()
     held = inputs(call, quadratic, A, b, weights, radius)
     call.ball, call.rtol, call.atol = ball, rtol, atol
@@ -149,6 +155,8 @@ def forward(
     call.steps, call.code, call.factor = map(pointer, (steps, code, factor))
     seen = loaded.library.pmaf_sphere(loaded.isa, ctypes.byref(call))
     del held
+    if seen & NO_MEMORY:
+        raise MemoryError(f"pmaf.kernels.sphere: no memory to work on {n} unknowns; use another solver")
     return SphereFound(u, multiplier, gap, norm, residual, steps, code, factor, seen)
 
 
@@ -219,9 +227,15 @@ def backward(
     needs: tuple[bool, bool, bool, bool],
     solution: bool,
 ) -> SphereGradients:
-    """Call the backward kernel."""
+    """Call the backward kernel.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
     loaded = kernels()
-    assert loaded is not None
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
     call = SphereGradientCall()
     held = inputs(call, quadratic, A, b, weights, radius)
     u, factor, code = (x.contiguous() for x in found)
@@ -239,8 +253,10 @@ def backward(
     call.w, call.mu = pointer(w), pointer(mu)
     call.A_gradient, call.b_gradient = pointer(matrix), pointer(right)
     call.weights_gradient, call.radius_gradient = pointer(weight), pointer(radial)
-    loaded.library.pmaf_sphere_gradient(loaded.isa, ctypes.byref(call))
+    seen = loaded.library.pmaf_sphere_gradient(loaded.isa, ctypes.byref(call))
     del held
+    if seen & NO_MEMORY:
+        raise MemoryError(f"pmaf.kernels.sphere: no memory to work on {n} unknowns; use another solver")
     return SphereGradients(w, mu, matrix, right, weight, radial)
 
 

@@ -14,6 +14,7 @@ enum SphereCode : int {
   SPHERE_INACCURATE = 4,   // a residual or a gap that the Gram matrix cannot vouch for: another solver should take the item
   SPHERE_INSIDE = 8,       // the constraint of the ball is not active
   SPHERE_REPEATED = 16,    // not unique, and λ₁ repeats: gradients need an eigenbasis
+  SPHERE_NO_MEMORY = 32,   // nothing was computed
 };
 
 // minimise ½‖W^½(Au − b)‖², or ½uᵀHu − gᵀu where m < 0 (A is H, b is g), on the sphere or in the ball of a radius.

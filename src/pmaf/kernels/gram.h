@@ -1,0 +1,347 @@
+// Right singular vectors of a factor, that is, eigenvectors of X = FᵀF, without forming X: what is small beside ‖F‖ keeps
+// the digits that squaring would lose.
+//
+// F, rows scaled by the roots of weights and a power of two, is reduced to its triangle R by reflections, a block of rows
+// at a time. One-sided Jacobi then turns pairs of columns of G = R until all are orthogonal,
+//
+//     ζ = g_pᵀg_q,  τ = (‖g_q‖² − ‖g_p‖²)/2ζ,  t = sign(τ)/(|τ| + √(1 + τ²)),  c = 1/√(1 + t²),  s = ct,
+//     (g_p, g_q) ← (c g_p − s g_q, s g_p + c g_q),   and the same for V,
+//
+// so that G = RV, σⱼ = ‖gⱼ‖. It finds small singular values to high relative accuracy where scaling the columns of F is all
+// that makes them small, and to ε‖F‖ at worst, and V is orthogonal to working precision.
+//
+// With the whole of V the backward pass is wᵢ = Σⱼ vⱼ vⱼᵀhᵢ/((σᵢ − σⱼ)(σᵢ + σⱼ)) over separated j, wᵢ += λ̄ᵢuᵢ, and
+//
+//     F̄ = W((FU)Wᵀ + (FW)Uᵀ),   w̄ = Σᵢ (FU)ᵢ(FW)ᵢ.
+//
+// References: Demmel and Veselić, Jacobi's method is more accurate than QR (1992).
+#pragma once
+
+#include "arena.h"
+#include "calls.h"
+#include "gram_calls.h"
+#include "normal_equations.h"
+#include "signs.h"
+
+namespace pmaf {
+namespace PMAF_ISA {
+
+constexpr std::ptrdiff_t gram_factor_size(std::ptrdiff_t n) { return n * n + n + 1; }
+
+// How many rows are taken at a time: about 24 kB of lanes.
+constexpr int rows_at_once(int n) { return n >= 48 ? 8 : 384 / n; }
+
+// Absorbs `count` rows (row by row in lanes) into the triangle R (n, n), both in lanes.
+template <class R>
+void absorb_rows(int n, int count, R* rows, R* triangle) {
+  using S = typename R::scalar;
+  const R zero(0), one(1);
+  for (int j = 0; j < n; j++) {
+    R* top = triangle + std::ptrdiff_t(j) * n;
+    R rest = zero;
+    for (int r = 0; r < count; r++) rest = fma(rows[r * n + j], rows[r * n + j], rest);
+    const auto trivial = rest <= R(negligible<S>);
+    const R x0 = top[j], length = sqrt(fma(x0, x0, rest));
+    const R alpha = select(trivial, x0, -copysign(length, x0)), v0 = x0 - alpha;
+    const R square = fma(v0, v0, rest);
+    const R scale = select(trivial, zero, R(S(2)) / select(trivial, one, square));
+    top[j] = alpha;
+    int l = j + 1;
+    for (; l + 4 <= n; l += 4) {
+      R a = v0 * top[l], b = v0 * top[l + 1], c = v0 * top[l + 2], d = v0 * top[l + 3];
+      for (int r = 0; r < count; r++) {
+        const R v = rows[r * n + j];
+        const R* x = rows + r * n + l;
+        a = fma(v, x[0], a), b = fma(v, x[1], b), c = fma(v, x[2], c), d = fma(v, x[3], d);
+      }
+      a *= scale, b *= scale, c *= scale, d *= scale;
+      top[l] = fnma(a, v0, top[l]), top[l + 1] = fnma(b, v0, top[l + 1]);
+      top[l + 2] = fnma(c, v0, top[l + 2]), top[l + 3] = fnma(d, v0, top[l + 3]);
+      for (int r = 0; r < count; r++) {
+        const R v = rows[r * n + j];
+        R* x = rows + r * n + l;
+        x[0] = fnma(a, v, x[0]), x[1] = fnma(b, v, x[1]), x[2] = fnma(c, v, x[2]), x[3] = fnma(d, v, x[3]);
+      }
+    }
+    for (; l < n; l++) {
+      R a = v0 * top[l];
+      for (int r = 0; r < count; r++) a = fma(rows[r * n + j], rows[r * n + l], a);
+      a *= scale;
+      top[l] = fnma(a, v0, top[l]);
+      for (int r = 0; r < count; r++) rows[r * n + l] = fnma(a, rows[r * n + j], rows[r * n + l]);
+    }
+  }
+}
+
+// Turns the columns of G (column by column, n × n) until they are orthogonal, and those of V with them; `squares` are their
+// squared lengths. Returns where it did not come to an end.
+template <class R>
+typename R::mask jacobi(int n, R* G, R* V, R* squares) {
+  using S = typename R::scalar;
+  constexpr int most = 40;
+  const R zero(0), one(1), tolerance(epsilon<S> * epsilon<S>);
+  auto active = zero < one;
+  for (int sweep = 0; sweep < most; sweep++) {
+    for (int p = 0; p < n; p++) {
+      R square = zero;
+      for (int i = 0; i < n; i++) square = fma(G[p * n + i], G[p * n + i], square);
+      squares[p] = square;
+    }
+    auto turned = zero > one;
+    for (int p = 0; p < n - 1; p++)
+      for (int q = p + 1; q < n; q++) {
+        R *x = G + p * n, *y = G + q * n;
+        R a = zero, b = zero;
+        int i = 0;
+        for (; i + 1 < n; i += 2) {
+          a = fma(x[i], y[i], a);
+          b = fma(x[i + 1], y[i + 1], b);
+        }
+        if (i < n) a = fma(x[i], y[i], a);
+        const R zeta = a + b;
+        const auto turn = (zeta * zeta > tolerance * squares[p] * squares[q]) & active;
+        if (!any(turn)) continue;
+        turned = turned | turn;
+        const R tau = (squares[q] - squares[p]) / select(turn, zeta + zeta, one);
+        const R t = select(turn, copysign(one, tau) / (abs(tau) + sqrt(fma(tau, tau, one))), zero);
+        const R c = one / sqrt(fma(t, t, one)), s = c * t;
+        squares[p] = max(fnma(t, zeta, squares[p]), zero);
+        squares[q] = fma(t, zeta, squares[q]);
+        for (i = 0; i < n; i++) {
+          const R u = x[i], w = y[i];
+          x[i] = fnma(s, w, c * u);
+          y[i] = fma(s, u, c * w);
+        }
+        R *f = V + p * n, *g = V + q * n;
+        for (i = 0; i < n; i++) {
+          const R u = f[i], w = g[i];
+          f[i] = fnma(s, w, c * u);
+          g[i] = fma(s, u, c * w);
+        }
+      }
+    active = turned;
+    if (!any(active)) break;
+  }
+  for (int p = 0; p < n; p++) {
+    R square = zero;
+    for (int i = 0; i < n; i++) square = fma(G[p * n + i], G[p * n + i], square);
+    squares[p] = square;
+  }
+  return active;
+}
+
+template <class D, int W>
+struct GramSolver {
+  using R = Lanes<double, W>;
+
+  const GramCall& call;
+
+  static std::size_t bytes(std::ptrdiff_t n) {
+    return (W * (3 * n * n + rows_at_once(int(n)) * n + 2 * n) + 4 * n) * sizeof(double) + 16 * Arena::alignment;
+  }
+
+  LeastSquaresItem<D> item(std::int64_t i) const {
+    const D* F = static_cast<const D*>(call.F) + i * call.F_stride;
+    const D* weights = static_cast<const D*>(call.weights);
+    return {call.m, int(call.n), F, F, weights ? weights + i * call.weights_stride : nullptr};
+  }
+
+  int operator()(std::int64_t first, int lanes, Arena arena) const {
+    const int n = int(call.n), k = int(call.k), at_once = rows_at_once(n);
+    R* triangle = arena.take<R>(std::ptrdiff_t(n) * n);
+    R* G = arena.take<R>(std::ptrdiff_t(n) * n);
+    R* V = arena.take<R>(std::ptrdiff_t(n) * n);
+    R* rows = arena.take<R>(std::ptrdiff_t(at_once) * n);
+    R* squares = arena.take<R>(n);
+    double* u = arena.take<double>(n);
+    double* s = arena.take<double>(n);
+    int exponents[W];
+    bool fine[W];
+    for (int l = 0; l < W; l++) {
+      fine[l] = l < lanes;
+      exponents[l] = 0;
+      if (!fine[l]) continue;
+      int ignored = 0;
+      item_exponents(item(first + l), exponents[l], ignored, fine[l]);
+      if (exponents[l] < -1000) exponents[l] = -1000;
+    }
+    for (int i = 0; i < n * n; i++) triangle[i] = R(0), V[i] = R(0);
+    for (int i = 0; i < n; i++) V[i * n + i] = R(1);
+    for (std::int64_t start = 0; start < call.m; start += at_once) {
+      const int count = int(call.m - start < at_once ? call.m - start : at_once);
+      for (int l = 0; l < W; l++) {
+        double* to = reinterpret_cast<double*>(rows) + l;
+        if (!fine[l]) {
+          for (int i = 0; i < count * n; i++) to[i * W] = 0;
+          continue;
+        }
+        const auto data = item(first + l);
+        const D* from = data.A + start * n;
+        const double unit = times_power(1, -exponents[l]);
+        for (int r = 0; r < count; r++) {
+          const double scale = data.weights ? std::sqrt(double(data.weights[start + r])) * unit : unit;
+          for (int i = 0; i < n; i++) to[(r * n + i) * W] = double(from[r * n + i]) * scale;
+        }
+      }
+      absorb_rows(n, count, rows, triangle);
+    }
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j < n; j++) G[j * n + i] = j >= i ? triangle[i * n + j] : R(0);
+    const auto unfinished = jacobi(n, G, V, squares);
+    int seen = 0;
+    for (int l = 0; l < lanes; l++) seen |= put(first + l, l, fine[l], unfinished[l], exponents[l], n, k, V, squares, u, s);
+    return seen;
+  }
+
+  int put(std::int64_t at, int lane, bool fine, bool unfinished, int exponent, int n, int k, const R* V, const R* squares,
+          double* u, double* s) const {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    int order[most_order];
+    for (int j = 0; j < n; j++) {  // by insertion: equal ones keep their order
+      int i = j;
+      const auto before = [&](int a, int b) {
+        return call.largest ? squares[a][lane] > squares[b][lane] : squares[a][lane] < squares[b][lane];
+      };
+      for (; i > 0 && before(j, order[i - 1]); i--) order[i] = order[i - 1];
+      order[i] = j;
+    }
+    D* vectors = static_cast<D*>(call.vectors) + at * n * k;
+    D* values = static_cast<D*>(call.values) + at * k;
+    double norm = 0, worst = 0;
+    for (int j = 0; j < n; j++) norm = squares[j][lane] > norm ? squares[j][lane] : norm;
+    double* factor = call.factor ? call.factor + at * gram_factor_size(n) : nullptr;
+    for (int c = 0; c < n; c++) {
+      const R* column = V + std::ptrdiff_t(order[c]) * n;
+      for (int i = 0; i < n; i++) u[i] = column[i][lane];
+      if (c < k) {
+        const double side = fine ? sign(at, c, n, u) : 1;
+        for (int i = 0; i < n; i++) u[i] *= side;
+        for (int i = 0; i < n; i++) vectors[i * k + c] = D(fine ? u[i] : nan);
+        values[c] = D(fine ? times_power(std::sqrt(squares[order[c]][lane]), exponent) : nan);
+        if (fine) {
+          for (int i = 0; i < n; i++) u[i] = double(vectors[i * k + c]);
+          const double residual =
+              measure(item(at), times_power(1, -exponent), 0, 1, u, -squares[order[c]][lane], s).residual;
+          worst = residual > worst ? residual : worst;
+          for (int i = 0; i < n; i++) u[i] = column[i][lane] * side;
+        }
+      }
+      if (factor)
+        for (int i = 0; i < n; i++) factor[c * n + i] = u[i];
+      if (factor) factor[n * n + c] = std::sqrt(squares[order[c]][lane]);
+    }
+    if (factor) factor[n * n + n] = exponent;
+    const double root = times_power(std::sqrt(norm), exponent);
+    static_cast<D*>(call.norm)[at] = D(fine ? root : nan);
+    static_cast<D*>(call.next)[at] = D(fine && k < n ? times_power(std::sqrt(squares[order[k]][lane]), exponent) : nan);
+    static_cast<D*>(call.residual)[at] = D(!fine ? nan : norm > 0 ? worst / norm : 0);
+    const int code = !fine ? GRAM_NOT_FINITE : unfinished ? GRAM_INACCURATE : GRAM_FINE;
+    call.code[at] = code;
+    return code;
+  }
+
+  // ±1, so that the inner product with the reference is not negative.
+  double sign(std::int64_t at, int column, int n, const double* u) const {
+    const D* reference = static_cast<const D*>(call.reference);
+    double first = 0, second = 0, size = 0;
+    for (int i = 0; i < n; i++) {
+      const double own =
+          reference ? double(reference[at * call.reference_stride + i * call.reference_columns +
+                                       (call.reference_columns > 1 ? column : 0)])
+                    : 1;
+      first += own * u[i];
+      size += own * own;
+      second += deciding_number(i) * u[i];
+    }
+    const bool decides = std::fabs(first) > 64 * double(epsilon<D>) * std::sqrt(size);
+    return (decides ? first : second) < 0 ? -1 : 1;
+  }
+
+  static constexpr int most_order = 256;
+};
+
+template <class D>
+struct GramGradient {
+  const GramGradientCall& call;
+
+  static std::size_t bytes(std::ptrdiff_t n, std::ptrdiff_t k) {
+    return (2 * n * k + n + 2 * k) * sizeof(double) + 8 * Arena::alignment;
+  }
+
+  int operator()(std::int64_t at, int, Arena arena) const {
+    const int n = int(call.n), k = int(call.k);
+    double* U = arena.take<double>(std::ptrdiff_t(n) * k);
+    double* W = arena.take<double>(std::ptrdiff_t(n) * k);
+    double* total = arena.take<double>(n);
+    const double* factor = call.factor + at * gram_factor_size(n);
+    const double* sigma = factor + n * n;
+    const bool good = !(call.code[at] & GRAM_NOT_FINITE);
+    const int exponent = int(factor[n * n + n]);
+    const D* H = static_cast<const D*>(call.vectors_cotangent);
+    const D* along = static_cast<const D*>(call.values_cotangent);
+    const D* vectors = static_cast<const D*>(call.vectors) + at * n * k;
+    double norm = 0;
+    for (int j = 0; j < n; j++) norm = sigma[j] > norm ? sigma[j] : norm;
+    const double close = call.rtol * norm, down = times_power(1, -2 * exponent);
+    for (int c = 0; c < k; c++) {
+      double* w = W + std::ptrdiff_t(c) * n;
+      for (int i = 0; i < n; i++) U[c * n + i] = good ? double(vectors[i * k + c]) : 0, w[i] = 0;
+      if (!good) continue;
+      for (int j = 0; H && j < n; j++) {
+        const double difference = sigma[c] - sigma[j];
+        if (j == c || !(std::fabs(difference) > close)) continue;
+        const double* v = factor + std::ptrdiff_t(j) * n;
+        double part = 0;
+        for (int i = 0; i < n; i++) part += v[i] * double(H[(at * n + i) * k + c]);
+        part = part / difference / (sigma[c] + sigma[j]) * down;
+        for (int i = 0; i < n; i++) w[i] += part * v[i];
+      }
+      if (call.W)
+        for (int i = 0; i < n; i++) static_cast<D*>(call.W)[(at * n + i) * k + c] = D(w[i]);
+      if (along)
+        for (int i = 0; i < n; i++) w[i] += double(along[at * k + c]) * U[c * n + i];
+    }
+    if (call.F_gradient || call.weights_gradient) write(at, n, k, good, U, W, total);
+    return 0;
+  }
+
+  void write(std::int64_t at, int n, int k, bool good, const double* U, const double* W, double* total) const {
+    constexpr int width = full_width<double>;
+    using V = Lanes<double, width>;
+    const D* F = static_cast<const D*>(call.F) + at * call.F_stride;
+    const D* weights = static_cast<const D*>(call.weights);
+    D* to = call.F_gradient ? static_cast<D*>(call.F_gradient) + at * call.m * n : nullptr;
+    D* to_weights = call.weights_gradient ? static_cast<D*>(call.weights_gradient) + at * call.m : nullptr;
+    for (std::int64_t r = 0; r < call.m; r++) {
+      const D* row = F + r * n;
+      const double weight = weights ? double(weights[at * call.weights_stride + r]) : 1;
+      double slope = 0;
+      for (int i = 0; i < n; i++) total[i] = 0;
+      for (int c = 0; good && c < k; c++) {
+        const double *u = U + std::ptrdiff_t(c) * n, *w = W + std::ptrdiff_t(c) * n;
+        V a(0.0), b(0.0);
+        double p = 0, q = 0;
+        int i = 0;
+        for (; i + width <= n; i += width) {
+          const V x = load_as<double, width>(row + i);
+          a = fma(x, V::load(u + i), a);
+          b = fma(x, V::load(w + i), b);
+        }
+        for (; i < n; i++) p += double(row[i]) * u[i], q += double(row[i]) * w[i];
+        p += sum(a), q += sum(b);
+        slope += p * q;
+        p *= weight, q *= weight;
+        const V vp(p), vq(q);
+        for (i = 0; i + width <= n; i += width)
+          fma(vp, V::load(w + i), fma(vq, V::load(u + i), V::load(total + i))).store(total + i);
+        for (; i < n; i++) total[i] += p * w[i] + q * u[i];
+      }
+      if (to)
+        for (int i = 0; i < n; i++) to[r * n + i] = D(total[i]);
+      if (to_weights) to_weights[r] = D(slope);
+    }
+  }
+};
+
+}  // namespace PMAF_ISA
+}  // namespace pmaf
