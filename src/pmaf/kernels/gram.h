@@ -79,7 +79,7 @@ template <class R>
 typename R::mask jacobi(int n, R* G, R* V, R* squares) {
   using S = typename R::scalar;
   constexpr int most = 40;
-  const R zero(0), one(1), tolerance(epsilon<S> * epsilon<S>);
+  const R zero(0), one(1), tolerance(epsilon<S> * epsilon<S>), nothing(S(1e-200));  // columns that have vanished
   auto active = zero < one;
   for (int sweep = 0; sweep < most; sweep++) {
     for (int p = 0; p < n; p++) {
@@ -99,7 +99,8 @@ typename R::mask jacobi(int n, R* G, R* V, R* squares) {
         }
         if (i < n) a = fma(x[i], y[i], a);
         const R zeta = a + b;
-        const auto turn = (zeta * zeta > tolerance * squares[p] * squares[q]) & active;
+        const auto turn =
+            (zeta * zeta > tolerance * squares[p] * squares[q]) & (min(squares[p], squares[q]) > nothing) & active;
         if (!any(turn)) continue;
         turned = turned | turn;
         const R tau = (squares[q] - squares[p]) / select(turn, zeta + zeta, one);
@@ -212,7 +213,10 @@ struct GramSolver {
     double* factor = call.factor ? call.factor + at * gram_factor_size(n) : nullptr;
     for (int c = 0; c < n; c++) {
       const R* column = V + std::ptrdiff_t(order[c]) * n;
-      for (int i = 0; i < n; i++) u[i] = column[i][lane];
+      double length = 0;
+      for (int i = 0; i < n; i++) length += column[i][lane] * column[i][lane];
+      length = 1 / std::sqrt(length);  // rotations leave it within n roundings of one
+      for (int i = 0; i < n; i++) u[i] = column[i][lane] * length;
       if (c < k) {
         const double side = fine ? sign(at, c, n, u) : 1;
         for (int i = 0; i < n; i++) u[i] *= side;
@@ -223,7 +227,7 @@ struct GramSolver {
           const double residual =
               measure(item(at), times_power(1, -exponent), 0, 1, u, -squares[order[c]][lane], s).residual;
           worst = residual > worst ? residual : worst;
-          for (int i = 0; i < n; i++) u[i] = column[i][lane] * side;
+          for (int i = 0; i < n; i++) u[i] = column[i][lane] * (length * side);
         }
       }
       if (factor)
