@@ -184,7 +184,7 @@ typename R::mask secular_at_pole(const Tridiagonal<R>& T, const R* gamma, const 
   const auto never = zero > one;
   R *q = memory, *y = memory + n, *scratch = memory + 2 * n;
   Twisted<R> twisted;
-  R low = zero, high = fma(length, R(S(1) + 8 * epsilon<S>), R(std::numeric_limits<S>::min())), now = zero, nu, ignored;
+  R low = zero, high = fma(length, R(S(1) + 8 * epsilon<S>), R(std::numeric_limits<S>::min())), now = zero, part = zero, nu, ignored;
   auto active = wanted, solved = never;
   for (int step = 0; step < most && any(active); step++) {
     twisted.factorise(T, now - smallest, pivots);
@@ -195,19 +195,21 @@ typename R::mask secular_at_pole(const Tridiagonal<R>& T, const R* gamma, const 
       across = fma(q[i], q[i], across);
       slope = fma(q[i], y[i], slope);
     }
-    // At t = 0: the hard case if ‖q‖ < 1 and ν is rounding; otherwise the root is not left of |ν|.
-    const auto rounding = abs(nu) <= R(4 * epsilon<S>) * length;
-    const R missing = sqrt(max(one - across, zero));
+    // ν = v₁ᵀγ whatever t is; it is taken once, since its rounding would be divided by t. At t = 0: the hard case if ν is
+    // rounding and ‖q‖ < 1; otherwise the root is not left of |ν|.
     if (step == 0) {
+      const auto rounding = abs(nu) <= R(4 * epsilon<S>) * length;
+      const R missing = sqrt(max(one - across, zero));
+      part = select(rounding, zero, nu);
       const auto hard = active & rounding & (across <= R(S(1) + 8 * epsilon<S>));
       for (int i = 0; i < n; i++) x[i] = select(hard, fma(v[i], side * missing, q[i]), x[i]);
       t = select(hard, zero, t);
       solved = hard;
       active = active & ~hard;
-      now = max(abs(nu), T.norm * R(S(1e-3) * epsilon<S>));
+      now = max(abs(part), T.norm * R(S(1e-3) * epsilon<S>));
       continue;
     }
-    const R xi = nu / now, squared = fma(xi, xi, across), phi = sqrt(squared);
+    const R xi = part / now, squared = fma(xi, xi, across), phi = sqrt(squared);
     slope = fma(xi * xi, one / now, slope);
     const R next = now + (phi - one) * squared / select(slope > zero, slope, one);
     low = select(active & (phi >= one), now, low);

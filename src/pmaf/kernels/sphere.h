@@ -241,7 +241,9 @@ struct SphereSolver {
         const double inverse = inside[l] ? 1 : 1 / std::sqrt(size);
         for (int i = 0; i < n; i++) u[i] = double(D(double(original[i][l]) * inverse * r)) / r;
         const Measured now = residual(first + l, units[l], u, tried_lambda[l], s);
-        if (best[l] >= 0 && !(now.residual < best[l])) {
+        const double size_of_all = double(norm[l]) + std::fabs(lambdas[l]);
+        const bool global = gaps[l] + (tried_lambda[l] - lambdas[l]) >= -2 * double(epsilon<C>) * size_of_all;
+        if (best[l] >= 0 && !(now.residual < best[l] && global)) {
           settled[l] = true;
           continue;
         }
@@ -258,7 +260,7 @@ struct SphereSolver {
           step[i].set(l, C(s[i]));
         }
         lower[l] = C((1 - size) / 2);
-        settled[l] = singular[l] || now.residual <= 0.5 * double(epsilon<D>) * (double(norm[l]) + std::fabs(lambdas[l]));
+        settled[l] = singular[l] || now.residual <= 0.5 * double(epsilon<D>) * size_of_all;
         another = another || !settled[l];
       }
       if (round + 1 == rounds || !another) break;
