@@ -12,7 +12,7 @@ from pmaf.kernels.sphere import (
     INSIDE,
     NOT_FINITE,
     NOT_UNIQUE,
-    REPEATED,
+    SINGULAR,
     least_squares_on_sphere,
     least_squares_on_sphere_gradient,
     quadratic_on_sphere,
@@ -219,7 +219,7 @@ def test_ball_with_dependent_columns_is_of_least_norm():
     least = torch.linalg.lstsq(A.double(), b[0].double()[:, None], driver="gelsd").solution[:, 0]
     for radius in (10.0, 1e6):
         found = least_squares(A, b[0], radius, ball=True)
-        assert int(found.code[0]) == NOT_UNIQUE | INSIDE | REPEATED
+        assert int(found.code[0]) == NOT_UNIQUE | INSIDE | SINGULAR
         assert torch.allclose(found.u[0].double(), least, atol=1e-6)
 
 
@@ -250,6 +250,88 @@ def bordered(K, u, radius, vector, multiplier):
     M[..., :n, :n], M[..., :n, n], M[..., n, :n] = K, u, u
     solved = torch.linalg.solve(M, torch.cat((vector, multiplier[..., None]), -1))
     return solved[..., :n], solved[..., n]
+
+
+def exact_answer(Q, g):
+    """λ and u on the unit sphere in sixty digits, where the case is not hard."""
+    n = Q.rows
+    spectrum, V = mpmath.eigsy(Q)
+    gamma = V.T * g
+
+    def length(t):
+        return mpmath.sqrt(sum((gamma[j] / (spectrum[j] - spectrum[0] + t)) ** 2 for j in range(n)))
+
+    low, high = mpmath.mpf(10) ** -50, mpmath.norm(gamma)
+    assert length(low) > 1
+    for _ in range(250):
+        middle = mpmath.sqrt(low * high)
+        low, high = (middle, high) if length(middle) > 1 else (low, middle)
+    p = mpmath.matrix([gamma[j] / (spectrum[j] - spectrum[0] + low) for j in range(n)])
+    return low - spectrum[0], V * p
+
+
+def exact_bordered(Q, multiplier, u, vector):
+    """The solution w of the bordered system in sixty digits."""
+    n = Q.rows
+    M = mpmath.zeros(n + 1)
+    for i in range(n):
+        for j in range(n):
+            M[i, j] = Q[i, j] + (multiplier if i == j else 0)
+        M[i, n] = M[n, i] = u[i]
+    return mpmath.lu_solve(M, mpmath.matrix([*vector.tolist(), 0]))
+
+
+@pytest.mark.parametrize("excess", [1e-4, 1e-9, 1e-13])
+def test_gaps_that_squaring_would_lose(isa, excess):
+    """Fewer rows than columns, and A⁺b only just too long: a gap of about the excess."""
+    A, b, _, _ = problem(1, 3, 5, WIDE, seed=4)
+    b = b / (torch.linalg.pinv(A) @ b[..., None]).norm() * (1 + excess)
+    F, y = exact(A[0], b[0])
+    multiplier, u = exact_answer(F.T * F, F.T * y)
+    found = least_squares(A[0], b[0])
+    # With an error of ε in b the gap is known to about that.
+    assert float(found.multiplier) == pytest.approx(float(multiplier), rel=1e-2 if excess < 1e-12 else 1e-5)
+    assert torch.allclose(found.u[0], torch.tensor([float(x) for x in u], dtype=WIDE), atol=1e-14)
+    vector, _ = cotangents(1, 5, WIDE)
+    right = exact_bordered(F.T * F, multiplier, u, vector[0])
+    gradients = least_squares_on_sphere_gradient(
+        A, b, torch.ones(1, dtype=WIDE), None, found.u, found.factor, found.code,
+        vector=vector, multiplier=None, solution=True,
+    )  # fmt: skip
+    w = torch.tensor([float(right[i]) for i in range(5)], dtype=WIDE)
+    assert float((gradients.w[0] - w).norm() / w.norm()) < (1e-2 if excess < 1e-12 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradient_inside_the_ball_is_of_least_norm_where_columns_are_dependent(isa, dtype):
+    A, b, _, _ = problem(3, 20, 5, dtype)
+    A[..., 1] = A[..., 0]
+    A[..., 3] = 2 * A[..., 2]
+    radius = torch.full((3,), 1e3, dtype=dtype)
+    vector, _ = cotangents(3, 5, dtype)
+    found = least_squares_on_sphere(A, b, radius, ball=True, rtol=rtol(dtype, 5))
+    assert [int(c) & ~SINGULAR for c in found.code] == [NOT_UNIQUE | INSIDE] * 3
+    gradients = least_squares_on_sphere_gradient(
+        A, b, radius, None, found.u, found.factor, found.code, vector=vector, multiplier=None, solution=True
+    )
+    F = A.double()
+    inverse = torch.linalg.pinv(F.mT @ F, hermitian=True, rtol=1e-6 if dtype == torch.float32 else 1e-12)
+    free = (inverse @ F.mT @ b.double()[..., None])[..., 0]
+    assert error(found.u, free) < 100 * rounding(dtype)
+    assert error(gradients.w, (inverse @ vector.double()[..., None])[..., 0]) < 100 * rounding(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_no_right_hand_side_and_dependent_columns(isa, dtype):
+    """Every null vector is a minimiser; the one along the all-ones vector's part is taken."""
+    A, b, radius, _ = problem(12, 4, 7, dtype)
+    found = least_squares_on_sphere(A, 0 * b, radius, rtol=rtol(dtype, 7))
+    assert [int(c) & ~SINGULAR for c in found.code] == [NOT_UNIQUE] * 12
+    null = torch.eye(7, dtype=WIDE) - torch.linalg.pinv(A.double()) @ A.double()
+    right = null.sum(-1)
+    right = radius.double()[:, None] * right / right.norm(dim=-1, keepdim=True)
+    assert error(found.u, right) < 100 * rounding(dtype)
+    assert float(found.multiplier.abs().max()) < 1e-6
 
 
 def cotangents(batch, n, dtype, seed=1):

@@ -1,13 +1,12 @@
 // The kernels on the sphere for one instruction set: which form an item takes depends on its order and type alone.
-#include "sphere_gradient.h"
-
 #include "blocks.h"
+#include "sphere_singular.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
 
-// Up to this order matrices lie side by side in lanes; up to the next, float data are computed in double precision.
-constexpr std::int64_t most_in_lanes = 40, most_widened = 96;
+// Up to this order singular values are found here.
+constexpr std::int64_t most_singular = 128;
 
 template <class Kernel, class Call>
 int run(const Call& call, const Kernel& kernel, int width) {
@@ -33,8 +32,40 @@ int by_type(const Call& call) {
   return call.type == FLOAT32 ? choose<Kernel, false, float>(call) : choose<Kernel, false, double>(call);
 }
 
-int sphere(const SphereCall& call) { return call.batch > 0 ? by_type<SphereSolver>(call) : 0; }
-int sphere_gradient(const SphereGradientCall& call) { return call.batch > 0 ? by_type<SphereGradient>(call) : 0; }
+constexpr int doubtful = SPHERE_INACCURATE | SPHERE_REPEATED | SPHERE_VAGUE;
+
+// Takes items that the Gram matrix cannot vouch for once more.
+template <class D>
+int again(const SphereCall& call) {
+  constexpr int W = full_width<double>;
+  const auto wanted = [&](std::int64_t i) { return (call.code[i] & doubtful) && !(call.code[i] & SPHERE_NOT_FINITE); };
+  if (call.batch <= 2) return over_some<SingularSolver<D, 2>>(call, 2, wanted);
+  return over_some<SingularSolver<D, W>>(call, W, wanted);
+}
+
+int sphere(const SphereCall& call) {
+  if (call.batch <= 0) return 0;
+  int seen = by_type<SphereSolver>(call);
+  if (!(seen & doubtful)) return seen;
+  if (call.m >= 0 && call.n <= most_singular)
+    seen = (call.type == FLOAT32 ? again<float>(call) : again<double>(call)) & SPHERE_NO_MEMORY;
+  for (std::int64_t i = 0; i < call.batch; i++) seen |= call.code[i] &= ~SPHERE_VAGUE;
+  return seen & ~SPHERE_VAGUE;
+}
+
+template <class D>
+int gradient_again(const SphereGradientCall& call) {
+  const auto wanted = [&](std::int64_t i) { return (call.code[i] & SPHERE_SINGULAR) != 0; };
+  if (call.batch <= 2) return over_some<SingularGradient<D, 2>>(call, 2, wanted);
+  return over_some<SingularGradient<D, full_width<double>>>(call, full_width<double>, wanted);
+}
+
+int sphere_gradient(const SphereGradientCall& call) {
+  if (call.batch <= 0) return 0;
+  const int seen = by_type<SphereGradient>(call);
+  if (call.m < 0 || (seen & SPHERE_NO_MEMORY)) return seen;
+  return call.type == FLOAT32 ? gradient_again<float>(call) : gradient_again<double>(call);
+}
 
 }  // namespace PMAF_ISA
 }  // namespace pmaf

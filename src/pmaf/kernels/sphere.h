@@ -67,6 +67,81 @@ QuadraticItem<D> quadratic_item(const SphereCall& call, std::int64_t i) {
           static_cast<const D*>(call.b) + i * call.b_stride};
 }
 
+// What was found for one item, in its units.
+struct Report {
+  double lambda, gap, smallest, norm;
+  Measured measured;
+  int steps;
+  bool inside, unsure, repeated, computed_in_own_type, singular;
+};
+
+// Eigenvalues up to here count as zero, in the item's units.
+inline double tolerance_of(const SphereCall& call, bool quadratic, const ItemUnits& units, const Report& report) {
+  const double rtol = call.rtol, absolute = call.atol > 0 ? times_power(call.atol, -units.back) : 0;
+  double tolerance = rtol * report.norm;
+  if (!quadratic) {
+    // Singular values are known to rtol·‖A‖, and v₁ᵀAᵀ(b − Au), which decides the gap, to that times the misfit.
+    const double root = std::sqrt(report.norm), low = std::sqrt(report.smallest > 0 ? report.smallest : 0);
+    tolerance = rtol * root * (low > rtol * root ? low : rtol * root);
+    const double rest = report.measured.misfit < report.measured.right ? report.measured.misfit : report.measured.right;
+    const double noise = units.sigma > 0 ? rtol * std::sqrt(report.norm / units.sigma) * rest : 0;
+    if (!report.inside && noise > tolerance) tolerance = noise;
+  }
+  tolerance += absolute;
+  return tolerance;
+}
+
+// What an item is told.
+template <class D>
+int judge(const SphereCall& call, bool quadratic, const ItemUnits& units, const Report& report, double residual) {
+  const double tolerance = tolerance_of(call, quadratic, units, report);
+  int code = SPHERE_FINE;
+  if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE | (report.repeated ? SPHERE_REPEATED : 0);
+  if (report.inside) code |= SPHERE_INSIDE;
+  const double eps = epsilon<D>;
+  if (!(residual <= 64 * std::sqrt(double(call.n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
+  if (!quadratic && !report.singular) {
+    // Rounding of AᵀA leaves u with errors of ε‖Q‖/gap that A and b themselves could not cause, gradients with its square.
+    if (report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;
+    if (report.gap <= 1e-5 * report.norm) code |= SPHERE_VAGUE;
+  }
+  return code;
+}
+
+// Writes what is returned of one item, in its own units, and its code.
+template <class D>
+int put(const SphereCall& call, bool quadratic, std::int64_t item, const ItemUnits& units, const Report& report) {
+  const std::int64_t n = call.n;
+  D* u = static_cast<D*>(call.u) + item * n;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  int code = SPHERE_FINE;
+  double lambda = nan, gap = nan, norm = nan, residual = nan;
+  bool finite = units.fine;
+  for (int i = 0; finite && i < n; i++) finite = std::isfinite(u[i]);
+  if (finite) {
+    lambda = times_power(report.lambda, units.back);
+    gap = times_power(report.gap, units.back);
+    norm = times_power(report.norm, units.back);
+    double size = 0;
+    for (std::int64_t i = 0; i < n; i++) size += double(u[i]) / units.radius * (double(u[i]) / units.radius);
+    double whole = (report.norm + std::fabs(report.lambda)) * std::sqrt(size);
+    if (report.inside && !quadratic && units.sigma > 0)  // a short u inside the ball cannot cancel the rounding of Aᵀb
+      whole += std::sqrt(report.norm / units.sigma) * report.measured.misfit;
+    residual = whole > 0 ? report.measured.residual / whole : report.measured.residual;
+    code |= judge<D>(call, quadratic, units, report, residual);
+  } else {
+    for (int i = 0; i < n; i++) u[i] = D(nan);
+    code = units.fine ? SPHERE_INACCURATE : SPHERE_NOT_FINITE;
+  }
+  static_cast<D*>(call.multiplier)[item] = D(lambda);
+  static_cast<D*>(call.gap)[item] = D(gap);
+  static_cast<D*>(call.norm)[item] = D(norm);
+  static_cast<D*>(call.residual)[item] = D(residual);
+  call.steps[item] = report.steps;
+  call.code[item] = code;
+  return code;
+}
+
 constexpr int polish_rounds = 4;
 
 // Solves blocks of Basis::width items. D: the type of the data; C: the type it is computed in.
@@ -297,7 +372,7 @@ struct SphereSolver {
       report.repeated = repeats[l] > 1 || singular[l];
       report.computed_in_own_type = same;
       if (units[l].fine) report.measured = measured[l];
-      seen |= put(first + l, units[l], report);
+      seen |= put<D>(call, quadratic, first + l, units[l], report);
       if (call.factor) {
         C* to = static_cast<C*>(call.factor) + (first + l) * factor_size(n) + basis_size(n);
         for (int i = 0; i < n; i++) to[i] = candidate[i][l];
@@ -309,13 +384,6 @@ struct SphereSolver {
     }
     return seen;
   }
-
-  struct Report {
-    double lambda, gap, smallest, norm;
-    Measured measured;
-    int steps;
-    bool inside, unsure, repeated, computed_in_own_type;
-  };
 
   ItemUnits load(std::int64_t item, C* G, C* g, C* rows) const {
     const double radius = static_cast<const D*>(call.radius)[item * call.radius_stride];
@@ -402,57 +470,6 @@ struct SphereSolver {
       if (round + 1 == polish_rounds || !any(better)) break;
       before = stationarity(T, gamma, x, lambda, step);
     }
-  }
-
-  // Writes what is returned of one item, in its own units, and its code.
-  int put(std::int64_t item, const ItemUnits& units, const Report& report) const {
-    D* u = static_cast<D*>(call.u) + item * n;
-    const double nan = std::numeric_limits<double>::quiet_NaN();
-    int code = SPHERE_FINE;
-    double lambda = nan, gap = nan, norm = nan, residual = nan;
-    bool finite = units.fine;
-    for (int i = 0; finite && i < n; i++) finite = std::isfinite(u[i]);
-    if (finite) {
-      lambda = times_power(report.lambda, units.back);
-      gap = times_power(report.gap, units.back);
-      norm = times_power(report.norm, units.back);
-      double size = 0;
-      for (int i = 0; i < n; i++) size += double(u[i]) / units.radius * (double(u[i]) / units.radius);
-      const double whole = (report.norm + std::fabs(report.lambda)) * std::sqrt(size);
-      residual = whole > 0 ? report.measured.residual / whole : report.measured.residual;
-      code |= judge(units, report, residual);
-    } else {
-      for (int i = 0; i < n; i++) u[i] = D(nan);
-      code = units.fine ? SPHERE_INACCURATE : SPHERE_NOT_FINITE;
-    }
-    static_cast<D*>(call.multiplier)[item] = D(lambda);
-    static_cast<D*>(call.gap)[item] = D(gap);
-    static_cast<D*>(call.norm)[item] = D(norm);
-    static_cast<D*>(call.residual)[item] = D(residual);
-    call.steps[item] = report.steps;
-    call.code[item] = code;
-    return code;
-  }
-
-  int judge(const ItemUnits& units, const Report& report, double residual) const {
-    const double rtol = call.rtol, absolute = call.atol > 0 ? times_power(call.atol, -units.back) : 0;
-    double tolerance = rtol * report.norm;
-    if (!quadratic) {
-      // Singular values are known to rtol·‖A‖, and v₁ᵀAᵀ(b − Au), which decides the gap, to that times the misfit.
-      const double root = std::sqrt(report.norm), low = std::sqrt(report.smallest > 0 ? report.smallest : 0);
-      tolerance = rtol * root * (low > rtol * root ? low : rtol * root);
-      const double rest = report.measured.misfit < report.measured.right ? report.measured.misfit : report.measured.right;
-      const double noise = units.sigma > 0 ? rtol * std::sqrt(report.norm / units.sigma) * rest : 0;
-      if (!report.inside && noise > tolerance) tolerance = noise;
-    }
-    tolerance += absolute;
-    int code = SPHERE_FINE;
-    if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE | (report.repeated ? SPHERE_REPEATED : 0);
-    if (report.inside) code |= SPHERE_INSIDE;
-    const double eps = epsilon<D>;
-    if (!(residual <= 64 * std::sqrt(double(n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
-    if (!quadratic && report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;
-    return code;
   }
 };
 

@@ -18,6 +18,7 @@ __all__ = [
     "NOT_FINITE",
     "NOT_UNIQUE",
     "REPEATED",
+    "SINGULAR",
     "SphereFound",
     "SphereGradients",
     "least_squares_on_sphere",
@@ -26,7 +27,8 @@ __all__ = [
     "quadratic_on_sphere_gradient",
 ]
 
-NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED, NO_MEMORY = 1, 2, 4, 8, 16, 32  # codes of an item, as in sphere_calls.h
+NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED = 1, 2, 4, 8, 16  # codes of an item, as in sphere_calls.h
+NO_MEMORY, SINGULAR = 32, 64
 TYPES = {torch.float32: 0, torch.float64: 1}
 EXTRAS, MOST_WIDENED = 4, 96  # as in sphere_basis.h and sphere.cpp
 
@@ -73,7 +75,7 @@ class SphereFound(NamedTuple):
     multiplier: Tensor  # (B,)
     gap: Tensor  # (B,) λ + λ_min(Q)
     norm: Tensor  # (B,) ‖Q‖
-    residual: Tensor  # (B,) of stationarity, measured on the data, relative to (‖Q‖ + |λ|)‖u‖
+    residual: Tensor  # (B,) of stationarity, measured on the data, relative to (‖Q‖ + |λ|)‖u‖ (inside the ball: + ‖A‖‖b − Au‖)
     steps: Tensor  # (B,) int32
     code: Tensor  # (B,) int32
     factor: Tensor | None  # (B, factor size), for the backward kernels

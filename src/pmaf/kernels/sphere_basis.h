@@ -14,6 +14,9 @@ namespace PMAF_ISA {
 // λ'', α, max(k, 0), whether the constraint is inactive (see sphere.h).
 constexpr int extras = 4;
 
+// Up to this order matrices lie side by side in lanes; up to the next, float data are computed in double precision.
+constexpr std::int64_t most_in_lanes = 40, most_widened = 96;
+
 constexpr std::ptrdiff_t basis_size(std::ptrdiff_t n) { return n * (n + 1) / 2 + n; }
 
 // How many numbers the factor of an item takes.

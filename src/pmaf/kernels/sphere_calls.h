@@ -15,6 +15,8 @@ enum SphereCode : int {
   SPHERE_INSIDE = 8,       // the constraint of the ball is not active
   SPHERE_REPEATED = 16,    // not unique, and λ₁ repeats: gradients need an eigenbasis
   SPHERE_NO_MEMORY = 32,   // nothing was computed
+  SPHERE_SINGULAR = 64,    // solved from singular values; its gradient is as well
+  SPHERE_VAGUE = 128,      // not returned: worth solving from singular values
 };
 
 // minimise ½‖W^½(Au − b)‖², or ½uᵀHu − gᵀu where m < 0 (A is H, b is g), on the sphere or in the ball of a radius.
