@@ -207,8 +207,8 @@ struct Block {
     }
     if constexpr (!S::is_complex) {
       T* numbers = reinterpret_cast<T*>(v);
-      for (std::ptrdiff_t i = n; i < ByRows<T>::pitch(n); i++) row_work[i] = T(0);
       for (int l = 0; l < items; l++) {
+        for (std::ptrdiff_t i = n; i < ByRows<T>::pitch(n); i++) row_work[i] = T(0);  // NaN may have got there
         for (int i = 0; i < n; i++) row_work[i] = numbers[std::ptrdiff_t(i) * W + l];
         const T* f = factor + l * std::ptrdiff_t(n) * n;
         if (adjoint) ByRows<T>::apply_q_adjoint(n, f, row_work);

@@ -13,6 +13,7 @@ __all__ = ["Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+NO_MEMORY = 32  # Code.NO_MEMORY as a plain number, which is quicker to test
 
 
 class Code(enum.IntFlag):
@@ -32,7 +33,7 @@ class Eigenpairs(NamedTuple):
     values: Tensor  # (*, k)
     vectors: Tensor  # (*, n, k)
     next: Tensor  # (*,): the eigenvalue after the selected ones, NaN where k = n
-    norm: Tensor  # (*,): the largest |eigenvalue|, estimated within a few per cent
+    norm: Tensor  # (*,): the largest |eigenvalue|, estimated (within about a tenth)
     residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
     code: Tensor  # (*,) int32
     factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h
@@ -169,7 +170,7 @@ def eigenpairs(
         factor.data_ptr(),
     )
     seen = found.library.pmaf_eigenpairs(found.isa, ctypes.byref(call))
-    if seen & Code.NO_MEMORY:
+    if seen & NO_MEMORY:
         raise MemoryError(f"pmaf.kernels.eigenpairs: no memory to work on {n}×{n} matrices; use another solver")
     return Eigenpairs(values, vectors, following, norm, residual, code, factor, seen)
 
@@ -282,6 +283,6 @@ def run_gradient(
         code.data_ptr(),
     )
     seen: int = loaded.library.pmaf_eigen_gradient(loaded.isa, ctypes.byref(call))
-    if seen & Code.NO_MEMORY:
+    if seen & NO_MEMORY:
         raise MemoryError("pmaf.kernels.eigen_gradient: no memory to work in; use another solver")
     return seen

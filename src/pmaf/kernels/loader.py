@@ -34,7 +34,8 @@ def wanted() -> str:
     choice = os.environ.get("PMAF_KERNELS", "").strip().lower() or "auto"
     if choice not in ("off", "auto", *NAMES):
         raise ValueError(
-            f"pmaf: PMAF_KERNELS must be one of off, auto, {', '.join(NAMES)}, got {choice!r}; unset it to choose by processor"
+            f"pmaf: PMAF_KERNELS must be one of off, auto, {', '.join(NAMES)}, got {choice!r}; "
+            "unset it to choose by processor"
         )
     return choice
 

@@ -96,7 +96,8 @@ struct Sample {
   D x, g, h;
 };
 
-// The bounds that G and H give, with the terms of known eigenvalues taken away.
+// The bounds that G and H give, with the terms of known eigenvalues taken away, and widened by what rounding and the
+// error of these values leave uncertain.
 template <class D>
 struct Bounds {
   D low, high;
@@ -105,64 +106,77 @@ struct Bounds {
 
 template <int Wd, int stride>
 PMAF_INLINE Bounds<Lanes<double, Wd>> bounds(const Sample<Lanes<double, Wd>>& at, const Rows<Wd, stride>& known, int w,
-                                             int n) {
+                                             int n, double tolerance) {
   using D = Lanes<double, Wd>;
-  D g = at.g, h = at.h;
+  constexpr double rounding = 1e-14;
+  D g = at.g, h = at.h, doubt_g = abs(g) * D(rounding), doubt_h = h * D(rounding);
   for (int j = 0; j < w; j++) {
-    const D q = D(1.0) / (at.x - known[j]);
+    const D q = D(1.0) / (at.x - known[j]), square = q * q;
     g -= q;
-    h = fnma(q, q, h);
+    h -= square;
+    doubt_g = fma(square, D(tolerance), doubt_g);
+    doubt_h = fma(square * abs(q), D(2 * tolerance), doubt_h);
   }
   const double m = n - w;
-  const D inside = max(D(0.0), D(m - 1) * fnma(g, g, D(m) * h));
-  const D newton = g / h, laguerre = D(m) / (g + sqrt(inside));
-  const auto valid = (g > D(1e-5) * abs(at.g)) & (h > D(1e-8) * at.h) & finite(newton) & finite(laguerre);
-  return {at.x - newton, at.x - laguerre, valid};
+  const D root = g + sqrt(max(D(0.0), D(m - 1) * fnma(g, g, D(m) * h)));
+  const D inverse = D(1.0) / (h * root), over_h = root * inverse;
+  const D newton = g * over_h, laguerre = D(m) * h * inverse;
+  if (w == 0) return {at.x - newton, at.x - laguerre, (g > D(0.0)) & (h > D(0.0)) & finite(newton) & finite(laguerre)};
+  const D doubt = D(4.0) * fma(doubt_h, over_h, doubt_g * h * inverse * D(m));  // m/root is no less than 1/g
+  const auto valid = (g > D(0.0)) & (h > D(0.0)) & (doubt < D(1e-2)) & finite(newton) & finite(laguerre);
+  return {fnma(newton, D(1.0) + doubt, at.x), fnma(laguerre, D(1.0) - doubt, at.x), valid};
+}
+
+// G and H at x.
+template <int Wd, int stride>
+PMAF_INLINE Sample<Lanes<double, Wd>> sample(const Minors<Lanes<double, Wd>>& m, Lanes<double, Wd> x) {
+  using D = Lanes<double, Wd>;
+  const D inverse = D(1.0) / m.p, g = m.dp * inverse;
+  return {x, g, fnma(D(2.0), m.ddp * inverse, g * g)};
 }
 
 constexpr int most_guesses = 40, most_bisections = 64;
 
 // The `wanted` largest eigenvalues in descending order, to an absolute error of tol, into values; the smallest one,
-// roughly and from below, into `other_end`.
+// within a few per cent, into `other_end`.
 template <int Wd, int stride>
 void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance, const Rows<Wd, stride>& values,
                  Lanes<double, Wd>& other_end) {
   using D = Lanes<double, Wd>;
   const int n = t.n;
   const D tol(tolerance);
-  D top = t.d[0], bottom = t.d[0];
+  // Between Gershgorin's discs, and no further from the mean than the variance allows (Laguerre's bound at infinity).
+  D top = t.d[0], bottom = t.d[0], highest = t.d[0], trace(0.0), squares(0.0);
   for (int i = 0; i < n; i++) {
+    const D d = t.d[i];
     D radius(0.0);
+    trace += d;
+    squares = fma(d, d, squares);
     if (i > 0) radius += abs(t.e[i - 1]);
-    if (i < n - 1) radius += abs(t.e[i]);
-    top = max(top, t.d[i] + radius);
-    bottom = min(bottom, t.d[i] - radius);
+    if (i < n - 1) {
+      const D e = t.e[i];
+      radius += abs(e);
+      squares = fma(e + e, e, squares);
+    }
+    top = max(top, d + radius);
+    bottom = min(bottom, d - radius);
+    highest = max(highest, d);
   }
+  const D mean = trace * D(1.0 / n), spread = sqrt(max(D(0.0), D(n - 1.0) * (squares * D(1.0 / n) - mean * mean)));
   const D no_more = top, no_less = bottom;
-  top += D(1e-3), bottom -= D(1e-3);
+  top = min(top, mean + spread) + D(1e-3), bottom = max(bottom, mean - spread) - D(1e-3);
 
   Minors<D> m;
   Sample<D> first, second;
-  D x = bottom, middle = bottom;
-  for (int pass = 0; pass < 2; pass++) {  // the other end: both bounds, mirrored, and what lies between them
-    minors_and_derivatives(t, x, m);
-    const D g = -(m.dp / m.p), q = m.ddp / m.p, h = fnma(D(2.0), q, g * g);
-    const D inside = max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h));
-    const D laguerre = D(double(n)) / (g + sqrt(inside)), newton = g / h;
-    const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);
-    middle = select(valid, x + D(0.5) * (laguerre + newton), middle);
-    x = select(valid, x + laguerre, x);
-  }
-  other_end = min(max(middle, no_less), no_more);
-
+  D x;
   for (int w = 0; w < wanted; w++) {
     // What counts have proved, and what is believed.
-    D proved_low = bottom, proved_high = top, low = bottom, high = top;
-    typename D::mask done = D(1.0) < D(0.0), failed_before = done;
+    D proved_low = bottom, proved_high = top, low = w == 0 ? highest : bottom, high = top;
+    typename D::mask done = D(1.0) < D(0.0);
     x = top;
     if (w > 0) {
       proved_high = high = min(top, values[w - 1] + tol);
-      const auto one = bounds(first, values, w, n), two = bounds(second, values, w, n);
+      const auto one = bounds(first, values, w, n, tolerance), two = bounds(second, values, w, n, tolerance);
       high = select(one.valid, min(high, one.high), high);
       low = select(one.valid, max(low, one.low), low);
       high = select(two.valid, min(high, two.high), high);
@@ -172,31 +186,35 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     }
     for (int guess = 0; guess < most_guesses; guess++) {
       minors_and_derivatives(t, x, m);
-      const D g = m.dp / m.p, q = m.ddp / m.p;
-      const Sample<D> here{x, g, fnma(D(2.0), q, g * g)};
-      if (w == 0 && guess < 2) {
-        if (guess == 0) first = second = here;
-        else second = {select(done, first.x, here.x), select(done, first.g, here.g), select(done, first.h, here.h)};
-      }
+      const Sample<D> here = sample<Wd, stride>(m, x);
       const auto above = m.count <= D(double(w));
+      if (w == 0 && guess == 0) first = second = here;
+      if (w == 0 && guess == 1) {
+        const auto use = above & ~done;
+        second = {select(use, here.x, first.x), select(use, here.g, first.g), select(use, here.h, first.h)};
+      }
       const D width = high - low;
       proved_high = select(above & ~done, min(proved_high, x), proved_high);
       proved_low = select(above | done, proved_low, max(proved_low, x));
-      const auto b = bounds(here, values, w, n);
+      const auto b = bounds(here, values, w, n, tolerance);
       const auto use = above & b.valid;
       D new_high = select(above, min(high, x), high), new_low = select(above, low, max(low, x));
       new_high = select(use, min(new_high, b.high), new_high);
       new_low = select(use, max(new_low, b.low), new_low);
-      new_low = min(new_low, new_high);
+      // Laguerre's bound is an order better than the width says: about width²/step.
+      const auto close = use & ((new_high - new_low) * (new_high - new_low) <= D(0.01) * tol * (x - new_high));
+      new_low = min(select(close, max(new_low, new_high - tol), new_low), new_high);
       high = select(done, high, new_high);
       low = select(done, low, new_low);
       done = done | (high - low <= tol);
       if (all(done)) break;
+      // From above Laguerre's bound; where that converges slowly (a cluster), a point close to the other bound; after a
+      // point below, or one that told nothing, the other end or the middle.
       const D rest = high - low;
-      const auto quick = use & (rest <= D(0.25) * width);
-      const D away = low + select(failed_before, D(0.5), D(0.0625)) * rest;
-      failed_before = ~quick & ~failed_before;
-      x = select(done, x, select(quick, high, away));
+      const D slow = D(guess < 4 ? 1.0 : 0.25) * width;
+      const D after_above = select(use, select(rest <= slow, high, fma(D(0.0625), rest, low)), fma(D(0.5), rest, low));
+      const D after_below = select(high < proved_high, high, fma(D(0.5), rest, low));
+      x = select(done, x, select(above, after_above, after_below));
     }
     // Proof, and bisection of what it refutes.
     D above_high, above_low;
@@ -218,7 +236,31 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     D value = max(min(high, no_more), no_less);
     if (w > 0) value = min(value, values[w - 1]);
     values.set(w, value);
+    trace -= value;
+    squares = fnma(value, value, squares);
   }
+
+  // The other end: what the sums of the values and of their squares leave, or a few of Laguerre's steps, mirrored.
+  const int rest = n - wanted;
+  if (rest <= 2) {
+    const D middle = trace * D(rest > 0 ? 1.0 / rest : 0.0);
+    const D half = rest == 2 ? sqrt(max(D(0.0), squares * D(0.5) - middle * middle)) : D(0.0);
+    other_end = rest == 0 ? values[n - 1] : middle - half;
+  } else {
+    D inner = bottom;
+    x = bottom;
+    for (int pass = 0; pass < (n > 16 ? 3 : 2); pass++) {
+      minors_and_derivatives(t, x, m);
+      const Sample<D> here = sample<Wd, stride>(m, x);
+      const D g = -here.g, h = here.h, root = g + sqrt(max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h)));
+      const D laguerre = D(double(n)) / root, newton = g / h;
+      const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);
+      inner = select(valid, x + newton, inner);  // from within: exact for clusters
+      x = select(valid, x + laguerre, x);
+    }
+    other_end = inner;
+  }
+  other_end = min(max(other_end, no_less), no_more);
 }
 
 }  // namespace PMAF_ISA
