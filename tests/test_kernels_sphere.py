@@ -1,4 +1,4 @@
-"""Compiled kernels on the sphere by themselves: against sixty digits, and gradients against a dense system in float64."""
+"""Compiled kernels on the sphere by themselves: against sixty digits, and gradients against dense float64 systems."""
 
 import math
 
@@ -403,8 +403,9 @@ def test_gradient_inside_the_ball_is_that_of_the_free_problem():
     vector, _ = cotangents(3, 5, WIDE)
     found = least_squares_on_sphere(A, b, radius, ball=True, rtol=rtol(WIDE, 5))
     gradients = least_squares_on_sphere_gradient(
-        A, b, radius, None, found.u, found.factor, found.code, vector=vector, multiplier=None, needs=(True, True, False, True)
-    )
+        A, b, radius, None, found.u, found.factor, found.code,
+        vector=vector, multiplier=None, needs=(True, True, False, True),
+    )  # fmt: skip
     F, y = A.clone().requires_grad_(), b.clone().requires_grad_()
     free = torch.linalg.solve(F.mT @ F, (F.mT @ y[..., None])[..., 0])
     right = torch.autograd.grad((free * vector).sum(), (F, y))

@@ -75,7 +75,7 @@ class SphereFound(NamedTuple):
     multiplier: Tensor  # (B,)
     gap: Tensor  # (B,) λ + λ_min(Q)
     norm: Tensor  # (B,) ‖Q‖
-    residual: Tensor  # (B,) of stationarity, measured on the data, relative to (‖Q‖ + |λ|)‖u‖ (inside the ball: + ‖A‖‖b − Au‖)
+    residual: Tensor  # (B,) measured on the data, relative to (‖Q‖ + |λ|)‖u‖; inside the ball to that + ‖A‖‖b − A u‖
     steps: Tensor  # (B,) int32
     code: Tensor  # (B,) int32
     factor: Tensor | None  # (B, factor size), for the backward kernels
@@ -111,7 +111,7 @@ def stride(x: Tensor | None) -> int:
 def inputs(call: SphereCall | SphereGradientCall, quadratic: bool, *tensors: Tensor | None) -> list[Tensor | None]:
     """Enter the matrix, the right-hand side, weights and radius into a call; what has to live as long as it does."""
     held = [None if x is None else x.contiguous() for x in tensors]
-    A, b, weights, radius = held
+    A, b, _, radius = held
     assert A is not None
     assert b is not None
     assert radius is not None
