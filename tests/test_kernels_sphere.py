@@ -397,6 +397,57 @@ def test_gradients_of_quadratics(isa, n, dtype):
     assert error(gradients.radius[:, None], (mu * r)[:, None]) < bound
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize(("m", "n"), [(5, 1), (12, 4), (4, 6), (40, 24)])
+def test_complex_least_squares(m, n, dtype):
+    random = torch.Generator().manual_seed(m)
+    A = torch.randn(3, m, n, dtype=dtype, generator=random)
+    b = 4 * torch.randn(3, m, dtype=dtype, generator=random)
+    vector = torch.randn(3, n, dtype=dtype, generator=random)
+    radius = 0.5 + torch.rand(3, dtype=A.real.dtype, generator=random)
+    eps = torch.finfo(dtype).eps
+    found = least_squares_on_sphere(A, b, radius, rtol=10 * eps * n**0.5)
+    assert found.seen & ~SINGULAR == 0
+    gradients = least_squares_on_sphere_gradient(
+        A, b, radius, None, found.u, found.factor, found.code,
+        vector=vector, multiplier=None, needs=(True, True, False, True), solution=True,
+    )  # fmt: skip
+    A, b, vector, u, r = (x.to(torch.complex128) for x in (A, b, vector, found.u, radius))
+    K = A.mH @ A + found.multiplier[:, None, None] * torch.eye(n)
+    assert float((K @ u[..., None] - A.mH @ b[..., None]).norm()) < 100 * eps * float(K.norm()) * float(r.real.max())
+    assert torch.allclose(u.norm(dim=-1), r.real, rtol=10 * eps)
+    assert float((torch.linalg.eigvalsh(K)[:, 0] - found.gap).abs().max()) < 10 * eps * float(found.norm.max())
+    x, y = (torch.linalg.solve(K, z[..., None])[..., 0] for z in (vector, u))
+    mu = (u.conj() * x).sum(-1).real / (u.conj() * y).sum(-1).real
+    w = x - mu[:, None] * y
+    rho, v = b - (A @ u[..., None])[..., 0], (A @ w[..., None])[..., 0]
+    right = rho[..., None] * w.conj()[:, None] - v[..., None] * u.conj()[:, None]
+    for value, expected in ((gradients.w, w), (gradients.matrix, right), (gradients.right, v)):
+        assert float((value - expected).norm() / expected.norm()) < 1000 * eps
+    assert float((gradients.radius - mu * r.real).norm() / mu.norm()) < 1000 * eps
+
+
+def test_complex_quadratic():
+    random = torch.Generator().manual_seed(0)
+    H = torch.randn(4, 6, 6, dtype=torch.complex128, generator=random)
+    H = (H + H.mH) / 2
+    g = torch.randn(4, 6, dtype=torch.complex128, generator=random)
+    vector = torch.randn(4, 6, dtype=torch.complex128, generator=random)
+    radius = torch.ones(4, dtype=WIDE)
+    found = quadratic_on_sphere(H, g, radius, rtol=1e-14)
+    gradients = quadratic_on_sphere_gradient(
+        H, g, radius, found.u, found.factor, found.code, vector=vector, multiplier=None
+    )
+    K = H + found.multiplier[:, None, None] * torch.eye(6)
+    assert float((K @ found.u[..., None] - g[..., None]).norm()) < 1e-13
+    x, y = (torch.linalg.solve(K, z[..., None])[..., 0] for z in (vector, found.u))
+    mu = (found.u.conj() * x).sum(-1).real / (found.u.conj() * y).sum(-1).real
+    w = x - mu[:, None] * y
+    outer = w[..., :, None] * found.u.conj()[..., None, :]
+    assert torch.allclose(gradients.right, w, rtol=1e-11, atol=1e-12)
+    assert torch.allclose(gradients.matrix, -(outer + outer.mH) / 2, rtol=1e-11, atol=1e-12)
+
+
 def test_gradient_inside_the_ball_is_that_of_the_free_problem():
     A, b, _, _ = problem(3, 20, 5, WIDE)
     radius = torch.full((3,), 1e3, dtype=WIDE)

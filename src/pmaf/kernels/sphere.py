@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pmaf.kernels.loader import kernels
+from pmaf.kernels.real_form import complex_matrix, complex_vector, real_matrix, real_vector
 
 __all__ = [
     "INACCURATE",
@@ -144,6 +145,12 @@ def forward(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
+    if A.is_complex():  # in the hard case the phase is not that of the real form: left to another solver
+        twice = None if weights is None else torch.cat((weights, weights), -1)
+        found = forward(quadratic, real_matrix(A), real_vector(b), twice, radius, ball, rtol, atol, keep)
+        code = torch.where((found.code & NOT_UNIQUE) != 0, found.code | INACCURATE, found.code)
+        seen = found.seen | (INACCURATE if found.seen & NOT_UNIQUE else 0)
+        return found._replace(u=complex_vector(found.u), code=code, seen=seen)
     call = SphereCall()
     held = inputs(call, quadratic, A, b, weights, radius)
     call.ball, call.rtol, call.atol = ball, rtol, atol
@@ -176,7 +183,7 @@ def least_squares_on_sphere(
     """Minimise ½‖A u − b‖² on the sphere or in the ball.
 
     Args:
-        A: ``(B, m, n)``, float32 or float64, on the CPU.
+        A: ``(B, m, n)``, real or complex, on the CPU.
         b: ``(B, m)``.
         radius: ``(B,)``.
         weights: ``(B, m)`` or ``None``.
@@ -201,10 +208,10 @@ def quadratic_on_sphere(
     atol: float = 0.0,
     keep_factor: bool = True,
 ) -> SphereFound:
-    """Minimise ½uᵀHu − gᵀu on the sphere or in the ball; H is read as (H + Hᵀ)/2.
+    """Minimise ½uᵀHu − gᵀu on the sphere or in the ball; H is read as (H + Hᴴ)/2.
 
     Args:
-        H: ``(B, n, n)``, float32 or float64, on the CPU.
+        H: ``(B, n, n)``, real or complex, on the CPU.
         g: ``(B, n)``.
         radius: ``(B,)``.
         ball: whether the inside counts as well.
@@ -238,10 +245,25 @@ def backward(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
+    if A.is_complex():
+        twice = None if weights is None else torch.cat((weights, weights), -1)
+        vector, along = cotangents
+        point = (real_vector(found[0]), *found[1:])
+        incoming = (None if vector is None else real_vector(vector), along)
+        data = (real_matrix(A), real_vector(b), twice, radius)
+        w, mu, matrix, right, weight, radial = backward(quadratic, *data, point, incoming, needs, solution)
+        return SphereGradients(
+            None if w is None else complex_vector(w),
+            mu,
+            None if matrix is None else complex_matrix(matrix),
+            None if right is None else complex_vector(right),
+            None if weight is None else weight[:, : weight.shape[1] // 2] + weight[:, weight.shape[1] // 2 :],
+            radial,
+        )
     call = SphereGradientCall()
     held = inputs(call, quadratic, A, b, weights, radius)
     u, factor, code = (x.contiguous() for x in found)
-    along, multiplier = (None if x is None else x.contiguous() for x in cotangents)
+    vector, multiplier = (None if x is None else x.contiguous() for x in cotangents)
     B, n = call.batch, call.n
     m = n if quadratic else call.m
     w = A.new_empty(B, n) if solution else None
@@ -251,7 +273,7 @@ def backward(
     weight = A.new_empty(B, m) if needs[2] else None
     radial = A.new_empty(B) if needs[3] else None
     call.u, call.factor, call.code = map(pointer, (u, factor, code))
-    call.vector_cotangent, call.multiplier_cotangent = pointer(along), pointer(multiplier)
+    call.vector_cotangent, call.multiplier_cotangent = pointer(vector), pointer(multiplier)
     call.w, call.mu = pointer(w), pointer(mu)
     call.A_gradient, call.b_gradient = pointer(matrix), pointer(right)
     call.weights_gradient, call.radius_gradient = pointer(weight), pointer(radial)
