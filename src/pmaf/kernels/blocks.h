@@ -25,5 +25,19 @@ int over_blocks(std::int64_t batch, int width, int threads, std::size_t bytes, i
   return parallel(blocks, threads, block);
 }
 
+// Runs a kernel on the items of a batch for which `wanted` holds, `width` at a time.
+template <class Kernel, class Call, class Wanted>
+int over_some(const Call& call, int width, int failed, const Wanted& wanted) {
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < call.batch; i++) count += wanted(i);
+  if (count == 0) return 0;
+  const std::unique_ptr<std::int64_t[]> items(new (std::nothrow) std::int64_t[count]);
+  if (!items) return failed;
+  count = 0;
+  for (std::int64_t i = 0; i < call.batch; i++)
+    if (wanted(i)) items[count++] = i;
+  return over_blocks(count, width, call.threads, Kernel::bytes(call.n), failed, Kernel{call, items.get()});
+}
+
 }  // namespace PMAF_ISA
 }  // namespace pmaf

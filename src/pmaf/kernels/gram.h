@@ -55,24 +55,29 @@ struct GramSolver {
       item_exponents(item(first + l), exponents[l], ignored, fine[l]);
       if (exponents[l] < -1000) exponents[l] = -1000;
     }
+    // Lanes without an item, or with one that is not finite, read another one; what they find is not used.
+    int usable = -1;
+    for (int l = 0; l < W; l++) usable = fine[l] && usable < 0 ? l : usable;
+    const D* data[W];
+    alignas(64) double scales[W];
+    for (int l = 0; l < W; l++) {
+      data[l] = usable < 0 ? nullptr : item(first + (fine[l] ? l : usable)).A;
+      scales[l] = fine[l] ? times_power(1, -exponents[l]) : 0;
+    }
     for (int i = 0; i < n * n; i++) triangle[i] = R(0), V[i] = R(0);
     for (int i = 0; i < n; i++) V[i * n + i] = R(1);
-    for (std::int64_t start = 0; start < call.m; start += at_once) {
+    for (std::int64_t start = 0; usable >= 0 && start < call.m; start += at_once) {
       const int count = int(call.m - start < at_once ? call.m - start : at_once);
-      for (int l = 0; l < W; l++) {
-        double* to = reinterpret_cast<double*>(rows) + l;
-        if (!fine[l]) {
-          for (int i = 0; i < count * n; i++) to[i * W] = 0;
-          continue;
-        }
-        const auto data = item(first + l);
-        const D* from = data.A + start * n;
-        const double unit = times_power(1, -exponents[l]);
+      load_rows<D, W>(data, start, count, n, n, scales, rows);
+      if (call.weights)
         for (int r = 0; r < count; r++) {
-          const double scale = data.weights ? std::sqrt(double(data.weights[start + r])) * unit : unit;
-          for (int i = 0; i < n; i++) to[(r * n + i) * W] = double(from[r * n + i]) * scale;
+          R root;
+          for (int l = 0; l < W; l++) {
+            const std::int64_t own = first + (fine[l] ? l : usable);
+            root.set(l, fine[l] ? std::sqrt(double(item(own).weights[start + r])) : 0);
+          }
+          for (int i = 0; i < n; i++) rows[r * n + i] *= root;
         }
-      }
       absorb_rows(n, n, count, rows, triangle);
     }
     for (int i = 0; i < n; i++)

@@ -62,13 +62,38 @@ void absorb_rows(int n, int width, int count, R* rows, R* triangle) {
   }
 }
 
+// Rows start … start + count − 1 of an (m, n) item for each lane, in lanes with `width` ≥ n numbers to a row, times scale[l];
+// lanes beyond `lanes` repeat the first item.
+template <class D, int W>
+void load_rows(const D* const* items, std::int64_t start, int count, int n, int width, const double* scale,
+               Lanes<double, W>* rows) {
+  using R = Lanes<double, W>;
+  const R factors = R::load(scale);
+  for (int r = 0; r < count; r++) {
+    const std::ptrdiff_t offset = (start + r) * n;
+    R* to = rows + r * width;
+    int i = 0;
+    for (; i + W <= n; i += W) {
+      R tile[W];
+      for (int l = 0; l < W; l++) tile[l] = load_as<double, W>(items[l] + offset + i);
+      transpose(tile);
+      for (int k = 0; k < W; k++) to[i + k] = tile[k] * factors;
+    }
+    for (; i < n; i++) {
+      R x;
+      for (int l = 0; l < W; l++) x.set(l, double(items[l][offset + i]));
+      to[i] = x * factors;
+    }
+  }
+}
+
 // Turns the columns of G (column by column, n × n) until they are orthogonal, and those of V with them; `squares` are their
 // squared lengths. Returns where it did not come to an end.
 template <class R>
 typename R::mask jacobi(int n, R* G, R* V, R* squares) {
   using S = typename R::scalar;
   constexpr int most = 40;
-  const R zero(0), one(1), tolerance(epsilon<S> * epsilon<S>), nothing(S(1e-200));  // columns that have vanished
+  const R zero(0), one(1), tolerance(n * epsilon<S> * epsilon<S>), nothing(S(1e-200));  // columns that have vanished
   auto active = zero < one;
   for (int sweep = 0; sweep < most; sweep++) {
     for (int p = 0; p < n; p++) {

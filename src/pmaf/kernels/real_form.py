@@ -1,7 +1,7 @@
 """Complex problems on the sphere as real ones of twice the size.
 
 The sphere in ℂⁿ is the real sphere in ℝ²ⁿ: with M ↦ [[Re M, −Im M], [Im M, Re M]], x ↦ (Re x, Im x) a complex problem
-is a real one with the same minimiser, multiplier and gap. A gradient G of the real matrix is (G₁₁ + G₂₂) + i(G₂₁ − G₁₂).
+is a real one with the same minimiser, multiplier and gap. A gradient G of the real matrix is G₁₁ + G₂₂ + i(G₂₁ − G₁₂).
 """
 
 import torch

@@ -1,6 +1,6 @@
 // The kernels on the sphere for one instruction set: which form an item takes depends on its order and type alone.
 #include "blocks.h"
-#include "sphere_singular.h"
+#include "sphere_singular_gradient.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -39,8 +39,8 @@ template <class D>
 int again(const SphereCall& call) {
   constexpr int W = full_width<double>;
   const auto wanted = [&](std::int64_t i) { return (call.code[i] & doubtful) && !(call.code[i] & SPHERE_NOT_FINITE); };
-  if (call.batch <= 2) return over_some<SingularSolver<D, 2>>(call, 2, wanted);
-  return over_some<SingularSolver<D, W>>(call, W, wanted);
+  if (call.batch <= 2) return over_some<SingularSolver<D, 2>>(call, 2, SPHERE_NO_MEMORY, wanted);
+  return over_some<SingularSolver<D, W>>(call, W, SPHERE_NO_MEMORY, wanted);
 }
 
 int sphere(const SphereCall& call) {
@@ -56,8 +56,8 @@ int sphere(const SphereCall& call) {
 template <class D>
 int gradient_again(const SphereGradientCall& call) {
   const auto wanted = [&](std::int64_t i) { return (call.code[i] & SPHERE_SINGULAR) != 0; };
-  if (call.batch <= 2) return over_some<SingularGradient<D, 2>>(call, 2, wanted);
-  return over_some<SingularGradient<D, full_width<double>>>(call, full_width<double>, wanted);
+  if (call.batch <= 2) return over_some<SingularGradient<D, 2>>(call, 2, SPHERE_NO_MEMORY, wanted);
+  return over_some<SingularGradient<D, full_width<double>>>(call, full_width<double>, SPHERE_NO_MEMORY, wanted);
 }
 
 int sphere_gradient(const SphereGradientCall& call) {

@@ -5,16 +5,13 @@
 // Values within the tolerance of the smallest are one group: where its γ are roundings they are zero, and if then φ(0) < 1 the
 // missing length goes along the group's part of the all-ones vector (or of a generic one). Inside the ball the solution of
 // least norm is γⱼ/dⱼ over values above the tolerance.
-//
-// Backward: the bordered system in this basis. The group's part of u and of the right-hand side is one coordinate along u,
-// what is across it is dropped, the others are eliminated,
-//
-//     [ t   γ₁ ] [ w₁ ]   [ a₁    ]      α = Σ γⱼaⱼ/(δⱼ + t),  β = Σ γⱼ²/(δⱼ + t)   (γ = Vᵀu and a = Vᵀh here,
-//     [ γ₁  −β ] [ μ  ] = [ f − α ]                                                    sums outside the group).
 #pragma once
 
+#include "arena.h"
 #include "jacobi.h"
-#include "sphere_gradient.h"
+#include "signs.h"
+#include "sphere_basis.h"
+#include "sphere_item.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -43,20 +40,24 @@ struct SingularBasis {
   template <class Item>
   typename R::mask factorise(int lanes, std::ptrdiff_t m, const Item& item, const double* matrix, const double* right) {
     const int width = n + 1, at_once = rows_at_once(n);
+    const D* data[W];
+    alignas(64) double scales[W];
+    for (int l = 0; l < W; l++) data[l] = item(l < lanes ? l : 0).A, scales[l] = matrix[l < lanes ? l : 0];
     for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(n) * width; i++) triangle[i] = R(0.0);
     for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(n) * n; i++) V[i] = R(0.0);
     for (int i = 0; i < n; i++) V[std::ptrdiff_t(i) * n + i] = R(1.0);
     for (std::ptrdiff_t start = 0; start < m; start += at_once) {
       const int count = int(m - start < at_once ? m - start : at_once);
-      for (int l = 0; l < W; l++) {
-        const LeastSquaresItem<D> data = item(l < lanes ? l : 0);
-        double* to = reinterpret_cast<double*>(rows) + l;
-        for (int r = 0; r < count; r++) {
-          const double root = data.weights ? std::sqrt(double(data.weights[start + r])) : 1, scale = root * matrix[l];
-          const D* from = data.A + (start + r) * n;
-          for (int i = 0; i < n; i++) to[(r * width + i) * W] = double(from[i]) * scale;
-          to[(r * width + n) * W] = double(data.b[start + r]) * (root * right[l]);
+      load_rows<D, W>(data, start, count, n, width, scales, rows);
+      for (int r = 0; r < count; r++) {
+        R root(1.0), y;
+        for (int l = 0; l < W; l++) {
+          const LeastSquaresItem<D> own = item(l < lanes ? l : 0);
+          if (own.weights) root.set(l, std::sqrt(double(own.weights[start + r])));
+          y.set(l, double(own.b[start + r]) * right[l]);
         }
+        for (int i = 0; i < n; i++) rows[r * width + i] *= root;
+        rows[r * width + n] = y * root;
       }
       absorb_rows(n, width, count, rows, triangle);
     }
@@ -233,106 +234,6 @@ struct SingularSolver {
     }
   }
 };
-
-template <class D, int W>
-struct SingularGradient {
-  const SphereGradientCall& call;
-  const std::int64_t* items;
-
-  static std::size_t bytes(std::ptrdiff_t n) {
-    return (SingularBasis<D, W>::memory(n) + 6 * n) * sizeof(double) + 24 * Arena::alignment;
-  }
-
-  int operator()(std::int64_t first, int lanes, Arena arena) const {
-    const int n = int(call.n);
-    SingularBasis<D, W> basis(n, arena);
-    double* room = arena.take<double>(6 * std::ptrdiff_t(n));
-    const SphereGradient<D, double, LaneBasis<double, 2>, false> writer{call, n};
-    double matrix[W], right[W];
-    for (int l = 0; l < W; l++) matrix[l] = times_power(1, -int(kept(items[first + (l < lanes ? l : 0)], 1))), right[l] = 0;
-    const auto item = [&](int l) { return writer.least_squares(items[first + l]); };
-    basis.factorise(lanes, call.m, item, matrix, right);
-    for (int l = 0; l < lanes; l++) solve(items[first + l], l, basis, room, writer);
-    return 0;
-  }
-
-  // A number of the factor: 0 … 3 of the extras, or t and the tolerance.
-  double kept(std::int64_t at, std::ptrdiff_t i, bool start = false) const {
-    const std::ptrdiff_t place = at * factor_size(call.n) + (start ? i : basis_size(call.n) + call.n + i);
-    if (call.n <= most_widened || sizeof(D) == 8) return static_cast<const double*>(call.factor)[place];
-    return static_cast<const D*>(call.factor)[place];
-  }
-
-  template <class Writer>
-  void solve(std::int64_t at, int lane, const SingularBasis<D, W>& basis, double* room, const Writer& writer) const {
-    const int n = basis.n;
-    double *d = room, *gamma = d + n, *a = gamma + n, *w = a + n, *u = w + n, *s = u + n;
-    const double t = kept(at, 0, true), tolerance = kept(at, 1, true), sigma = times_power(1, -int(kept(at, 2)));
-    const int back = 2 * int(kept(at, 1)) + int(kept(at, 2));
-    const bool inside = kept(at, 3) != 0;
-    const double radius = static_cast<const D*>(call.radius)[at * call.radius_stride];
-    const D* point = static_cast<const D*>(call.u) + at * n;
-    const D* incoming = static_cast<const D*>(call.vector_cotangent);
-    const D* along = static_cast<const D*>(call.multiplier_cotangent);
-    double smallest = 0, f = along ? double(along[at]) : 0;
-    if (!inside) f = times_power(f, back) / radius;
-    for (int j = 0; j < n; j++) {
-      d[j] = basis.squares[j][lane] * sigma;
-      smallest = j == 0 || d[j] < smallest ? d[j] : smallest;
-      gamma[j] = a[j] = 0;
-      for (int i = 0; i < n; i++) {
-        const double v = basis.V[std::ptrdiff_t(j) * n + i][lane];
-        gamma[j] += v * (double(point[i]) / radius);
-        if (incoming) a[j] += v * double(incoming[at * n + i]);
-      }
-    }
-    double mu = -f;
-    if (inside) {
-      for (int j = 0; j < n; j++) w[j] = d[j] > tolerance ? a[j] / d[j] : 0;
-    } else {
-      double alpha = 0, beta = 0, own = 0, first = 0;
-      for (int j = 0; j < n; j++) {
-        const double pole = (d[j] - smallest) + t;
-        if (pole <= tolerance || d[j] == smallest) {
-          own += gamma[j] * gamma[j];
-          first += gamma[j] * a[j];
-        } else {
-          alpha += gamma[j] * a[j] / pole;
-          beta += gamma[j] * gamma[j] / pole;
-        }
-      }
-      own = std::sqrt(own);
-      first = own > 0 ? first / own : 0;
-      const double determinant = t * beta + own * own, inverse = determinant > 0 ? 1 / determinant : 0;
-      const double w1 = (beta * first + own * (f - alpha)) * inverse;
-      mu = (own * first - t * (f - alpha)) * inverse;
-      for (int j = 0; j < n; j++) {
-        const double pole = (d[j] - smallest) + t;
-        const bool group = pole <= tolerance || d[j] == smallest;
-        w[j] = group ? (own > 0 ? w1 * gamma[j] / own : 0) : (a[j] - mu * gamma[j]) / pole;
-      }
-    }
-    for (int i = 0; i < n; i++) s[i] = 0;
-    for (int j = 0; j < n; j++)
-      for (int i = 0; i < n; i++) s[i] += basis.V[std::ptrdiff_t(j) * n + i][lane] * w[j];
-    for (int i = 0; i < n; i++) w[i] = times_power(s[i], -back);
-    writer.write(at, w, u, s, true, mu, inside, radius);
-  }
-};
-
-// Runs a kernel on the items of a batch for which `wanted` holds, `width` at a time.
-template <class Kernel, class Call, class Wanted>
-int over_some(const Call& call, int width, const Wanted& wanted) {
-  std::int64_t count = 0;
-  for (std::int64_t i = 0; i < call.batch; i++) count += wanted(i);
-  if (count == 0) return 0;
-  const std::unique_ptr<std::int64_t[]> items(new (std::nothrow) std::int64_t[count]);
-  if (!items) return SPHERE_NO_MEMORY;
-  count = 0;
-  for (std::int64_t i = 0; i < call.batch; i++)
-    if (wanted(i)) items[count++] = i;
-  return over_blocks(count, width, call.threads, Kernel::bytes(call.n), SPHERE_NO_MEMORY, Kernel{call, items.get()});
-}
 
 }  // namespace PMAF_ISA
 }  // namespace pmaf
