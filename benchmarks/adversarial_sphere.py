@@ -1,8 +1,8 @@
-"""Adversarial problems for the compiled kernels on the sphere: each answer holds by independent measure, or was flagged.
+"""Adversarial problems for the compiled kernels on the sphere: each answer holds by independent measure or is flagged.
 
-Families of small quadratics and least-squares problems: graded, near the hard case, rank-deficient, with tiny right-hand
-sides. An answer that was not flagged must be stationary, of the right length and global, with the gap that it reports,
-all beside float64 eigenvalues. Prints one line a family and fails if any answer does not hold.
+Families of small quadratics and least-squares problems: graded, near the hard case, rank-deficient, with tiny
+right-hand sides. An answer that was not flagged must be stationary, of the right length and global, with the gap that
+it reports, all beside float64 eigenvalues. Prints one line a family and fails if any answer does not hold.
 
     python benchmarks/adversarial_sphere.py [items a family] [seed]
 """
