@@ -2,7 +2,7 @@ r"""Implicit eigen decomposition: check → choose a solver → differentiate �
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetri
 from pmaf.checks.tensors import check_broadcast, check_counts, check_sizes, check_start
 from pmaf.checks.values import check_tensor, describe
 from pmaf.forward.eigen import EigenForward
+from pmaf.handover import Report
 from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
@@ -287,23 +288,34 @@ def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tenso
     return columns.detach().to(U.dtype)
 
 
-def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
+def short_ied(X: object, *args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
-    quick = direct_pairs(*args, **kwargs)
-    return None if quick is None else Eigenpairs(quick[1], quick[0])
-
-
-def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
-    """The short way of :func:`ied_ex`, or ``None``."""
-    quick = direct_pairs(*args, **kwargs)
+    quick = direct_pairs(X, *args, **kwargs)
     if quick is None:
         return None
+    if quick[0].is_complex():
+        solution = reported(X, quick)
+        return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
+    return Eigenpairs(quick[1], quick[0])
+
+
+def short_ied_ex(X: object, *args: object, **kwargs: object) -> IEDSolution | None:
+    """The short way of :func:`ied_ex`, or ``None``."""
+    quick = direct_pairs(X, *args, **kwargs)
+    return None if quick is None else reported(X, quick)
+
+
+def reported(X: Any, quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
+    """The solution, of which every item is known to be well, the phase of complex vectors fixed."""
     U, values, notes = quick
     last = values.detach()[..., -1]
     following, residual = notes[NEXT].reshape(last.shape), notes[RESIDUAL].reshape(last.shape).clone()
     gap = (last - following).abs() if U.shape[-1] < U.shape[-2] else torch.full_like(last, torch.inf)
     status = torch.zeros(last.shape, dtype=torch.int64)
-    return IEDSolution(values, U, status, torch.ones_like(status), residual, gap)
+    report = Report(status, torch.ones_like(status), residual, gap)
+    if U.is_complex():
+        U = fix_phase(Dense(X.detach()), U, values.detach(), report, None, X.dtype)
+    return IEDSolution(values, U, *report)
 
 
 ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors), short_ied)
