@@ -2,7 +2,7 @@ r"""Implicit eigen decomposition: check → choose a solver → differentiate �
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
-from pmaf.kernels.quick import NEXT, RESIDUAL
+from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
 from pmaf.layers.direct import direct_pairs
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
@@ -288,24 +288,24 @@ def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tenso
     return columns.detach().to(U.dtype)
 
 
-def short_ied(X: object, *args: object, **kwargs: object) -> Eigenpairs | None:
+def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
-    quick = direct_pairs(X, *args, **kwargs)
+    quick = direct_pairs(*args, **kwargs)
     if quick is None:
         return None
     if quick[0].is_complex():
-        solution = reported(X, quick)
+        solution = reported(quick)
         return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
     return Eigenpairs(quick[1], quick[0])
 
 
-def short_ied_ex(X: object, *args: object, **kwargs: object) -> IEDSolution | None:
+def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
-    quick = direct_pairs(X, *args, **kwargs)
-    return None if quick is None else reported(X, quick)
+    quick = direct_pairs(*args, **kwargs)
+    return None if quick is None else reported(quick)
 
 
-def reported(X: Any, quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
+def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
     """The solution, of which every item is known to be well, the phase of complex vectors fixed."""
     U, values, notes = quick
     last = values.detach()[..., -1]
@@ -314,7 +314,7 @@ def reported(X: Any, quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
     status = torch.zeros(last.shape, dtype=torch.int64)
     report = Report(status, torch.ones_like(status), residual, gap)
     if U.is_complex():
-        U = fix_phase(Dense(X.detach()), U, values.detach(), report, None, X.dtype)
+        U = fix_phase(notes[NORM].reshape(last.shape), U, values.detach(), report, None, U.dtype)
     return IEDSolution(values, U, *report)
 
 
