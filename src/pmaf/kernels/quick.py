@@ -46,8 +46,8 @@ def quick_pairs(
         rtol: differences of selected values up to rtol·‖X‖ are called repeated.
 
     Returns:
-        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` and the notes ``(4, items)``; ``None`` where
-        there is no library, or an item has a code.
+        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` (never written to where the closed form of
+        ``small.h`` needs none) and the notes ``(4, items)``; ``None`` where there is no library, or an item has a code.
     """
     function = entry("pmaf_eigenpairs")
     if function is None:
