@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pmaf.layers.sphere import less_ex as less_ex
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
     from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
+    from pmaf.layers.spectral_function import spectral_function as spectral_function
+    from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.operators.base import Operator as Operator
     from pmaf.operators.function import MatVec as MatVec
     from pmaf.operators.gram import Gram as Gram
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from pmaf.solution import IEDSolution as IEDSolution
     from pmaf.solution import LESSSolution as LESSSolution
     from pmaf.solution import ProjectorSolution as ProjectorSolution
+    from pmaf.solution import SpectralFunctionSolution as SpectralFunctionSolution
     from pmaf.solution import Status as Status
 
 __version__ = "0.1.0"
@@ -66,6 +69,7 @@ _HOMES = {
     "Operator": "pmaf.operators.base",
     "ProjectorSolution": "pmaf.solution",
     "RangeWarning": "pmaf.errors",
+    "SpectralFunctionSolution": "pmaf.solution",
     "Status": "pmaf.solution",
     "Unrolled": "pmaf.implicit.modes",
     "certify": "pmaf.layers.certificate",
@@ -80,6 +84,8 @@ _HOMES = {
     "principal_projector": "pmaf.layers.eigen",
     "principal_projector_ex": "pmaf.layers.eigen",
     "solvers": "pmaf.solvers",
+    "spectral_function": "pmaf.layers.spectral_function",
+    "spectral_function_ex": "pmaf.layers.spectral_function",
     "sphere_quadratic": "pmaf.layers.sphere",
     "sphere_quadratic_ex": "pmaf.layers.sphere",
 }
