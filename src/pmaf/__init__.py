@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from pmaf.layers.eigen import ied_ex as ied_ex
     from pmaf.layers.eigen import principal_projector as principal_projector
     from pmaf.layers.eigen import principal_projector_ex as principal_projector_ex
+    from pmaf.layers.spectral_function import spectral_function as spectral_function
+    from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.layers.sphere import less as less
     from pmaf.layers.sphere import less_ex as less_ex
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
     from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
-    from pmaf.layers.spectral_function import spectral_function as spectral_function
-    from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.operators.base import Operator as Operator
     from pmaf.operators.function import MatVec as MatVec
     from pmaf.operators.gram import Gram as Gram

@@ -20,8 +20,8 @@ SEPARATE = {
     "of the identity to a singular matrix whose sign is wanted.",
 }
 DOMAIN = (
-    "The input is NaN or infinite, or an eigenvalue lies outside the domain of fn (zero or negative, as far as rounding "
-    "tells): add a small multiple of the identity, or choose another fn."
+    "The input is NaN or infinite, or an eigenvalue lies outside the domain of fn (zero or negative, as far as "
+    "rounding tells): add a small multiple of the identity, or choose another fn."
 )
 
 

@@ -240,6 +240,6 @@ def run_eigenpairs(forward: Any, *tensors: Tensor) -> ForwardResult:
 
 
 def run_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All eigenpairs of Hermitian matrices as one node of a graph: eigenvalues, eigenvectors, and which items have them."""
+    """All eigenvalues and eigenvectors of Hermitian matrices, and which items have them, as one node of a graph."""
     values, vectors, done = torch.ops.pmaf.hermitian_eigh(X)
     return values, vectors, done

@@ -1,5 +1,6 @@
 """f(X) of whole Hermitian matrices without autograd: decompose, measure, and give every item its status."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,8 @@ __all__ = ["SpectralForward"]
 
 def zero_tolerance(spectrum: Tensor) -> Tensor:
     """Eigenvalues of this size are zero as far as rounding tells: 4ε√n‖X‖, ``(*, 1)``."""
-    n = spectrum.shape[-1]
-    return 4 * torch.finfo(spectrum.dtype).eps * n**0.5 * spectrum.abs().amax(-1, keepdim=True)
+    size: Tensor = spectrum.abs().amax(-1, keepdim=True)
+    return size * (4 * torch.finfo(spectrum.dtype).eps * math.sqrt(spectrum.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,9 @@ class SpectralForward:
         residual = torch.linalg.vector_norm(misfit, dim=-2).amax(-1)
 
         sharp = (zero.any(-1) if fn.zero_is_sharp else torch.zeros_like(failed)) & ~failed
-        unique = (
-            torch.where(sharp, Status.NOT_UNIQUE, 0) if fn.zero_is_jump else torch.zeros_like(failed, dtype=torch.int64)
-        )
-        status = torch.where(failed, Status.NON_FINITE, unique)
+        status = torch.where(failed, Status.NON_FINITE, torch.zeros_like(failed, dtype=torch.int64))
+        if fn.zero_is_jump:
+            status = torch.where(sharp, Status.NOT_UNIQUE, status)
         steps = torch.ones_like(status)
         gap = torch.where(failed, torch.nan, torch.full_like(residual, torch.inf))
         exact = torch.where(failed[..., None], 1, exact)

@@ -1,9 +1,9 @@
-r"""How f(X) moves with a Hermitian matrix X = V diag(s) Vᴴ: divided differences in place of differences of eigenvectors.
+r"""How f(X) moves with a Hermitian matrix X = V diag(s) Vᴴ: by divided differences of f.
 
 .. math::
     Df(X)[E] &= V\,\bigl(f[s_i, s_j] \circ V^H E V\bigr)\,V^H \\
-    D^2f(X)[E, G] &= V\,\Bigl(\sum_k f[s_i, s_k, s_j]\,(\tilde E_{ik}\tilde G_{kj} + \tilde G_{ik}\tilde E_{kj})\Bigr)\,V^H,
-    \qquad \tilde E = V^H E V
+    D^2f(X)[E, G] &= V\,\Bigl(\sum_k f[s_i, s_k, s_j]\,(\tilde E_{ik}\tilde G_{kj} + \tilde G_{ik}\tilde E_{kj})
+    \Bigr)\,V^H, \qquad \tilde E = V^H E V
 
 (Daleckii and Krein). Neither divides by a difference that vanishes: where eigenvalues meet, f[s, s] = f′(s) and
 f[s, s, s] = f″(s)/2, so both are exact however eigenvalues repeat. Df is self-adjoint, and the adjoint of
@@ -73,7 +73,7 @@ def run_first(rule: SpectralDerivative, X: Tensor, aux: SpectralAux, E: Tensor) 
     """Df(X)[E], differentiable except where nothing asks for it."""
     if plainly():
         return first_derivative(rule.fn, aux.spectrum, aux.V, E)
-    (moved,) = First.apply(rule, X, aux.spectrum, aux.V, E)  # type: ignore[no-untyped-call]
+    moved: Tensor = First.apply(rule, X, aux.spectrum, aux.V, E)[0]  # type: ignore[no-untyped-call]
     return moved
 
 
@@ -81,7 +81,7 @@ def run_second(rule: SpectralDerivative, X: Tensor, s: Tensor, V: Tensor, E: Ten
     """D²f(X)[E, G]; whoever differentiates it is told that there is no more."""
     if plainly():
         return second_derivative(rule.fn, s, V, E, G)
-    (moved,) = Second.apply(rule, X, s, V, E, G)  # type: ignore[no-untyped-call]
+    moved: Tensor = Second.apply(rule, X, s, V, E, G)[0]  # type: ignore[no-untyped-call]
     return moved
 
 

@@ -3,7 +3,6 @@ r"""Functions of Hermitian matrices: check → choose a solver → differentiate
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +57,7 @@ def scalar_function(function: str, fn: Any) -> ScalarFunction:
                 f"function of a tensor, got {fn!r}"
             )
         return NAMED[fn]
-    if isinstance(fn, numbers.Real) and not isinstance(fn, bool):
+    if isinstance(fn, (int, float)) and fn is not True and fn is not False:
         power = float(fn)
         if not math.isfinite(power):
             raise ValueError(f"pmaf.{function}: fn as a power must be finite, got {power}")
@@ -158,7 +157,7 @@ def _spectral_function(
     if dtype != working_dtype(dtype):
         Y = Y.to(dtype)
         overflow = ~Y.isfinite().flatten(-2).all(-1)
-        status = torch.where(overflow & (status == Status.CONVERGED), Status.NON_FINITE, status)
+        status = torch.where(overflow & ~(status > 0), Status.NON_FINITE, status)
     return SpectralFunctionSolution(Y, *report._replace(status=status))
 
 
@@ -193,8 +192,8 @@ def of_block(
     if unit is not None:
         T = from_units(X, unit[..., None], T)
     inner = whole(scalar, T, policy)
-    told, of_T = found.report, inner.report.status
-    status = torch.where(told.status == Status.CONVERGED, of_T, told.status)
+    told = found.report
+    status = torch.where(told.status > 0, told.status, inner.report.status)  # CONVERGED is zero
     gap = from_units(X, unit, told.gap[..., None])[..., 0]
     return U @ inner.solution[0] @ U.mH, told._replace(status=status, gap=gap)
 

@@ -18,7 +18,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -36,7 +35,6 @@ def over(x: Tensor | float, d: Tensor) -> Tensor:
     return x * torch.where(d == 0, torch.inf, d).reciprocal()
 
 
-@cache
 def nodes(count: int) -> tuple[tuple[float, float], ...]:
     """Points and weights of Gauss–Legendre quadrature on [0, 1], by Newton's method on the Legendre polynomial."""
     found = []
@@ -50,6 +48,9 @@ def nodes(count: int) -> tuple[tuple[float, float], ...]:
             x -= now / slope
         found.append(((1 + x) / 2, 1 / ((1 - x * x) * slope * slope)))
     return tuple(found)
+
+
+RULES = {count: nodes(count) for count in (4, 5, 6, 8)}
 
 
 class ScalarFunction(ABC):
@@ -224,8 +225,8 @@ def ascending(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def integral(curvature: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, c: Tensor, count: int) -> Tensor:
     """∫∫ u f″(a + u(b − a) + uv(c − b)) dv du, a second difference."""
     total = torch.zeros_like(a)
-    for u, weight in nodes(count):
-        for v, other in nodes(count):
+    for u, weight in RULES[count]:
+        for v, other in RULES[count]:
             total = total + weight * other * u * curvature(a + u * (b - a) + u * v * (c - b))
     return total
 
@@ -280,7 +281,7 @@ class Log(Smooth):
 
 @dataclass(frozen=True)
 class Power(Smooth):
-    """xᵖ: f[a, b] = aᵖ⁻¹ (1 − rᵖ)/(1 − r) with |a| ≥ |b|, r = b/a; 1 − rᵖ = −expm1(p log1p(r − 1)) where r is near 1."""
+    """xᵖ: f[a, b] = aᵖ⁻¹ (1 − rᵖ)/(1 − r) with |a| ≥ |b|, r = b/a; near r = 1, 1 − rᵖ = −expm1(p log1p(r − 1))."""
 
     exponent: float
 
@@ -379,7 +380,7 @@ class Elementwise(ScalarFunction):
         eps = torch.finfo(a.dtype).eps
         fa, fb, d = self.value(a), self.value(b), (a - b).abs()
         fine, coarse = (
-            sum((w * self.slope(b + x * (a - b)) for x, w in nodes(count)), torch.zeros_like(a)) for count in (8, 5)
+            sum((w * self.slope(b + x * (a - b)) for x, w in RULES[count]), torch.zeros_like(a)) for count in (8, 5)
         )
         rounding = 2 * eps * (fa.abs() + fb.abs() + (a.abs() + b.abs()) * fine.abs())
         of_apart = torch.where(d == 0, torch.inf, over(rounding, d))
