@@ -76,7 +76,8 @@ class LESSSolution(NamedTuple):
         multiplier: :math:`\lambda` in :math:`(Q + \lambda I) u = g`, ``(*,)``.
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
-        residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data, ``(*,)``.
+        residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data,
+            ``(*,)``; inside the ball, where u may be tiny, relative to :math:`\|Q\|\,\|u\| + \|A\|\,\|b\|`.
         gap: :math:`\lambda + \lambda_{\min}(Q)`, non-negative at a global minimiser, ``(*,)``.
         z: the free unknowns, ``(*, p)``; ``None`` if there are none.
     """

@@ -90,7 +90,7 @@ def skew_parts(X: Tensor) -> tuple[Tensor, Tensor]:
     """
     n = X.shape[-1]
     if n > SMALL:
-        probe = torch.linspace(-2, 2, n, dtype=torch.float64).exp().to(X)[None]
+        probe = torch.linspace(-2, 2, n, dtype=X.real.dtype, device=X.device).exp().to(X)[None]
         there, back = probe @ X.mT, probe @ X.conj()
         length: Tensor = torch.linalg.vector_norm(there, dim=(-2, -1)) + torch.linalg.vector_norm(back, dim=(-2, -1))
         return torch.linalg.vector_norm(there - back, dim=(-2, -1)), length

@@ -149,6 +149,8 @@ def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     if found.aux.V.shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
         aux = found.aux._replace(spectrum=found.aux.spectrum[..., :0], V=found.aux.V[..., :0, :0])
         found = found._replace(aux=aux)
+    if found.aux.factor.shape[-1] != forward.factor_size(X):
+        found = found._replace(aux=found.aux._replace(factor=found.aux.factor[..., :0, :0]))
     return fresh(found.flat())
 
 

@@ -19,8 +19,8 @@ from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels.quick import NEXT, NORM, REAL, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
-from pmaf.solvers.registry import KERNEL_LIMIT
-from pmaf.transforms import follows_nothing, mapped_the_older_way, recorded
+from pmaf.solvers.eigen.tridiagonal import Tridiagonal
+from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
 
 __all__ = ["direct_pairs"]
 
@@ -87,9 +87,9 @@ def direct_pairs(
     if degenerate not in POLICIES or not all(value is None and name in OTHERS for name, value in options.items()):
         return None
     shape = X.shape
-    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= KERNEL_LIMIT or X.dtype not in REAL:
+    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= Tridiagonal.first or X.dtype not in REAL:
         return None
-    if not (X.is_cpu and X.layout == torch.strided and follows_nothing()) or X.numel() == 0:
+    if not (X.layout == torch.strided and open_to_kernels(X)) or X.numel() == 0:
         return None
     whole = X.detach().contiguous() if not X.is_contiguous() else X
     found = quick_pairs(whole, k, largest, SKEW, tolerance(X.dtype, shape[-1]))

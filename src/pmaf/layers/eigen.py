@@ -157,7 +157,7 @@ def _ied(
         U = fix_phase(operator, U, values, found.report, columns_of(reference, operator, U), dtype)
     told = found.report
     values, status = from_units(operator, unit, values), told.status
-    if unit is not None or values.dtype != dtype:
+    if unit is not None or U.dtype != dtype:
         values, status = narrowed_values(values, dtype, status)
     gap = from_units(operator, unit, told.gap[..., None])[..., 0]
     return IEDSolution(values, U.to(dtype), status, told.steps, told.residual, gap)
