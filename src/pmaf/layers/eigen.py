@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetric
-from pmaf.checks.tensors import check_broadcast, check_counts, check_sizes, check_start
+from pmaf.checks.tensors import check_broadcast, check_counts, check_nonnegative, check_sizes, check_start
 from pmaf.checks.values import check_tensor, describe
 from pmaf.forward.eigen import EigenForward
 from pmaf.handover import Report
@@ -137,7 +137,8 @@ def _ied(
         raise ValueError(
             f"pmaf.{_door.name}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
         )
-    if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))):
+    by_products = isinstance(operator, MatVec) or (isinstance(operator, Gram) and operator.weights is None)
+    if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and by_products)):
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
     operator, unit = (operator, None) if known.atol else in_units(operator)
@@ -253,14 +254,19 @@ def prepare(
     exact = False
     if isinstance(X, Tensor):
         check_tensor(function, "X", X, 2, "(*, n, n)", sparse=True)
+        least = 0 if k is None or (k == 0 and not general) else 1
         if X.layout == torch.strided and check_values and not general:
             instead = ", or pmaf.dominant_pair for a general matrix"
-            exact = check_symmetric(function, "X", X, instead=instead, least=0)
+            exact = check_symmetric(function, "X", X, instead=instead, least=least)
         else:
-            check_square(function, "X", X, least=int(general))
+            check_square(function, "X", X, least=least)
     operator = Dense(X, exact=True) if exact and isinstance(X, Tensor) else as_operator(X)
-    if isinstance(operator, Gram) and operator.factor.shape[-2] == 0:
-        raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {describe(operator.factor)}")
+    if isinstance(operator, Gram):
+        if operator.tensors[0].shape[-2] == 0:
+            F = describe(operator.tensors[0])
+            raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {F}")
+        if operator.weights is not None:
+            check_nonnegative(function, "weights of pmaf.Gram", operator.weights, wait=check_values)
     k = operator.n if k is None else check_counts(function, k, operator.n)
     if isinstance(operator, MatVec) and compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
