@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmaf import nn as nn
     from pmaf import solvers as solvers
+    from pmaf.config import show_config as show_config
     from pmaf.errors import ConvergenceError as ConvergenceError
     from pmaf.errors import DegeneracyError as DegeneracyError
     from pmaf.errors import DegeneracyWarning as DegeneracyWarning
@@ -83,6 +84,7 @@ _HOMES = {
     "nn": "pmaf.nn",
     "principal_projector": "pmaf.layers.eigen",
     "principal_projector_ex": "pmaf.layers.eigen",
+    "show_config": "pmaf.config",
     "solvers": "pmaf.solvers",
     "spectral_function": "pmaf.layers.spectral_function",
     "spectral_function_ex": "pmaf.layers.spectral_function",

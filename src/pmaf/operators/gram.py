@@ -36,7 +36,7 @@ class Gram(Operator):
         tensor([2.])
     """
 
-    core_dims = (2,)
+    core_dims: tuple[int, ...] = (2,)
 
     def __init__(self, F: Tensor, weights: Tensor | None = None) -> None:
         check_tensor("Gram", "F", F, 2, "(*, r, n)")
