@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pmaf import __version__
+from pmaf.kernels.loader import reason
 
 pytest.importorskip("typer")
 
@@ -91,7 +92,10 @@ class TestFirstContact:
             assert command in done.stdout
 
     def test_version(self) -> None:
-        assert pmaf("--version").stdout.strip() == f"pmaf {__version__}"
+        first, second = pmaf("--version").stdout.splitlines()
+        assert first == f"pmaf {__version__}"
+        assert second == f"kernels: {reason()}"
+        assert pmaf("--version", PMAF_KERNELS="off").stdout.splitlines()[1].startswith("kernels: switched off")
 
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_torch_is_not_imported_for(self, argument: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["EigenAux", "ForwardResult", "MatrixFreeAux", "Report", "SphereAux"]
+__all__ = ["EigenAux", "ForwardResult", "MatrixFreeAux", "Report", "SpectralAux", "SphereAux"]
 
 Vectors = tuple[Tensor, ...]
 
@@ -59,6 +59,15 @@ class SphereAux(NamedTuple):
     tolerance: Tensor  # (*,) eigenvalues up to here count as zero
     d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
     V: Tensor  # (*, n, n) their eigenvectors
+
+
+class SpectralAux(NamedTuple):
+    """What is left for the derivatives of f(X); no gradient flows through it."""
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: f has no derivative at some eigenvalue
+    spectrum: Tensor  # (*, n) ascending, exactly zero where f has no derivative
+    V: Tensor  # (*, n, n) eigenvectors
 
 
 class MatrixFreeAux(NamedTuple):

@@ -60,7 +60,7 @@ def check_broadcast(function: str, **shapes: torch.Size) -> None:
 
 
 def check_counts(function: str, k: Any, n: int) -> int:
-    """1 ≤ k ≤ n.
+    """0 ≤ k ≤ n.
 
     Args:
         function: the public function, for the message.
@@ -74,8 +74,8 @@ def check_counts(function: str, k: Any, n: int) -> int:
         ValueError: if it is out of range.
     """
     own = check_integer(function, "k", k, least=None)
-    if not 1 <= own <= n:
-        raise ValueError(f"pmaf.{function}: k must lie between 1 and n = {n}, got {k}")
+    if not 0 <= own <= n:
+        raise ValueError(f"pmaf.{function}: k must lie between 0 and n = {n}, got {k}")
     return own
 
 

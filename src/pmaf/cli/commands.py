@@ -54,14 +54,22 @@ Out = Annotated[Path, typer.Option(help="Folder for the report, tables and figur
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pmaf {__version__}")
+        from pmaf.kernels.loader import reason
+
+        typer.echo(f"pmaf {__version__}\nkernels: {reason()}")
         raise typer.Exit
 
 
 @app.callback()
 def _pmaf(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version and which compiled kernels are used, and leave.",
+        ),
     ] = False,
 ) -> None:
     pass

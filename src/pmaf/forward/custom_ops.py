@@ -17,11 +17,12 @@ from torch import Tensor
 
 from pmaf import solvers
 from pmaf.handover import EigenAux, ForwardResult, SphereAux
+from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 
-__all__ = ["decode", "encode", "register", "run_eigenpairs", "run_least_squares", "run_quadratic"]
+__all__ = ["decode", "encode", "register", "run_eigenpairs", "run_eigh", "run_least_squares", "run_quadratic"]
 
 KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
     cls.__name__: cls for cls in vars(solvers).values() if isinstance(cls, type)
@@ -179,6 +180,19 @@ def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     ]
 
 
+@torch.library.custom_op("pmaf::hermitian_eigh", mutates_args=())
+def all_eigenpairs(X: Tensor) -> list[Tensor]:
+    """All eigenpairs of Hermitian matrices, and which items have them."""
+    return fresh(hermitian_eigh(X))
+
+
+@all_eigenpairs.register_fake
+def _(X: Tensor) -> list[Tensor]:
+    batch, n = X.shape[:-2], X.shape[-1]
+    real = X.new_empty(0).real.dtype
+    return [X.new_empty(*batch, n, dtype=real), X.new_empty(*batch, n, n), X.new_empty(batch, dtype=torch.bool)]
+
+
 def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...], basis: Any) -> list[Tensor]:
     """Empty outputs of a forward pass on the sphere, for tracing."""
     n = like.shape[-1]
@@ -225,3 +239,9 @@ def run_eigenpairs(forward: Any, *tensors: Tensor) -> ForwardResult:
     """Run a forward pass of eigenpairs as one node of a graph."""
     settings = encode(forward)  # refuses an operator that is not made of one tensor
     return ForwardResult.of(tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings)), 2, EigenAux)
+
+
+def run_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All eigenvalues and eigenvectors of Hermitian matrices, and which items have them, as one node of a graph."""
+    values, vectors, done = torch.ops.pmaf.hermitian_eigh(X)
+    return values, vectors, done

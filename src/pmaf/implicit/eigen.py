@@ -71,7 +71,7 @@ class OperatorEquations(Equations):
 
     def complement(self, params: Params, U: Tensor, aux: EigenAux, H: Tensor, *, whole_block: bool) -> Tensor:
         """The part of M⁻¹ (H, 0) that the separated eigenvectors make, in the basis if there is one."""
-        X = self.filled(params)
+        X = self.filled(params).plain()
         k, size = U.shape[-1], aux.V.shape[-1]
         if in_tridiagonal(aux, H):
             return solve_in_tridiagonal(
@@ -99,7 +99,7 @@ class OperatorEquations(Equations):
             return (outer_small(y[0][..., 0], solution[0][..., 0]),)
         gradients = X.vjp(y[0], solution[0])
         if isinstance(X, Gram):
-            return tuple(None if g is None else torch.where(aux.failed[..., None, None], 0, g) for g in gradients)
+            return tuple(None if g is None else torch.where(expand_as(aux.failed, g), 0, g) for g in gradients)
         return gradients
 
     def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:

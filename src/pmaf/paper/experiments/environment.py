@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import pmaf
+from pmaf.config import processor
 
 __all__ = ["environment", "kernels", "one_thread", "packages", "processor"]
 
@@ -63,14 +63,3 @@ def packages() -> dict[str, str]:
             return "not installed"
 
     return {package: version(package) for package in _PACKAGES}
-
-
-def processor() -> str:
-    """The name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
