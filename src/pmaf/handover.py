@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["EigenAux", "ForwardResult", "MatrixFreeAux", "Report", "SphereAux"]
+__all__ = ["EigenAux", "ForwardResult", "GeneralisedAux", "MatrixFreeAux", "Report", "SphereAux"]
 
 Vectors = tuple[Tensor, ...]
 
@@ -48,6 +48,25 @@ class EigenAux(NamedTuple):
     following: Tensor  # (*,) the eigenvalue next to the selected ones, NaN where it is not known or there is none
     norm: Tensor  # (*,) an estimate of ‖X‖
     factor: Tensor  # (*, n, n) the tridiagonal form X = Q T Qᴴ of a compiled kernel, or empty
+
+
+class GeneralisedAux(NamedTuple):
+    """The same of X u = λ B u: what is left for the reduced problem L⁻¹XL⁻ᴴ, B = L Lᴴ, which is a standard one."""
+
+    failed: Tensor
+    degenerate: Tensor
+    eigenvalues: Tensor
+    spectrum: Tensor
+    V: Tensor
+    following: Tensor
+    norm: Tensor
+    factor: Tensor
+    L: Tensor  # (*, n, n) lower triangular; the identity for an item that has no such factor
+    reduced: Tensor  # (*, n, n) L⁻¹XL⁻ᴴ
+
+    def standard(self) -> EigenAux:
+        """What is left for the reduced problem."""
+        return EigenAux(*self[: len(EigenAux._fields)])
 
 
 class SphereAux(NamedTuple):

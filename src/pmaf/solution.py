@@ -34,6 +34,11 @@ class Status(IntEnum):
     NON_FINITE = 2, "The input, or the answer, is NaN or infinite: look for overflow or a division by zero upstream."
     NOT_UNIQUE = 3, SEVERAL + "change the data so that the gap is positive, or use a loss that all of them share."
     NOT_GLOBAL = 4, "A local solver stopped where the objective is not globally minimal: use the default solver."
+    NOT_DEFINITE = (
+        5,
+        "The metric is not positive definite to working precision, so there are no such pairs: look for redundant or "
+        "too few data behind it, or add a multiple of the identity to it if that is meant.",
+    )
     OUT_OF_RANGE = (
         6,
         "The vectors are right, but a value is beyond the range of its type and infinite: use a wider type, or divide "
@@ -86,10 +91,11 @@ class IEDSolution(NamedTuple):
 
     Attributes:
         eigenvalues: ``(*, k)``, descending for the largest, ascending for the smallest.
-        eigenvectors: ``(*, n, k)``, orthonormal columns.
+        eigenvectors: ``(*, n, k)``, orthonormal columns, in the metric if there is one.
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
-        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``.
+        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``; with a metric
+            :math:`\max_i \|X u_i - \lambda_i B u_i\| / ((\|X\| + |\lambda_i| \|B\|) \|u_i\|)`.
         gap: distance from the selected eigenvalues to the nearest one left out, ``(*,)``;
             infinite where all are selected.
     """
