@@ -12,8 +12,7 @@ from pmaf.forward.custom_ops import eigen_outputs, encode, fresh, register, with
 from pmaf.forward.eigen import EigenForward
 from pmaf.handover import EigenAux, ForwardResult, GeneralisedAux
 from pmaf.linalg.reduction import reduce, towards
-from pmaf.linalg.scaling import divisor
-from pmaf.operators.dense import Dense
+from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.solution import Status
 from pmaf.transforms import compiling
 
@@ -47,7 +46,7 @@ class GeneralisedForward(EigenForward):
         Returns:
             The solution U, Λ, what is left for derivatives, and the report.
         """
-        X, B = (Dense(x).dense() for x in tensors)
+        X, B = self.operator.with_tensors(tensors[:1]).dense(), tensors[1]
         problem = reduce(X, B)
         start = None if self.start is None else problem.L.mH @ self.start.to(problem.L.dtype)
         standard = EigenForward(
@@ -63,7 +62,7 @@ class GeneralisedForward(EigenForward):
         U = torch.where(usable[..., None, None], U, torch.nan)
         gap = torch.where(usable, told.gap, torch.nan)
         aux = aux._replace(failed=aux.failed | ~usable, degenerate=aux.degenerate & usable)
-        left = GeneralisedAux._make((*aux, problem.L.clone(), problem.X))
+        left = GeneralisedAux._make((*aux, problem.L, problem.X))
         return ForwardResult(
             (U, values), left, told._replace(status=status, residual=residual(X, B, U, values), gap=gap)
         )
@@ -71,17 +70,12 @@ class GeneralisedForward(EigenForward):
 
 def residual(X: Tensor, B: Tensor, U: Tensor, values: Tensor) -> Tensor:
     """The largest ‖Xu − λBu‖ / ((‖X‖ + |λ|‖B‖)‖u‖) of each item, ``(*,)``."""
-    size_X, size_B = (x.abs().amax((-2, -1))[..., None] for x in (X, B))  # (*, 1)
-    lengths = divisor(U.abs().amax(-2))  # (*, k)
-    V = U / lengths[..., None, :]
-    heights = torch.maximum(size_X, values.abs() * size_B)  # nothing that is squared leaves the range of the type
-    unit = divisor(heights)[..., None, :]
-    misfit = (X @ V) / unit - (B @ V) * (values[..., None, :] / unit)
-    norms = (torch.linalg.vector_norm(x / divisor(s)[..., None], dim=(-2, -1)) for x, s in ((X, size_X), (B, size_B)))
-    norm_X, norm_B = (divisor(s) * n[..., None] for s, n in zip((size_X, size_B), norms, strict=True))
-    scale = (norm_X + values.abs() * norm_B) / divisor(heights) * torch.linalg.vector_norm(V, dim=-2)
-    found = torch.linalg.vector_norm(misfit, dim=-2) / scale
-    return torch.where(scale > 0, found, torch.where(scale == 0, 0, found)).amax(-1)
+    size_X, size_B = magnitude(X)[..., None], magnitude(B)[..., None]  # (*, 1)
+    V = U / divisor(U.abs().amax(-2))[..., None, :]
+    heights = size_X + values.abs() * size_B  # (*, k)
+    unit = heights[..., None, :]  # nothing that is squared leaves the range of the type
+    misfit = (V.mT @ X.mT).mT / unit - (V.mT @ B.mT).mT * (values[..., None, :] / unit)
+    return (torch.linalg.vector_norm(misfit, dim=-2) / torch.linalg.vector_norm(V, dim=-2)).amax(-1)
 
 
 register(GeneralisedForward)

@@ -309,9 +309,10 @@ def with_metric(
         )
     if not isinstance(metric, (Tensor, Gram)):
         raise TypeError(f"pmaf.{function}: metric must be a tensor (*, n, n) or pmaf.Gram, got {describe(metric)}")
+    exact = False
     if isinstance(metric, Tensor):
         check_tensor(function, "metric", metric, 2, "(*, n, n)")
-        check_symmetric(function, "metric", metric, wait=check_values)
+        exact = check_symmetric(function, "metric", metric, wait=check_values)
     given = metric.factor if isinstance(metric, Gram) else metric
     check_sizes(function, metric=("the order of X", X.n, given.shape[-1]))
     if given.dtype != dtype:
@@ -324,7 +325,8 @@ def with_metric(
     check_broadcast(function, X=X.batch_shape, metric=given.shape[:-2])
     with no_autocast(given):
         B = given.to(working_dtype(dtype))
-        B = B.mH @ B if isinstance(metric, Gram) else B
+        if not exact:  # a factorisation reads one triangle
+            B = B.mH @ B if isinstance(metric, Gram) else (B + B.mH) / 2
         return X if isinstance(X, Dense) else Dense(X.dense()), B
 
 

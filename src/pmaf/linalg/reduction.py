@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from pmaf.linalg.cholesky import factorise
+from pmaf.transforms import anywhere
 
 __all__ = ["Reduction", "forth", "reduce", "towards"]
+
+EVEN = 2  # binary orders of magnitude that the square roots of the diagonal may differ by without being scaled
 
 
 class Reduction(NamedTuple):
@@ -26,7 +29,7 @@ class Reduction(NamedTuple):
 def reduce(X: Tensor, B: Tensor) -> Reduction:
     """Factorise B and bring its factor to the other side.
 
-    A pivot within the rounding of B, n·ε after scaling, counts as zero: what follows from it would be noise.
+    A pivot within the rounding of what it is left of, n·ε, counts as zero: what follows from it would be noise.
 
     Args:
         X: Hermitian matrices, ``(*, n, n)``.
@@ -37,20 +40,34 @@ def reduce(X: Tensor, B: Tensor) -> Reduction:
     """
     n, eps = B.shape[-1], torch.finfo(B.dtype).eps
     diagonal = B.detach().diagonal(dim1=-2, dim2=-1).real
-    finite = B.detach().isfinite().flatten(-2).all(-1)
-    usable = finite & (diagonal > 0).all(-1)
-    exponent = torch.frexp(torch.where(usable[..., None], diagonal, 1)).exponent
-    d = torch.ldexp(torch.ones_like(diagonal), -(exponent // 2))  # (*, n)
+    usable = (diagonal > 0).all(-1) & diagonal.isfinite().all(-1)
+    exponent = torch.frexp(torch.where(usable[..., None], diagonal, 1)).exponent // 2
+    spread = exponent.amax(-1) - exponent.amin(-1)
+    d = None
+    if anywhere(spread > EVEN):
+        d = torch.ldexp(torch.ones_like(diagonal), -exponent)  # (*, n)
+        B, X, diagonal = scaled(B, d), scaled(X, d), diagonal * d.square()
     eye = torch.eye(n, dtype=B.dtype, device=B.device)
-    L, definite = factorise(torch.where(usable[..., None, None], d[..., :, None] * B * d[..., None, :], eye))
+    if anywhere(~usable):
+        B = torch.where(usable[..., None, None], B, eye)
+    L, definite = factorise(B)
     pivots = L.detach().diagonal(dim1=-2, dim2=-1).real.square()
-    definite = usable & definite & (pivots > n * eps).all(-1)
-    there = definite[..., None, None]
-    L = torch.where(there, L, eye)
-    half = torch.linalg.solve_triangular(L, d[..., :, None] * X * d[..., None, :], upper=False)
-    reduced = torch.linalg.solve_triangular(L, half.mH, upper=False)
-    count = torch.arange(1, n + 1, dtype=d.dtype, device=d.device)
-    return Reduction(torch.where(there, reduced, torch.diag(count).to(X.dtype)), L / d[..., :, None], finite, definite)
+    finite = definite = usable & definite & (pivots > n * eps * diagonal).all(-1)
+    good = not anywhere(~definite)
+    if not good:
+        finite = B.detach().isfinite().flatten(-2).all(-1) & diagonal.isfinite().all(-1)
+        L = torch.where(definite[..., None, None], L, eye)
+    half = torch.linalg.solve_triangular(L, X, upper=False)
+    reduced = torch.linalg.solve_triangular(L, half.mH, upper=False).mH.resolve_conj()  # in rows
+    if not good:
+        easy = torch.arange(1, n + 1, device=B.device).to(reduced.dtype).diag()
+        reduced = torch.where(definite[..., None, None], reduced, easy)
+    return Reduction(reduced, L if d is None else L / d[..., :, None], finite, definite)
+
+
+def scaled(A: Tensor, d: Tensor) -> Tensor:
+    """diag(d) A diag(d)."""
+    return d[..., :, None] * A * d[..., None, :]
 
 
 def forth(L: Tensor, H: Tensor) -> Tensor:
