@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["EigenAux", "ForwardResult", "GeneralisedAux", "MatrixFreeAux", "Report", "SphereAux"]
+__all__ = ["EigenAux", "ForwardResult", "GeneralisedAux", "MatrixFreeAux", "Report", "SphereAux", "TripletAux"]
 
 Vectors = tuple[Tensor, ...]
 
@@ -67,6 +67,26 @@ class GeneralisedAux(NamedTuple):
     def standard(self) -> EigenAux:
         """What is left for the reduced problem."""
         return EigenAux(*self[: len(EigenAux._fields)])
+
+
+class TripletAux(NamedTuple):
+    """What is left for the bordered solve of singular triplets, of A or, where it is wide, of Aᴴ, ``(*, m, n)``, m ≥ n.
+
+    Either all singular values and vectors, or what eigenpairs of the Gram matrix leave, in double precision.
+    """
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
+    eigenvalues: Tensor  # (*, k) the selected singular values
+    spectrum: Tensor  # (*, n) all singular values, or empty
+    left: Tensor  # (*, m, n) all left vectors, or empty
+    right: Tensor  # (*, n, n) all right vectors, or empty
+    norm: Tensor  # (*,) the largest singular value, or an estimate
+    gram: Tensor  # (*, n, n) AᴴA, or empty; and of it
+    squares: Tensor  # (*, k) the selected eigenvalues
+    all_squares: Tensor  # (*, n) all of them, or empty
+    V: Tensor  # (*, n, n) all eigenvectors, or empty
+    factor: Tensor  # (*, n, n) the tridiagonal form of a compiled kernel, or empty
 
 
 class SphereAux(NamedTuple):

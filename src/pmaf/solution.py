@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["DominantSolution", "IEDSolution", "LESSSolution", "ProjectorSolution", "Status"]
+__all__ = ["DominantSolution", "IEDSolution", "LESSSolution", "ProjectorSolution", "SVDSolution", "Status"]
 
 SEVERAL = "Several answers are equally good, so this is one of them: "
 SEPARATE = {
@@ -15,6 +15,8 @@ SEPARATE = {
     "choice.",
     "ied": "separate the wanted eigenvalues from the others and from each other, or use a loss that does not depend on "
     "the choice, such as one of principal_projector.",
+    "svd": "separate the wanted singular values from the others, from each other and from zero, or use a loss that "
+    "does not depend on the choice, such as one of A @ pmaf.principal_projector(pmaf.Gram(A), k).",
     "principal_projector": "choose a k at which the eigenvalues have a gap between the k-th and the next.",
 }
 
@@ -102,6 +104,30 @@ class IEDSolution(NamedTuple):
 
     eigenvalues: torch.Tensor
     eigenvectors: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
+class SVDSolution(NamedTuple):
+    r"""Singular triplets, with what was measured of them.
+
+    Attributes:
+        U: left singular vectors, ``(*, m, k)``, orthonormal columns.
+        S: singular values, ``(*, k)``, descending for the largest, ascending for the smallest.
+        Vh: right singular vectors, ``(*, k, n)``, orthonormal rows.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: the largest of :math:`\|A v_i - \sigma_i u_i\|` and :math:`\|A^H u_i - \sigma_i v_i\|`, relative to
+            :math:`\|A\|`, measured, ``(*,)``.
+        gap: distance from the selected singular values to the nearest one left out, ``(*,)``; infinite where all are
+            selected.
+    """
+
+    U: torch.Tensor
+    S: torch.Tensor
+    Vh: torch.Tensor
     status: torch.Tensor
     steps: torch.Tensor
     residual: torch.Tensor

@@ -75,7 +75,8 @@ def residual(X: Tensor, B: Tensor, U: Tensor, values: Tensor) -> Tensor:
     heights = size_X + values.abs() * size_B  # (*, k)
     unit = heights[..., None, :]  # nothing that is squared leaves the range of the type
     misfit = (V.mT @ X.mT).mT / unit - (V.mT @ B.mT).mT * (values[..., None, :] / unit)
-    return (torch.linalg.vector_norm(misfit, dim=-2) / torch.linalg.vector_norm(V, dim=-2)).amax(-1)
+    found: Tensor = (torch.linalg.vector_norm(misfit, dim=-2) / torch.linalg.vector_norm(V, dim=-2)).amax(-1)
+    return found
 
 
 register(GeneralisedForward)
