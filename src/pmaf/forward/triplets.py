@@ -17,13 +17,14 @@ from torch import Tensor
 from pmaf.forward.custom_ops import encode, fresh, register, with_start
 from pmaf.forward.eigen import EigenForward
 from pmaf.handover import ForwardResult, Report, TripletAux
+from pmaf.linalg.batched import narrow_adjoint, narrow_product
 from pmaf.linalg.dtypes import double
 from pmaf.linalg.scaling import divisor
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenSolver
-from pmaf.transforms import anywhere, cheap, compiling, untracked
+from pmaf.transforms import anywhere, cheap, compiling, recorded
 
 __all__ = ["TripletForward", "upright"]
 
@@ -71,16 +72,16 @@ class TripletForward:
             The solution Z = (U; V)/√2 and S, what is left for derivatives, and the report.
         """
         T = upright(A)
-        found = self.from_gram(T) if self.solver is not None and untracked(A) and cheap(A) and A.numel() else None
-        left, S, right, following, aux, finite, steps = found or self.decomposed(T)
+        found = self.from_gram(T) if self.solver is not None and not recorded(A) and cheap(A) and A.numel() else None
+        left, S, right, following, aux, residual, steps = found or self.decomposed(T)
         norm = aux.norm
         rtol = relative_tolerance(self.rtol, A.dtype, sum(A.shape[-2:]))
         tolerance = (rtol * norm + self.atol)[..., None]
         steps_apart = (S - torch.cat((S[..., 1:], following[..., None]), -1)).abs()
         lowest = S[..., -1:] if self.largest else S[..., :1]
-        degenerate = ((steps_apart <= tolerance).any(-1) | (lowest <= tolerance)[..., 0]) & finite
-        residual = measured(T, left, S, right, norm)
-        failed = ~finite | ~(residual < torch.inf)
+        degenerate = (steps_apart <= tolerance).any(-1) | (lowest <= tolerance)[..., 0]
+        failed = ~(residual < torch.inf)  # which NaN in A reaches
+        degenerate = degenerate & ~failed
         status = torch.where(degenerate, int(Status.NOT_UNIQUE), steps * 0)
         gap = steps_apart[..., -1].clone()
         if anywhere(failed):
@@ -114,8 +115,13 @@ class TripletForward:
             return None
         real = T.real.dtype
         right = V.to(T.dtype)
-        left = (T @ right) / S.to(real)[..., None, :]
-        left = left / torch.linalg.vector_norm(left, dim=-2, keepdim=True)
+        image = narrow_product(T, right)
+        length = torch.linalg.vector_norm(image, dim=-2, keepdim=True)
+        left = image / length
+        # T v is length·u by construction, and Tᴴu = G v/length.
+        there = (length[..., 0, :] - S).abs().amax(-1)
+        back = torch.linalg.vector_norm(G @ V / length - V * S[..., None, :], dim=-2).amax(-1)
+        residual = (torch.maximum(there, back) / size.sqrt()).to(real)
         none = T.new_zeros(*T.shape[:-2], 0, 0)
         kept = TripletAux(
             aux.failed,
@@ -131,7 +137,7 @@ class TripletForward:
             aux.V,
             aux.factor,
         )
-        return left, S.to(real), right, following.to(real), kept, ~aux.failed, told.steps
+        return left, S.to(real), right, following.to(real), kept, residual, told.steps
 
     def decomposed(self, T: Tensor) -> Any:
         """Triplets from a whole decomposition."""
@@ -164,7 +170,8 @@ class TripletForward:
             off, off.clone(), S[..., :k].detach(), *parts, none, few, few.clone(), none.clone(), none.clone()
         )
         steps = torch.ones(batch, dtype=torch.int64, device=T.device)
-        return (*chosen[:2], chosen[2], following, kept, finite, steps)
+        residual = measured(T, chosen[0], chosen[1], chosen[2], S.detach().amax(-1))
+        return *chosen, following, kept, torch.where(finite, residual, torch.nan), steps
 
 
 def gram(T: Tensor) -> Tensor:
@@ -182,8 +189,8 @@ def gram(T: Tensor) -> Tensor:
 def measured(T: Tensor, left: Tensor, S: Tensor, right: Tensor, norm: Tensor) -> Tensor:
     """The largest ‖T v − σu‖ and ‖Tᴴu − σv‖ of each item, relative to the largest singular value, ``(*,)``."""
     values = S[..., None, :]
-    there = torch.linalg.vector_norm(T @ right - left * values, dim=-2).amax(-1)
-    back = torch.linalg.vector_norm(T.mH @ left - right * values, dim=-2).amax(-1)
+    there = torch.linalg.vector_norm(narrow_product(T, right) - left * values, dim=-2).amax(-1)
+    back = torch.linalg.vector_norm(narrow_adjoint(T, left) - right * values, dim=-2).amax(-1)
     return torch.maximum(there, back) / divisor(norm)
 
 

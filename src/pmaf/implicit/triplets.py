@@ -25,6 +25,7 @@ from torch import Tensor
 from pmaf.handover import EigenAux, TripletAux
 from pmaf.implicit.base import Params, Vectors
 from pmaf.implicit.eigen import EigenpairEquations, in_blocks
+from pmaf.linalg.batched import narrow_adjoint, narrow_product
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
@@ -104,9 +105,9 @@ class TripletEquations(EigenpairEquations):
             aux.factor,
         )
         standard = EigenpairEquations(self.policy, Dense(aux.gram[..., :0, :0]).structure(), self.largest, 0.0, 0.0)
-        h = (b * values + T.mH @ a).to(wide)
+        h = (b * values + narrow_adjoint(T, a)).to(wide)
         lower = standard.complement((aux.gram,), v.to(wide), left, h, whole_block=False).to(b.dtype)
         lower = lower - v * (v.conj() * lower).sum(-2, keepdim=True)
-        upper = (a + T @ lower) / torch.where(values > 0, values, 1)
+        upper = (a + narrow_product(T, lower)) / torch.where(values > 0, values, 1)
         own_part = (alpha - beta) / torch.where(values > 0, 4 * values, 1)
         return upper + u * own_part, lower - v * own_part

@@ -15,7 +15,7 @@ from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, repo
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
-from pmaf.linalg.scaling import power_of_two
+from pmaf.linalg.scaling import in_range, magnitude, power_of_two
 from pmaf.operators.dense import Dense
 from pmaf.operators.jordan_wielandt import JordanWielandt
 from pmaf.solution import SVDSolution
@@ -98,7 +98,7 @@ def _svd(
     if start is not None and m < n:
         start = A.detach().to(work) @ start.to(work)
     A = A.to(work)
-    unit = None if known.atol else power_of_two(A, (-2, -1), 10)
+    unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
     if unit is not None:
         A = A / unit[..., None, None]
     forward = TripletForward(k, largest, chosen, start, known.rtol, known.atol)
