@@ -31,7 +31,7 @@ with needs("cli", "pmaf.cli.batches"):
 
 Report = Callable[[int, int], None]
 
-_FAILED = (Status.MAX_STEPS, Status.NON_FINITE)
+_FAILED = (Status.MAX_STEPS, Status.NON_FINITE, Status.NOT_DEFINITE)
 
 
 # What measurements are stored in; those of half-precision problems need the range of single precision.

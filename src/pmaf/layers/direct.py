@@ -26,7 +26,7 @@ __all__ = ["direct_pairs"]
 SKEW = 1e-5  # relative to ‖X‖; what is further from symmetric is judged by the general path
 PLAIN = (Tensor, torch.nn.Parameter)
 POLICIES = ("drop", "nan", "raise")  # which come to the same where every answer is unique
-OTHERS = ("reference", "start", "solver", "backward")
+OTHERS = ("reference", "metric", "near", "start", "solver", "backward")
 EQUATIONS = {
     largest: EigenpairEquations("drop", Dense(torch.empty(0, 0)).structure(), largest) for largest in (False, True)
 }
