@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
+from pmaf.operators.factors import Factors
 from pmaf.transforms import readable, untracked
 
 __all__ = ["Pattern", "Sparse", "pattern_and_values"]
@@ -116,6 +117,7 @@ class Sparse(Operator):
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern, self.tensors = pattern, (values,)
+        self.factors = Factors()  # shared with all that is derived from this by other values
 
     @property
     def n(self) -> int:
@@ -135,10 +137,10 @@ class Sparse(Operator):
             return product
         return (product + self.pattern.adjoint(values, V)) / 2
 
-    def symmetric(self, V: Tensor) -> bool:
+    def symmetric(self, *given: Tensor) -> bool:
         """Whether Xv and Xᴴv differ by rounding only; no, where nobody may look or autograd follows."""
         (values,) = self.tensors
-        if not (untracked(values, V) and readable(values)):
+        if not (untracked(values, *given) and readable(values)):
             return False
         if self.known is None:
             v = first_vector(self.n, self.dtype, self.device, 0)[:, None]
