@@ -49,6 +49,10 @@ class Pattern:
         order = torch.argsort(self.columns, stable=True)
         return Pattern(self.columns[order], self.rows[order], self.shape[::-1]), order
 
+    def sides(self) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
+        """How many rows there are and which one each entry is in, and the same of columns."""
+        return (self.shape[0], self.rows), (self.shape[1], self.columns)
+
     def matmat(self, values: Tensor, V: Tensor) -> Tensor:
         """A V for values ``(e,)`` and V ``(n, p)``."""
         if not untracked(values, V):
@@ -153,6 +157,13 @@ class Sparse(Operator):
     def rmatmat(self, Y: Tensor) -> Tensor:
         """Xᴴ Y."""
         return self.matmat(Y) if self.hermitian else self.pattern.adjoint(self.tensors[0], Y)
+
+    @property
+    def size(self) -> float:
+        """A bound of ‖X‖, the largest sum of magnitudes in a row or a column."""
+        size = self.tensors[0].detach().abs()
+        sums = [size.new_zeros(m).index_add_(0, at, size).amax() for m, at in self.pattern.sides() if m]
+        return float(max(sums, default=0.0))
 
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern, or of W Uᴴ where all of X counts."""
