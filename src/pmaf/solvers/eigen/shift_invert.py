@@ -24,9 +24,11 @@ from pmaf.transforms import on_host, readable
 __all__ = ["ShiftInvert"]
 
 PROBE = 12  # products that tell how large X is, and whether it may be semidefinite
-NUDGE = 1e-7  # of ‖X‖: how far below a bound of the spectrum σ is put, so that X − σI is not singular
+NUDGE = 1e-6  # of ‖X‖: how far below a bound of the spectrum σ is put, so that X − σI is not singular
 FAR = 10  # times the spread of the wanted values that σ may lie below them, until a better one is worth a factorisation
+CLOSE = 1e-4  # the same from where σ is so close to the first that the others drown in the rounding of its 1/(λ − σ)
 SMALL = 100  # order up to which the matrix is decomposed at once
+PATIENCE = 4  # solves a pair with one vector at a time, until a block takes over
 ROUNDS = 6  # searches for what a count of the spectrum shows to be missing
 
 
@@ -173,7 +175,12 @@ class Search:
         if start is not None:
             first = perturbed(start.reshape(n, -1).to(first.dtype).sum(-1, keepdim=True), first)
         none = Pairs(*(first.new_zeros(s).real for s in ((0,),)), first[:, :0], first.new_zeros(0).real)
+        budget = self.budget
+        self.budget = min(budget, PATIENCE * (k + 1) + 2 * self.limit)
         factor, pairs, met = self.lanczos(factor, first, k + 1, none)
+        if not met:  # one vector at a time has a hard time with an eigenvalue that repeats often
+            self.budget = budget - self.steps
+            factor, pairs, met = self.lanczos(factor, self.noise, k + 1, none)
         self.original.factors.put(self.original.tensors[0], factor)
         known, proved = {factor.shift: 0}, False
         for _ in range(ROUNDS if met else 0):
@@ -282,11 +289,12 @@ class Search:
             if last:
                 break
             if full:
-                nearer = self.nearer(factor, values, estimate) if wanted > 1 and not locked.U.shape[-1] else None
-                if nearer is not None:
-                    factor = nearer
-                    mixed = perturbed((space.V @ Q[:, :wanted]).sum(-1, keepdim=True), self.noise[:, :1], 0.01)
-                    space = KrylovSpace(solve, orthonormal(mixed)[0], self.noise[:, :1], limit + p)
+                better = self.better(factor, values, estimate) if wanted > 1 and not locked.U.shape[-1] else None
+                if better is not None:
+                    factor = better
+                    begin = Q[:, :wanted].sum(-1, keepdim=True) if p == 1 else Q[:, :p]
+                    mixed = perturbed(space.V @ begin, self.noise[:, :p], 0.01)
+                    space = KrylovSpace(solve, orthonormal(mixed)[0], self.noise[:, :p], limit + p)
                 else:
                     keep = min(wanted + (limit - wanted - p) // 3, m - 1)
                     space.restart(theta[:keep], Q[:, :keep])
@@ -302,12 +310,16 @@ class Search:
             return True
         return bool(residual[k] <= max(goal, NEAR * NEAR * float(values[k] - values[k - 1])))
 
-    def nearer(self, factor: SparseFactor, values: Tensor, estimate: Tensor) -> SparseFactor | None:
-        """Factors with σ nearer to the wanted values where it is far from them compared with their spread."""
-        spread = float(values[-1] - values[0])
-        distance = float(values[0]) - factor.shift
-        shift = float(values[0]) - max(spread, float(estimate[0]))
-        if not distance > FAR * spread or not shift - factor.shift > distance / 2:
+    def better(self, factor: SparseFactor, values: Tensor, estimate: Tensor) -> SparseFactor | None:
+        """Factors with a better σ, where it is too far from the wanted values or too close, beside their spread."""
+        spread, distance = float(values[-1] - values[0]), float(values[0]) - factor.shift
+        if distance > FAR * spread:
+            shift = float(values[0]) - max(spread, float(estimate[0]))
+            if not shift - factor.shift > distance / 2:
+                return None
+        elif distance < CLOSE * spread:
+            shift = float(values[0]) - spread / FAR
+        else:
             return None
         found = self.matrix.factor(self.sign, shift)
         return found if found is not None and found.count() == 0 else None
