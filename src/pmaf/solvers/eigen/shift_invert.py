@@ -24,8 +24,9 @@ from pmaf.transforms import on_host, readable
 __all__ = ["ShiftInvert"]
 
 PROBE = 12  # products that tell how large X is, and whether it may be semidefinite
-NUDGE = 1e-6  # of ‖X‖: how far below a bound of the spectrum σ is put, so that X − σI is not singular
+SHARE = 0.1  # of ‖X‖ k/n, about what the wanted values spread over in the plane: how far below a bound σ is put
 FAR = 10  # times the spread of the wanted values that σ may lie below them, until a better one is worth a factorisation
+LEAST = 1e-9  # of ‖X‖: what counts as spread where the wanted values are all the same
 CLOSE = 1e-4  # the same from where σ is so close to the first that the others drown in the rounding of its 1/(λ − σ)
 SMALL = 100  # order up to which the matrix is decomposed at once
 PATIENCE = 4  # solves a pair with one vector at a time, until a block takes over
@@ -135,7 +136,7 @@ class Search:
         safe = values.detach() if self.sound else torch.zeros_like(values)
         self.X = X.with_tensors((safe.to(wide),))
         self.noise = random_block(X.n, k + 1, wide, X.device)
-        probe = scaled(self.X, not largest, orthonormal(self.noise[:, :1])[0])
+        probe = scaled(self.X, largest, orthonormal(self.noise[:, :1])[0])
         self.low, self.norm = self.probed(probe)
         self.matrix = SparseMatrix(*X.pattern.compressed, self.X.tensors[0], symmetric=self.X.symmetric())
         self.rtol = default_rtol(wide) if settings.rtol is None else settings.rtol
@@ -144,7 +145,6 @@ class Search:
 
     def probed(self, probe: ScaledOperator) -> tuple[float, float]:
         """The lowest Ritz value of ±X, and an estimate of ‖X‖, from a few products."""
-        _, _, _ = probe.X, probe.sign, probe.scale
         low, _, high = spectral_range(probe, PROBE)  # of the negative of ±X, in units of its scale
         scale = float(probe.scale)
         return -float(high) * scale, max(abs(float(high)), abs(float(low))) * scale or 1.0
@@ -155,9 +155,9 @@ class Search:
 
     def first_factor(self) -> SparseFactor | None:
         """Factors of ±X − σI with σ below all eigenvalues, as positive pivots prove."""
-        nudge = NUDGE * self.norm
+        nudge = self.norm * SHARE * self.k / self.X.n  # else X − σI could be singular
         bound = self.matrix.lower_bound(self.sign) - nudge
-        hopes = [-nudge] if bound < -2 * nudge and self.low > 0 else []
+        hopes = [-nudge] if bound < -2 * nudge and self.low > -nudge else []
         for shift in (*hopes, bound, bound - self.norm):
             factor = self.matrix.factor(self.sign, shift)
             if factor is not None and factor.count() == 0:
@@ -276,6 +276,7 @@ class Search:
             last, full = step + 1 == self.budget or space.ahead.shape[-1] == 0, m + p > limit
             if m < check and not (full or last):
                 continue
+            check = m + max(1, m // 12)
             theta, Q = rayleigh_ritz(space.H)
             values = factor.shift + 1 / theta[:wanted].clamp_min(torch.finfo(theta.dtype).tiny)
             estimate = space.slack(Q[:, :wanted]) / theta[:wanted].square()
@@ -285,7 +286,6 @@ class Search:
                 pairs = self.best(U)
                 if self.near_enough(pairs.values, pairs.residual, goal):
                     return factor, pairs, True
-                check = m + 2
             if last:
                 break
             if full:
@@ -312,7 +312,8 @@ class Search:
 
     def better(self, factor: SparseFactor, values: Tensor, estimate: Tensor) -> SparseFactor | None:
         """Factors with a better σ, where it is too far from the wanted values or too close, beside their spread."""
-        spread, distance = float(values[-1] - values[0]), float(values[0]) - factor.shift
+        spread = max(float(values[-1] - values[0]), LEAST * self.norm)
+        distance = float(values[0]) - factor.shift
         if distance > FAR * spread:
             shift = float(values[0]) - max(spread, float(estimate[0]))
             if not shift - factor.shift > distance / 2:
