@@ -95,7 +95,9 @@ class SparseFactor:
         if self.negative < 0 and self.from_diagonal:
             U = self.lu.U
             d = U.diagonal()
-            if np.all(np.isfinite(d)) and np.all(d != 0):
+            if np.all(d.real > 0) and np.all(np.isfinite(d)):
+                self.negative = 0  # Cholesky's method: as stable as can be
+            elif np.all(np.isfinite(d)) and np.all(d != 0):
                 size = abs(U)
                 bulk = size.T @ ((size @ np.ones(len(d))) / np.abs(d))  # |L||D||Lᴴ| 1
                 self.margin = ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.max(bulk, initial=0.0))

@@ -191,7 +191,8 @@ class Search:
                 break
             wanted = min(count - below, k + 1)
             block = self.noise[:, :wanted].roll(1 + self.steps, 0)
-            _, more, met = self.lanczos(factor, block, wanted, pairs)
+            locked = Pairs(pairs.values[:below], pairs.U[:, :below], pairs.residual[:below])  # exact, unlike the last
+            _, more, met = self.lanczos(factor, block, wanted, locked)
             if not met:
                 break
             pairs = self.best(torch.cat((pairs.U, more.U), -1))
@@ -238,7 +239,7 @@ class Search:
 
     def best(self, V: Tensor) -> Pairs:
         """The best pairs of ±X that the span of V holds (Rayleigh–Ritz), and their residuals."""
-        V = orthonormal(orthonormal(V)[0])[0]
+        V = orthonormal(V)[0]
         image = self.product(V)
         theta, Q = rayleigh_ritz(V.mH @ image)
         theta, Q = theta.flip(-1), Q.flip(-1)
