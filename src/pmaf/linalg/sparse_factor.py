@@ -27,7 +27,7 @@ ROUNDINGS = 10  # units of rounding that an entry of L D Lᴴ may be off, relati
 def available() -> bool:
     """Whether SciPy is installed, which brings SuperLU."""
     try:
-        import scipy.sparse.linalg  # noqa: F401, PLC0415
+        import scipy.sparse.linalg  # noqa: F401
     except ImportError:
         return False
     return True
@@ -44,7 +44,7 @@ class SparseMatrix:
     """
 
     def __init__(self, starts: Tensor, columns: Tensor, values: Tensor, *, symmetric: bool) -> None:
-        import scipy.sparse as sp  # noqa: PLC0415
+        import scipy.sparse as sp
 
         n = len(starts) - 1
         wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
@@ -64,7 +64,7 @@ class SparseMatrix:
 
     def factor(self, sign: float, shift: float) -> SparseFactor | None:
         """The factors of ±A − shift·I; none where a pivot vanishes."""
-        from scipy.sparse.linalg import splu  # noqa: PLC0415
+        from scipy.sparse.linalg import splu
 
         M = (sign * self.A - shift * self.eye).tocsc()
         options = {"SymmetricMode": True}
@@ -96,7 +96,7 @@ class SparseFactor:
             U = self.lu.U
             d = U.diagonal()
             if np.all(d.real > 0) and np.all(np.isfinite(d)):
-                self.negative = 0  # Cholesky's method: as stable as can be
+                self.negative, self.margin = 0, 0.0  # Cholesky's method: as stable as can be
             elif np.all(np.isfinite(d)) and np.all(d != 0):
                 size = abs(U)
                 bulk = size.T @ ((size @ np.ones(len(d))) / np.abs(d))  # |L||D||Lᴴ| 1
@@ -125,8 +125,8 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     Returns:
         Entries and operations.
     """
-    import scipy.sparse as sp  # noqa: PLC0415
-    from scipy.sparse.csgraph import breadth_first_order, connected_components  # noqa: PLC0415
+    import scipy.sparse as sp
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
 
     n = len(starts) - 1
     graph = sp.csr_array((np.ones(len(columns)), columns.int().numpy(), starts.int().numpy()), shape=(n, n))
