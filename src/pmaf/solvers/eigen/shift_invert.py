@@ -74,7 +74,7 @@ class ShiftInvert(Solver):
     Args:
         rtol: residual ‖Xu − λu‖ / ‖X‖ of each pair to reach; by default :func:`default_rtol` of double precision.
         max_basis: basis size that triggers a restart; by default the larger of 32 and 2k + 16.
-        max_steps: the most solves.
+        max_steps: the most solves, at least one for each pair.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -194,7 +194,9 @@ class Search:
         budget = self.budget
         self.budget = min(budget, PATIENCE * (k + 1) + 2 * self.limit)
         factor, pairs, met = self.lanczos(factor, first, k + 1, none)
-        if not met:  # one vector at a time has a hard time with an eigenvalue that repeats often
+        if (
+            not met and budget > self.steps
+        ):  # one vector at a time has a hard time with an eigenvalue that repeats often
             self.budget = budget - self.steps
             factor, pairs, met = self.lanczos(factor, self.noise, k + 1, none)
         self.original.factors.put(self.original.tensors[0], factor)
@@ -289,10 +291,11 @@ class Search:
         limit = max(self.limit, wanted + 3 * p)
         space = KrylovSpace(solve, orthonormal(outside(first))[0], self.noise[:, :p], limit + p)
         check, pairs = wanted + 1, locked
-        for step in range(self.budget):
+        most = max(self.budget, wanted)
+        for step in range(most):
             space.extend()
             m = space.V.shape[-1]
-            last, full = step + 1 == self.budget or space.ahead.shape[-1] == 0, m + p > limit
+            last, full = step + 1 == most or space.ahead.shape[-1] == 0, m + p > limit
             if m < check and not (full or last):
                 continue
             check = m + max(1, m // 12)
