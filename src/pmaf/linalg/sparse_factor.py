@@ -96,7 +96,7 @@ class SparseFactor:
             U = self.lu.U
             d = U.diagonal()
             if np.all(d.real > 0) and np.all(np.isfinite(d)):
-                self.negative = 0  # Cholesky's method: as stable as can be
+                self.negative, self.margin = 0, 0.0  # Cholesky's method: as stable as can be
             elif np.all(np.isfinite(d)) and np.all(d != 0):
                 size = abs(U)
                 bulk = size.T @ ((size @ np.ones(len(d))) / np.abs(d))  # |L||D||Lᴴ| 1

@@ -1,12 +1,12 @@
 r"""The complement solve of leading eigenpairs with the factors that the forward pass left.
 
-Let A = ±X with the selected pairs (μᵢ, uᵢ) the smallest, and M = A − σI = L D Lᴴ with σ below them. Outside the selected
-vectors, with P = I − U Uᴴ and δᵢ = μᵢ − σ > 0,
+Let A = ±X with the selected pairs (μᵢ, uᵢ) the smallest, and M = A − σI = L D Lᴴ with σ below them. Outside the
+selected vectors, with P = I − U Uᴴ and δᵢ = μᵢ − σ > 0,
 
     (A − μᵢI) yᵢ = P hᵢ    ⟺    (I − δᵢ T) yᵢ = T P hᵢ,     T = P M⁻¹ P,
 
-so that all columns, whatever their shift, are found in the one block Krylov space of T and P H. With an orthonormal basis
-V of it, T V = V G + Q B (last rows of I), and P H = V R,
+so that all columns, whatever their shift, are found in the one block Krylov space of T and P H. With an orthonormal
+basis V of it, T V = V G + Q B (last rows of I), and P H = V R,
 
     (I − δᵢ G) cᵢ = G rᵢ,    zᵢ = rᵢ + δᵢ cᵢ,    yᵢ = T V zᵢ = V G zᵢ + Q B zᵢ(last),
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from pmaf.checks.extras import needs
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.krylov import KrylovSpace, orthonormal, rayleigh_ritz
-from pmaf.linalg.sparse_factor import SparseFactor, SparseMatrix
+from pmaf.linalg.sparse_factor import SparseFactor, SparseMatrix, available, predicted_work
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
+from pmaf.operators.gram import Gram
 from pmaf.operators.scaled import ScaledOperator, scaled
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -28,6 +30,9 @@ SHARE = 0.1  # of ‖X‖ k/n, about what the wanted values spread over in the p
 FAR = 10  # times the spread of the wanted values that σ may lie below them, until a better one is worth a factorisation
 LEAST = 1e-9  # of ‖X‖: what counts as spread where the wanted values are all the same
 CLOSE = 1e-4  # the same from where σ is so close to the first that the others drown in the rounding of its 1/(λ − σ)
+ALWAYS = 4000  # order up to which factors are cheap however full
+MOST_ENTRIES = 3e8  # of factors: 5 GB in double precision
+MOST_OPERATIONS = 5e4  # a node; more, as in three dimensions, and Lanczos' method on X itself is over sooner
 SMALL = 100  # order up to which the matrix is decomposed at once
 PATIENCE = 4  # solves a pair with one vector at a time, until a block takes over
 ROUNDS = 6  # searches for what a count of the spectrum shows to be missing
@@ -54,7 +59,7 @@ class ShiftInvert(Solver):
     1. σ: just below zero if X may be semidefinite, else below Gershgorin's bound. Positive pivots prove that it lies
        below all eigenvalues. It is moved nearer, by another factorisation, if it turns out to be far away compared with
        the spread of the wanted values.
-    2. Lanczos' method, one vector at a time, fully reorthogonalised, until the residuals measured on X itself are small.
+    2. Lanczos' method, one vector at a time, fully reorthogonalised, until residuals measured on X itself are small.
     3. X − τI, τ short of the first value left out, is factorised: it has as many negative pivots as X has eigenvalues
        below τ (Sylvester). Where there are more than were found, a repeated value has been missed, and a block
        search of the rest goes on until the count is met. Where pivoting does not allow the count, the pairs are
@@ -62,13 +67,14 @@ class ShiftInvert(Solver):
 
     The first factorisation is kept for the backward pass, which costs about as many solves as the forward one.
 
-    Works in double precision whatever the type of X. For matrices whose factors stay sparse: discretised operators in
+    Works in double precision whatever the type of X. Dense matrices, and sparse ones of order up to 100 or 4k, are
+    decomposed at once, as by :class:`Eigh`. For matrices whose factors stay sparse: discretised operators in
     the plane, graphs of neighbours. Needs SciPy (``pip install 'pmaf[sparse]'``) and a matrix on the CPU.
 
     Args:
         rtol: residual ‖Xu − λu‖ / ‖X‖ of each pair to reach; by default :func:`default_rtol` of double precision.
         max_basis: basis size that triggers a restart; by default the larger of 32 and 2k + 16.
-        max_steps: the most solves.
+        max_steps: the most solves, at least one for each pair.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -93,6 +99,16 @@ class ShiftInvert(Solver):
     max_basis: int | None = None
     max_steps: int = 1000
 
+    @classmethod
+    def pays(cls, X: Operator) -> bool:
+        """Whether the factors of X, as far as its graph tells, cost less than the products that they save."""
+        if not (isinstance(X, Sparse) and available() and on_host(X.tensors[0]) and readable(X.tensors[0])):
+            return False
+        if X.n <= ALWAYS:
+            return True
+        entries, operations = predicted_work(*X.pattern.compressed)
+        return entries <= MOST_ENTRIES and operations <= MOST_OPERATIONS * X.n
+
     def __post_init__(self) -> None:
         set_integers(self, "max_basis", "max_steps")
         set_reals(self, "positive", "rtol")
@@ -110,15 +126,15 @@ class ShiftInvert(Solver):
             The pairs; ``next`` is NaN where nothing proves that no eigenvalue is missing.
 
         Raises:
-            ValueError: if X is no sparse matrix on the CPU.
+            ValueError: if X is a function, or not on the CPU.
         """
+        if isinstance(X, (Dense, Gram)) or (isinstance(X, Sparse) and X.n <= max(SMALL, 4 * k)):
+            return Eigh().solve(X, k, largest)
         if not isinstance(X, Sparse) or not on_host(X.tensors[0]) or not readable(X.tensors[0]):
             raise ValueError(
-                f"pmaf.solvers.ShiftInvert: needs a sparse matrix on the CPU, got {type(X).__name__} on {X.device}; "
-                "use BlockLanczos()"
+                f"pmaf.solvers.ShiftInvert: needs a matrix on the CPU, got {type(X).__name__} on {X.device}; use "
+                "BlockLanczos()"
             )
-        if X.n <= max(SMALL, 4 * k):
-            return Eigh().solve(X, k, largest)
         with needs("sparse", "pmaf.solvers.ShiftInvert"):
             import scipy.sparse.linalg  # noqa: F401
         with torch.no_grad():
@@ -174,11 +190,13 @@ class Search:
         first = self.noise[:, :1]
         if start is not None:
             first = perturbed(start.reshape(n, -1).to(first.dtype).sum(-1, keepdim=True), first)
-        none = Pairs(*(first.new_zeros(s).real for s in ((0,),)), first[:, :0], first.new_zeros(0).real)
+        none = Pairs(first[0, :0].real, first[:, :0], first[0, :0].real)
         budget = self.budget
         self.budget = min(budget, PATIENCE * (k + 1) + 2 * self.limit)
         factor, pairs, met = self.lanczos(factor, first, k + 1, none)
-        if not met:  # one vector at a time has a hard time with an eigenvalue that repeats often
+        if (
+            not met and budget > self.steps
+        ):  # one vector at a time has a hard time with an eigenvalue that repeats often
             self.budget = budget - self.steps
             factor, pairs, met = self.lanczos(factor, self.noise, k + 1, none)
         self.original.factors.put(self.original.tensors[0], factor)
@@ -246,7 +264,9 @@ class Search:
         U = V @ Q
         return Pairs(theta, U, torch.linalg.vector_norm(image @ Q - U * theta, dim=0))
 
-    def lanczos(self, factor: SparseFactor, first: Tensor, wanted: int, locked: Pairs) -> tuple[SparseFactor, Pairs, bool]:
+    def lanczos(
+        self, factor: SparseFactor, first: Tensor, wanted: int, locked: Pairs
+    ) -> tuple[SparseFactor, Pairs, bool]:
         """The ``wanted`` smallest pairs of ±X outside the span of those that are locked.
 
         Args:
@@ -271,10 +291,11 @@ class Search:
         limit = max(self.limit, wanted + 3 * p)
         space = KrylovSpace(solve, orthonormal(outside(first))[0], self.noise[:, :p], limit + p)
         check, pairs = wanted + 1, locked
-        for step in range(self.budget):
+        most = max(self.budget, wanted)
+        for step in range(most):
             space.extend()
             m = space.V.shape[-1]
-            last, full = step + 1 == self.budget or space.ahead.shape[-1] == 0, m + p > limit
+            last, full = step + 1 == most or space.ahead.shape[-1] == 0, m + p > limit
             if m < check and not (full or last):
                 continue
             check = m + max(1, m // 12)
