@@ -361,7 +361,7 @@ def test_nothing_selected(size):
     assert not bool(found.status.any())
     if n == 0:
         assert pmaf.spectral_function(X, "log").shape == size
-        with pytest.raises(ValueError, match="X must be square, .* with n ≥ 1"):
+        with pytest.raises(ValueError, match=r"X must be square, .* with n ≥ 1"):
             pmaf.ied(X)
     mapped = torch.func.vmap(lambda X: pmaf.ied_ex(X, 0).eigenvectors)(X.detach().expand(4, *size))
     assert mapped.shape == (4, *size[:-1], 0)
