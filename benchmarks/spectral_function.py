@@ -1,20 +1,21 @@
 """Square roots of covariance matrices: pmaf, eigh with autograd, and Newton–Schulz, by time and error of both passes.
 
-Run ``python benchmarks/spectral_function.py`` (about two minutes on one core), or with ``--quick`` for one size. Matrices
-are float32; errors are measured against Denman and Beavers' iteration with autograd in float64, which shares nothing with
-any of the methods. The loss of the backward pass is a fixed linear function of the root.
+Run ``python benchmarks/spectral_function.py`` (about two minutes on one core), or with ``--quick`` for one size.
+Matrices are float32; errors are measured against Denman and Beavers' iteration with autograd in float64, which shares
+nothing with any of the methods. The loss of the backward pass is a fixed linear function of the root.
 
-Spectra: *covariance*, of 2n Gaussian rows; *ill*, condition 10⁴, as of features that are correlated; *repeated*, a
-multiple of the identity plus three directions, as after shrinkage or whitening; *identity*, where training often begins.
+Spectra: *covariance*, of 2n Gaussian rows; *ill*, condition 10⁴, as of features that are correlated; *repeated*, the
+identity but for three directions, as after shrinkage or whitening; *identity*, where training often begins.
 
-Newton–Schulz is that of iSQRT-COV (Li, Xie, Wang, Gao, 2018): five steps after division by the trace, which their network
-learns to live with, and twelve.
+Newton–Schulz is that of iSQRT-COV (Li, Xie, Wang, Gao, 2018): five steps after division by the trace, which their
+network learns to live with, and twelve.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -121,7 +122,8 @@ def main() -> None:
                     "Newton–Schulz, 12": newton_schulz(fn, 12),
                 }
                 x, w = X.float(), W.float()
-                times = alternate({name: lambda m=m: both(m, x, w) for name, m in methods.items()}, arguments.rounds)
+                tasks = {name: partial(both, method, x, w) for name, method in methods.items()}
+                times = alternate(tasks, arguments.rounds)
                 for name, method in methods.items():
                     value, gradient = both(method, x[some], w[some])
                     rows.append(

@@ -2,11 +2,11 @@
 Second-order pooling with a matrix square root
 ==============================================
 
-Average pooling keeps the mean of a feature map. Second-order pooling keeps the covariance of its channels, and works best
-with its *square root*, which tames the few large eigenvalues (MPN-COV; Li, Xie, Wang, Zuo, 2017). Through
+Average pooling keeps the mean of a feature map. Second-order pooling keeps the covariance of its channels, and works
+best with its *square root*, which tames the few large eigenvalues (MPN-COV; Li, Xie, Wang, Zuo, 2017). Through
 ``torch.linalg.eigh`` the root has no gradient where eigenvalues meet, and channels that are alike make them meet; so
-iSQRT-COV (2018) takes a few steps of Newton–Schulz instead, an approximation. :func:`pmaf.spectral_function` has the root
-itself with its exact gradient, see :doc:`/spectral_function`.
+iSQRT-COV (2018) takes a few steps of Newton–Schulz instead, an approximation. :func:`pmaf.spectral_function` has the
+root itself with its exact gradient, see :doc:`/spectral_function`.
 
 The task: tell four surfaces apart, in the photographs that come with scikit-image, from crops of 24 by 24 pixels whose
 brightness and contrast have been removed. Crops for training come from the upper half of each photograph, those for
