@@ -51,6 +51,7 @@ def tridiagonal_arguments() -> tuple[object, ...]:
 CALLS = {
     "least squares": ("least_squares_on_sphere", (A, b, None, None, radius, None, SECULAR)),
     "all arguments": ("least_squares_on_sphere", (A, b, b.abs(), C, radius, None, BALL)),
+    "all pairs": ("hermitian_eigh", (X,)),
     "quadratic": ("quadratic_on_sphere", (X, randn(3, 5, seed=3), radius, None, QUADRATIC)),
     "eigh": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Eigh()))),
     "block_lanczos": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.BlockLanczos()))),

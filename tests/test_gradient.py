@@ -27,7 +27,9 @@ from oracles import (
 )
 
 DOUBLE = (torch.float64, torch.complex128)
-COMPLEX_LAYERS = [layer for layer in LAYERS if layer.name not in ("nn.PrincipalPool2d", "ied(sparse)", "ied(MatVec)")]
+COMPLEX_LAYERS = [
+    layer for layer in LAYERS if layer.name not in ("ied(sparse)", "ied(MatVec)") and "Pool" not in layer.name
+]
 
 
 def grad(output: Tensor, inputs, weight: Tensor | None = None, **options):

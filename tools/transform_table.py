@@ -23,12 +23,14 @@ HEADINGS = {
     "`less`": ("less", "less, m < n", "less, all arguments", "less, ball"),
     "`sphere_quadratic`": ("sphere_quadratic",),
     "`ied`": ("ied, k = 1", "ied, k = 3", "ied, smallest"),
-    "`ied(Gram(F))`": ("ied(Gram)", "ied(Gram), wide", "ied(Gram), smallest"),
+    "`ied(Gram(F))`": ("ied(Gram)", "ied(Gram), wide", "ied(Gram), smallest", "ied(Gram), weights"),
     "`ied(MatVec(…))`": ("ied(MatVec)",),
     "`principal_projector`": ("principal_projector",),
+    "`spectral_function`": ("spectral_function", "spectral_function, k = 2", "spectral_function, callable"),
     "`nn.LESS`": ("nn.LESS",),
     "`nn.IED`": ("nn.IED",),
-    "`nn.PrincipalPool2d`": ("nn.PrincipalPool2d",),
+    "`nn.SpectralFunction`": ("nn.SpectralFunction",),
+    "`nn.PrincipalPool2d`": ("nn.PrincipalPool2d", "nn.PrincipalPool2d, projector"),
 }
 
 

@@ -36,12 +36,13 @@ __all__ = ["Function", "scalar_function", "spectral_function", "spectral_functio
 Function = str | float | Callable[[Tensor], Tensor]
 
 
-def scalar_function(function: str, fn: Any) -> ScalarFunction:
+def scalar_function(function: str, fn: Any, like: Tensor | None = None) -> ScalarFunction:
     """What the caller names, or gives, as a function with divided differences.
 
     Args:
         function: the public function, for messages.
         fn: a name, a power, or a function of a tensor.
+        like: a tensor of the data, if there are any yet.
 
     Returns:
         The scalar function.
@@ -67,7 +68,9 @@ def scalar_function(function: str, fn: Any) -> ScalarFunction:
         raise TypeError(
             f"pmaf.{function}: fn must be a name, a number for a power, or a function of a tensor, got {describe(fn)}"
         )
-    if torch.is_grad_enabled() and fn(torch.ones(1)).requires_grad:
+    if like is None or not torch.is_grad_enabled():
+        return Elementwise(fn, function)
+    if getattr(fn(torch.ones(1, dtype=like.dtype.to_real(), device=like.device)), "requires_grad", False):
         raise ValueError(
             f"pmaf.{function}: fn must not depend on tensors that require a gradient, which would not reach them; use "
             "pmaf.ied and (U * fn(eigenvalues)[..., None, :]) @ U.mH"
@@ -139,9 +142,9 @@ def _spectral_function(
                 [0.3536, 0.3536]])
     """
     options = Options(_door, None, solver, None, degenerate, largest=largest)
-    scalar = scalar_function(_door.name, fn)
     wait = reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
+    scalar = scalar_function(_door.name, fn, operator.tensors[0])
     chosen = None if solver is None else named(_door.name, solver, EIGEN)
     with no_autocast(operator.tensors[0]):
         if k == 0:
