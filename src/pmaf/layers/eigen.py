@@ -315,7 +315,7 @@ def with_metric(
         exact = check_symmetric(function, "metric", metric, wait=check_values)
     given = metric.factor if isinstance(metric, Gram) else metric
     check_sizes(function, metric=("the order of X", X.n, given.shape[-1]))
-    if given.dtype != dtype:
+    if given.dtype != dtype and not torch.is_autocast_enabled(given.device.type):
         raise TypeError(
             f"pmaf.{function}: arguments must share one dtype, got X {dtype}, metric {given.dtype}; convert with "
             ".to(dtype)"
