@@ -197,8 +197,8 @@ def tables() -> Iterator[tuple[str, Callable[..., Tensor], Callable[..., Any], t
                 case.error,
             )
     for case in EIGEN_SOLVERS:
-        sizes = tuple(size for size in SIZES if size[1] <= case.n_max)
-        for k in (1, 3) if case.k_max > 1 else (1,):
+        sizes = tuple(size for size in SIZES if case.cls.suits(size[1]))
+        for k in (1, 3) if case.cls.largest_k is None else (1,):
             yield f"ied {k}, {case.name}", functools.partial(solved_ied, case.make, k), spread, sizes, 0.0
 
 

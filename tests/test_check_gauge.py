@@ -60,6 +60,7 @@ class TestRepeatedBlock:
         assert warned(repeated(dtype), lambda s, U: projector(U)[:, 0, 1].abs().sum(), 4)
 
 
+@pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")  # said in any case
 def test_names_the_item_and_the_way_out() -> None:
     found = pmaf.ied_ex(repeated(torch.float64), 2, backward=pmaf.Implicit(check_gauge=True))
     with pytest.warns(pmaf.GaugeWarning, match=r"item \(0,\).*principal_projector"):
@@ -78,6 +79,7 @@ def test_with_solvers_that_know_only_the_selection(solver: str) -> None:
     assert not warned(X, lambda s, U: projector(U)[:, 0, 1].sum(), 2, solver=solver)
 
 
+@pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")  # said in any case
 def test_steps_aside_where_values_cannot_be_read() -> None:
     X = repeated(torch.float64).detach()
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pmaf import __version__
+from pmaf.kernels.loader import reason
 
 pytest.importorskip("typer")
 
@@ -91,7 +92,10 @@ class TestFirstContact:
             assert command in done.stdout
 
     def test_version(self) -> None:
-        assert pmaf("--version").stdout.strip() == f"pmaf {__version__}"
+        first, second = pmaf("--version").stdout.splitlines()
+        assert first == f"pmaf {__version__}"
+        assert second == f"kernels: {reason()}"
+        assert pmaf("--version", PMAF_KERNELS="off").stdout.splitlines()[1].startswith("kernels: switched off")
 
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_torch_is_not_imported_for(self, argument: str) -> None:
@@ -384,15 +388,15 @@ def test_an_interrupted_experiment_says_that_it_can_go_on_and_does(tmp_path: Pat
     )
     parts = tmp_path / "parts"
     deadline = time.monotonic() + 100
-    while not (parts.exists() and list(parts.glob("*.json"))) and time.monotonic() < deadline:
+    while not (parts.exists() and list(parts.glob("less-*.json"))) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=100)
     assert running.returncode == 130
     assert said == f"pmaf: interrupted; what is finished is kept in {tmp_path}, the same command goes on from there\n"
-    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("less-*.json")}
     assert 0 < len(kept) < 4
     again = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(list(parts.glob("*.json"))) == 4
+    assert len(list(parts.glob("less-*.json"))) == 4

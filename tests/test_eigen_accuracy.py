@@ -100,6 +100,7 @@ def spectra(draw: st.DrawFn) -> list[float]:
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
+@pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")
 @given(
     spectrum=spectra(),
     dtype=st.sampled_from(WORKING),
@@ -229,3 +230,26 @@ def test_single_precision_gradients_of_a_projector_on_a_crowded_subspace(spectru
         rounded.append(relative_error(truth.to(dtype), truth))
         ours.append(relative_error(gradient(X), truth))
     assert sorted(ours)[2] <= 20 * sorted(rounded)[2]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.integers(2, 4),
+    digits=st.integers(2, 7),
+    dtype=st.sampled_from(("float32", "float64")),
+)
+def test_closed_form_takes_the_end_of_a_cluster(seed, n, digits, dtype):
+    """A trace that rounding keeps from zero must not let another root pass for the largest."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = getattr(torch, dtype)
+    digits = digits if dtype == torch.float32 else 2 * digits
+    values = 1 + 10.0**-digits * torch.rand(500, n, dtype=torch.float64, generator=generator)
+    Q = torch.linalg.qr(torch.randn(500, n, n, dtype=torch.float64, generator=generator))[0]
+    Q[::3] = torch.eye(n, dtype=torch.float64)
+    X = ((Q * values[:, None, :]) @ Q.mT).to(dtype)
+    X = (X + X.mT) / 2
+    exact = 1 + torch.linalg.eigvalsh(X.double() - torch.eye(n, dtype=torch.float64))  # without LAPACK's error
+    for largest, end in ((True, -1), (False, 0)):
+        found = pmaf.ied_ex(X, 1, largest=largest, solver="closed_form").eigenvalues[:, 0]
+        assert float((found.double() - exact[:, end]).abs().max()) <= 32 * torch.finfo(dtype).eps

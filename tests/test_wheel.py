@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("hatchling")
+from pmaf.kernels import available
+
+pytest.importorskip("scikit_build_core")
 ROOT = Path(__file__).parents[1]
+BUILD = "import sys; from scikit_build_core.build import build_wheel; build_wheel(sys.argv[1])"
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -21,19 +25,52 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), cwd=ROOT)
+def built(folder: Path, **environment: str) -> Path:
+    """The wheel, built from a copy of the sources, so that nothing is left in the checkout."""
+    sources = folder / "sources"
+    sources.mkdir()
+    for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    shutil.copytree(ROOT / "src", sources / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    run(sys.executable, "-c", BUILD, str(folder), cwd=sources, **environment)
     (found,) = folder.glob("pmaf-*.whl")
     return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """As it comes out where there is no compiler, which takes a second."""
+    return built(tmp_path_factory.mktemp("dist"), CXX="/bin/false", CC="/bin/false")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="there is no compiler, or the kernels are switched off")
+def test_with_a_compiler_it_holds_the_kernels_for_every_python(tmp_path):
+    found = built(tmp_path)
+    assert "-py3-none-" in found.name
+    assert not found.name.endswith("-any.whl")
+    names = zipfile.ZipFile(found).namelist()
+    assert [name for name in names if "libpmaf_kernels" in name]
+    assert not any(name.endswith((".cpp", ".h")) for name in names)
+    site = tmp_path / "site"
+    zipfile.ZipFile(found).extractall(site)
+    code = "import pmaf.kernels; print(pmaf.kernels.available(), pmaf.kernels.reason())"
+    assert run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).startswith("True")
+
+
+def test_without_a_compiler_it_is_a_wheel_for_every_machine(wheel, tmp_path):
+    assert wheel.name.endswith("-py3-none-any.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = "import pmaf.kernels; print(pmaf.kernels.available(), pmaf.kernels.reason())"
+    assert run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).startswith("False not built")
 
 
 def test_it_holds_the_package_and_nothing_else(wheel):

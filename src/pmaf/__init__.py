@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmaf import nn as nn
     from pmaf import solvers as solvers
+    from pmaf.config import show_config as show_config
     from pmaf.errors import ConvergenceError as ConvergenceError
     from pmaf.errors import DegeneracyError as DegeneracyError
     from pmaf.errors import DegeneracyWarning as DegeneracyWarning
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pmaf.layers.eigen import ied_ex as ied_ex
     from pmaf.layers.eigen import principal_projector as principal_projector
     from pmaf.layers.eigen import principal_projector_ex as principal_projector_ex
+    from pmaf.layers.spectral_function import spectral_function as spectral_function
+    from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.layers.sphere import less as less
     from pmaf.layers.sphere import less_ex as less_ex
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from pmaf.solution import IEDSolution as IEDSolution
     from pmaf.solution import LESSSolution as LESSSolution
     from pmaf.solution import ProjectorSolution as ProjectorSolution
+    from pmaf.solution import SpectralFunctionSolution as SpectralFunctionSolution
     from pmaf.solution import Status as Status
     from pmaf.solution import SVDSolution as SVDSolution
 
@@ -70,6 +74,7 @@ _HOMES = {
     "Operator": "pmaf.operators.base",
     "ProjectorSolution": "pmaf.solution",
     "RangeWarning": "pmaf.errors",
+    "SpectralFunctionSolution": "pmaf.solution",
     "SVDSolution": "pmaf.solution",
     "Status": "pmaf.solution",
     "Triplets": "pmaf.layers.svd",
@@ -85,7 +90,10 @@ _HOMES = {
     "nn": "pmaf.nn",
     "principal_projector": "pmaf.layers.eigen",
     "principal_projector_ex": "pmaf.layers.eigen",
+    "show_config": "pmaf.config",
     "solvers": "pmaf.solvers",
+    "spectral_function": "pmaf.layers.spectral_function",
+    "spectral_function_ex": "pmaf.layers.spectral_function",
     "sphere_quadratic": "pmaf.layers.sphere",
     "sphere_quadratic_ex": "pmaf.layers.sphere",
     "svd": "pmaf.layers.svd",

@@ -4,7 +4,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["EigenAux", "ForwardResult", "GeneralisedAux", "MatrixFreeAux", "Report", "SphereAux", "TripletAux"]
+__all__ = [
+    "EigenAux",
+    "ForwardResult",
+    "GeneralisedAux",
+    "MatrixFreeAux",
+    "Report",
+    "SpectralAux",
+    "SphereAux",
+    "TripletAux",
+]
 
 Vectors = tuple[Tensor, ...]
 
@@ -98,6 +107,15 @@ class SphereAux(NamedTuple):
     tolerance: Tensor  # (*,) eigenvalues up to here count as zero
     d: Tensor  # (*, n) eigenvalues of the reduced Q + λI, ascending; empty if the solver left no eigenbasis
     V: Tensor  # (*, n, n) their eigenvectors
+
+
+class SpectralAux(NamedTuple):
+    """What is left for the derivatives of f(X); no gradient flows through it."""
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: f has no derivative at some eigenvalue
+    spectrum: Tensor  # (*, n) ascending, exactly zero where f has no derivative
+    V: Tensor  # (*, n, n) eigenvectors
 
 
 class MatrixFreeAux(NamedTuple):

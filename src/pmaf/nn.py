@@ -18,7 +18,8 @@ from pmaf.checks.values import (
     describe,
 )
 from pmaf.implicit.modes import Backward
-from pmaf.layers.eigen import Eigenpairs, ied
+from pmaf.layers.eigen import Eigenpairs, ied, principal_projector
+from pmaf.layers.spectral_function import Function, scalar_function, spectral_function
 from pmaf.layers.sphere import less
 from pmaf.layers.svd import Triplets, svd
 from pmaf.linalg.dtypes import working_dtype
@@ -26,7 +27,9 @@ from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers import EIGEN, SPHERE, named
 
-__all__ = ["IED", "LESS", "SVD", "PrincipalPool2d"]
+__all__ = ["IED", "LESS", "SVD", "PrincipalPool2d", "SpectralFunction"]
+
+KINDS = ("vectors", "projector")
 
 
 def non_default(**settings: tuple[Any, Any]) -> str:
@@ -169,6 +172,59 @@ class IED(nn.Module):
         )
 
 
+class SpectralFunction(nn.Module):
+    r"""A function of a symmetric matrix as a module; see :func:`pmaf.spectral_function`.
+
+    Args:
+        fn: a name such as ``"sqrt"``, a number for a power, or a function of a tensor, element by element.
+        k: of how many leading eigenpairs; all if not given.
+        largest: of the algebraically largest eigenvalues, else of the smallest.
+        solver: an object or a short name; chosen if not given.
+        degenerate: ``"drop"``, ``"nan"`` or ``"raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> layer = pmaf.nn.SpectralFunction("sqrt")
+        >>> layer(torch.diag(torch.tensor([4.0, 9.0])))
+        tensor([[2., 0.],
+                [0., 3.]])
+        >>> layer
+        SpectralFunction(fn='sqrt')
+    """
+
+    def __init__(
+        self,
+        fn: Function,
+        k: int | None = None,
+        *,
+        largest: bool = True,
+        solver: Any = None,
+        degenerate: str = "drop",
+    ) -> None:
+        super().__init__()
+        check_configuration("nn.SpectralFunction", solver, EIGEN, degenerate, largest=largest)
+        scalar_function("nn.SpectralFunction", fn)
+        self.fn = fn
+        self.k = None if k is None else check_integer("nn.SpectralFunction", "k", k, least=0)
+        self.largest, self.solver, self.degenerate = largest, solver, degenerate
+
+    def forward(self, X: Tensor | Operator) -> Tensor:
+        """U f(Λ) Uᴴ, ``(*, n, n)``, of X ``(*, n, n)``."""
+        return spectral_function(
+            X, self.fn, self.k, largest=self.largest, solver=self.solver, degenerate=self.degenerate
+        )
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            fn=(self.fn, None),
+            k=(self.k, None),
+            largest=(self.largest, True),
+            solver=(self.solver, None),
+            degenerate=(self.degenerate, "drop"),
+        )
+
+
 class SVD(nn.Module):
     r"""Leading singular triplets as a module; see :func:`pmaf.svd`.
 
@@ -233,10 +289,17 @@ class PrincipalPool2d(nn.Module):
     no unique principal direction, such as an all-zero map, a unit vector comes back and no gradient for what is
     undetermined.
 
+    Several vectors are a poor feature for whatever is learned after them: where two singular values cross from one map
+    to the next, the vectors change places, and each sign is a choice, which k = 1 with the mean as reference makes well
+    and k > 1 cannot. The projector onto the same directions, ``kind="projector"``, depends on neither; prefer it for
+    k > 1.
+
     Args:
         k: how many directions.
+        kind: ``"vectors"``, one after the other; or ``"projector"``, the matrix :math:`U U^T`.
         center: subtract the mean feature first, as principal component analysis does.
-        scale: multiply each direction by its singular value divided by √(H·W), the root mean square along it.
+        scale: multiply each direction by its singular value divided by √(H·W), the root mean square along it; as a
+            projector, the square root of the second moments, cut to rank k.
         solver: for :func:`pmaf.ied`; chosen if not given.
         degenerate: as in :func:`pmaf.ied`.
 
@@ -247,24 +310,35 @@ class PrincipalPool2d(nn.Module):
         torch.Size([8, 32])
         >>> pool
         PrincipalPool2d(k=2, center=True)
+        >>> pmaf.nn.PrincipalPool2d(2, "projector")(torch.randn(8, 16, 7, 7)).shape
+        torch.Size([8, 256])
     """
 
     def __init__(
-        self, k: int = 1, *, center: bool = False, scale: bool = False, solver: Any = None, degenerate: str = "drop"
+        self,
+        k: int = 1,
+        kind: str = "vectors",
+        *,
+        center: bool = False,
+        scale: bool = False,
+        solver: Any = None,
+        degenerate: str = "drop",
     ) -> None:
         super().__init__()
         check_configuration("nn.PrincipalPool2d", solver, EIGEN, degenerate, center=center, scale=scale)
+        check_choice("nn.PrincipalPool2d", "kind", kind, KINDS)
+        self.kind = kind
         self.k, self.center, self.scale = check_integer("nn.PrincipalPool2d", "k", k), center, scale
         self.solver, self.degenerate = solver, degenerate
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pool ``(B, C, H, W)``, or ``(C, H, W)``, to ``(B, k·C)``.
+        """Pool ``(B, C, H, W)``, or ``(C, H, W)``, to ``(B, k·C)``, or, as a projector, to ``(B, C·C)``.
 
         Args:
             features: the feature maps.
 
         Returns:
-            The k directions of each map, one after the other.
+            The k directions of each map, one after the other, or the rows of the projector.
 
         Raises:
             ValueError: if there are no channels or pixels.
@@ -276,23 +350,32 @@ class PrincipalPool2d(nn.Module):
             )
         F = features.flatten(-2).mT.to(working_dtype(features.dtype))  # (*, H·W, C)
         mean = F.mean(-2)  # (*, C)
+        centred = F - mean[..., None, :] if self.center else F
+        if self.kind == "projector":
+            return self.projector(centred).flatten(-2).to(features.dtype)
         row = torch.linalg.vector_norm(F.detach(), dim=(-2, -1)) / F.shape[-2] ** 0.5  # the length of a typical feature
         noise = 8 * torch.finfo(features.dtype).eps * row
         # Of features that are normalised over the pixels the mean is rounding and says nothing of the sign.
         mean = torch.where((torch.linalg.vector_norm(mean, dim=-1) > noise)[..., None], mean, 0)
-        if self.center:
-            F = F - mean[..., None, :]
-        values, U = ied(Gram(F), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)
+        values, U = ied(Gram(centred), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)
         if self.scale:
             kept = values > 1e-12 * values.amax(-1, keepdim=True)  # √ has no slope at zero
             root = torch.where(kept, torch.where(kept, values / F.shape[-2], 1).sqrt(), 0)
             U = U * root[..., None, :]
         return U.mT.flatten(-2).to(features.dtype)
 
+    def projector(self, F: Tensor) -> Tensor:
+        """U Uᵀ, ``(*, C, C)``, or with the root mean square along each direction in between."""
+        if self.scale:
+            X = Gram(F / F.shape[-2] ** 0.5)
+            return spectral_function(X, "sqrt", self.k, solver=self.solver, degenerate=self.degenerate)
+        return principal_projector(Gram(F), self.k, solver=self.solver, degenerate=self.degenerate)
+
     def extra_repr(self) -> str:
         """The configuration."""
         return non_default(
             k=(self.k, None),
+            kind=(self.kind, "vectors"),
             center=(self.center, False),
             scale=(self.scale, False),
             solver=(self.solver, None),

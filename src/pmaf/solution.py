@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["DominantSolution", "IEDSolution", "LESSSolution", "ProjectorSolution", "SVDSolution", "Status"]
+__all__ = [
+    "DominantSolution",
+    "IEDSolution",
+    "LESSSolution",
+    "ProjectorSolution",
+    "SVDSolution",
+    "SpectralFunctionSolution",
+    "Status",
+]
 
 SEVERAL = "Several answers are equally good, so this is one of them: "
 SEPARATE = {
@@ -18,7 +26,13 @@ SEPARATE = {
     "svd": "separate the wanted singular values from the others, from each other and from zero, or use a loss that "
     "does not depend on the choice, such as one of A @ pmaf.principal_projector(pmaf.Gram(A), k).",
     "principal_projector": "choose a k at which the eigenvalues have a gap between the k-th and the next.",
+    "spectral_function": "choose a k at which the eigenvalues have a gap between the k-th and the next; add a multiple "
+    "of the identity to a singular matrix whose sign is wanted.",
 }
+DOMAIN = (
+    "The input is NaN or infinite, or an eigenvalue lies outside the domain of fn (zero or negative, as far as "
+    "rounding tells): add a small multiple of the identity, or choose another fn."
+)
 
 
 class Status(IntEnum):
@@ -63,6 +77,9 @@ class Status(IntEnum):
         Returns:
             A sentence.
         """
+        layer = layer.removesuffix("_ex")
+        if self is Status.NON_FINITE and layer == "spectral_function":
+            return DOMAIN
         return SEVERAL + SEPARATE[layer] if self is Status.NOT_UNIQUE and layer in SEPARATE else self.remedy
 
 
@@ -74,7 +91,8 @@ class LESSSolution(NamedTuple):
         multiplier: :math:`\lambda` in :math:`(Q + \lambda I) u = g`, ``(*,)``.
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
-        residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data, ``(*,)``.
+        residual: :math:`\|(Q + \lambda I) u - g\| / ((\|Q\| + |\lambda|)\,\|u\|)`, measured from the data,
+            ``(*,)``; inside the ball, where u may be tiny, relative to :math:`\|Q\|\,\|u\| + \|A\|\,\|b\|`.
         gap: :math:`\lambda + \lambda_{\min}(Q)`, non-negative at a global minimiser, ``(*,)``.
         z: the free unknowns, ``(*, p)``; ``None`` if there are none.
     """
@@ -146,6 +164,25 @@ class ProjectorSolution(NamedTuple):
     """
 
     projector: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
+class SpectralFunctionSolution(NamedTuple):
+    r"""A function of a Hermitian matrix, with what was measured of its eigenpairs.
+
+    Attributes:
+        matrix: :math:`U f(\Lambda) U^H`, ``(*, n, n)``.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``.
+        gap: distance from the selected eigenvalues to the nearest one left out, ``(*,)``;
+            infinite where all are selected.
+    """
+
+    matrix: torch.Tensor
     status: torch.Tensor
     steps: torch.Tensor
     residual: torch.Tensor

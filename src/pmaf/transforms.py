@@ -26,6 +26,7 @@ __all__ = [
     "nests_forward_mode",
     "no_autocast",
     "on_host",
+    "open_to_kernels",
     "outside_dual_levels",
     "outside_transforms",
     "readable",
@@ -60,6 +61,11 @@ def outside_dual_levels() -> bool:
 def follows_nothing() -> bool:
     """Whether nothing but reverse mode can be watching: no trace, no transform, no level of forward mode."""
     return not compiling() and outside_transforms() and outside_dual_levels()
+
+
+def open_to_kernels(x: Tensor) -> bool:
+    """Whether compiled code may work on the memory of x: on the host, with nothing but reverse mode watching."""
+    return on_host(x) and follows_nothing()
 
 
 def levels_of(*names: str) -> int:

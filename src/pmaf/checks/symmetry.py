@@ -16,7 +16,9 @@ __all__ = ["asymmetry_allowed", "check_square", "check_symmetric", "skew_items"]
 ROUNDING = 4  # units of the last place that products with X may differ by from products with Xᴴ
 
 
-def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, instead: str = "") -> bool:
+def check_symmetric(
+    function: str, name: str, X: Tensor, *, wait: bool = True, instead: str = "", least: int = 1
+) -> bool:
     """X is square and, as far as rounding goes, Hermitian.
 
     Args:
@@ -25,6 +27,7 @@ def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, i
         X: a matrix, ``(*, n, n)``.
         wait: whether the host may wait for a device to find out.
         instead: what else can be done about a matrix that is not Hermitian.
+        least: the smallest order that is allowed.
 
     Returns:
         Whether X was found to be Hermitian up to rounding, so that its Hermitian part need not be formed.
@@ -32,7 +35,7 @@ def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, i
     Raises:
         ValueError: if it is not.
     """
-    check_square(function, name, X)
+    check_square(function, name, X, least)
     if not (wait and readable(X)) or X.numel() == 0:
         return False
     if exactly_hermitian(X.detach()):
@@ -49,19 +52,20 @@ def check_symmetric(function: str, name: str, X: Tensor, *, wait: bool = True, i
     return bool((skew <= ROUNDING * torch.finfo(X.dtype).eps * size).all())
 
 
-def check_square(function: str, name: str, X: Tensor) -> None:
-    """X is square and not empty.
+def check_square(function: str, name: str, X: Tensor, least: int = 1) -> None:
+    """X is square and large enough.
 
     Args:
         function: the public function, for the message.
         name: the argument, for the message.
         X: a matrix, ``(*, n, n)``.
+        least: the smallest order that is allowed.
 
     Raises:
         ValueError: if it is not.
     """
-    if X.shape[-1] != X.shape[-2] or X.shape[-1] == 0:
-        raise ValueError(f"pmaf.{function}: {name} must be square, (*, n, n) with n ≥ 1, got {describe(X)}")
+    if X.shape[-1] != X.shape[-2] or X.shape[-1] < least:
+        raise ValueError(f"pmaf.{function}: {name} must be square, (*, n, n) with n ≥ {least}, got {describe(X)}")
 
 
 def exactly_hermitian(X: Tensor) -> bool:
@@ -86,7 +90,7 @@ def skew_parts(X: Tensor) -> tuple[Tensor, Tensor]:
     """
     n = X.shape[-1]
     if n > SMALL:
-        probe = torch.linspace(-2, 2, n, dtype=torch.float64).exp().to(X)[None]
+        probe = torch.linspace(-2, 2, n, dtype=X.real.dtype, device=X.device).exp().to(X)[None]
         there, back = probe @ X.mT, probe @ X.conj()
         length: Tensor = torch.linalg.vector_norm(there, dim=(-2, -1)) + torch.linalg.vector_norm(back, dim=(-2, -1))
         return torch.linalg.vector_norm(there - back, dim=(-2, -1)), length

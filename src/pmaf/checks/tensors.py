@@ -60,7 +60,7 @@ def check_broadcast(function: str, **shapes: torch.Size) -> None:
 
 
 def check_counts(function: str, k: Any, n: int) -> int:
-    """1 ≤ k ≤ n.
+    """0 ≤ k ≤ n.
 
     Args:
         function: the public function, for the message.
@@ -74,8 +74,8 @@ def check_counts(function: str, k: Any, n: int) -> int:
         ValueError: if it is out of range.
     """
     own = check_integer(function, "k", k, least=None)
-    if not 1 <= own <= n:
-        raise ValueError(f"pmaf.{function}: k must lie between 1 and n = {n}, got {k}")
+    if not 0 <= own <= n:
+        raise ValueError(f"pmaf.{function}: k must lie between 0 and n = {n}, got {k}")
     return own
 
 
@@ -104,11 +104,13 @@ def check_nonnegative(function: str, name: str, x: Tensor, *, wait: bool = True)
 def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: bool) -> Tensor:
     """The radius as a positive, finite, real tensor of the working precision.
 
+    An item of a batch whose own radius is not finite is left to its status; any other radius is the caller's mistake.
+
     Args:
         function: the public function, for the message.
         radius: a number or a tensor.
         like: a tensor of the data.
-        wait: whether the host may wait for a device to check it; else a radius that is out of range becomes NaN.
+        wait: whether the host may wait for a device to check it; else one that is out of range becomes NaN.
 
     Returns:
         The radius, ``(*,)``.
@@ -123,20 +125,20 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
         if radius.is_complex():
             raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
         value = radius.to(like.device, like.real.dtype)
-        if wait and readable(value):
-            wrong = ~((value > 0) & value.isfinite())
-            if bool(wrong.any()):
-                index = first_index(wrong) if wrong.dim() else ()
-                got = f"{float(radius[index]):g} at index {index}"
-                rounded = "" if radius.dtype == value.dtype else f", which is {float(value[index]):g} in {value.dtype}"
-                raise ValueError(f"pmaf.{function}: radius must be positive and finite, got {got}{rounded}")
-        return value if wait else torch.where((value > 0) & value.isfinite(), value, torch.nan)
+        wrong = ~(value > 0) & ~value.isnan() if value.dim() else ~((value > 0) & value.isfinite())
+        if wait and readable(wrong) and bool(wrong.any()):
+            index = first_index(wrong) if wrong.dim() else ()
+            got = f"{float(radius.detach()[index]):g} at index {index}"
+            rounded = (
+                "" if radius.dtype == value.dtype else f", which is {float(value.detach()[index]):g} in {value.dtype}"
+            )
+            raise ValueError(f"pmaf.{function}: radius must be positive and finite, got {got}{rounded}")
+        return torch.where((value > 0) & value.isfinite(), value, torch.nan)
     own = float(check_real(function, "radius", radius, "positive and finite"))
-    value = torch.full((), own, dtype=like.real.dtype, device=like.device)
-    info = torch.finfo(value.dtype)
+    info = torch.finfo(like.dtype)
     if not info.tiny * info.eps <= own <= info.max:
-        raise ValueError(f"pmaf.{function}: radius must be positive and finite in {value.dtype}, got {own:g}")
-    return value
+        raise ValueError(f"pmaf.{function}: radius must be positive and finite in {like.real.dtype}, got {own:g}")
+    return torch.full((), own, dtype=like.real.dtype, device=like.device)
 
 
 def check_start(

@@ -274,7 +274,8 @@ def _work(
             with torch.no_grad(), warnings.catch_warnings():
                 for doubt in (DegeneracyWarning, LocalSolutionWarning):
                     warnings.simplefilter("ignore", doubt)  # the summary counts them
-                answer = {name: value.cpu().numpy() for name, value in solve(chunk).items()}
+                found = solve(chunk)
+            answer = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
             out.write(start, stop, answer)
             status = answer["status"]
             counts.update(status.tolist())

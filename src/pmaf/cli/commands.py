@@ -48,19 +48,28 @@ class Constraint(str, Enum):
 Solver = Annotated[str | None, typer.Option(help="Name of the solver; chosen automatically if left out.")]
 Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A smaller version that takes minutes.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever an earlier run left.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report, tables and figures.")]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pmaf {__version__}")
+        from pmaf.kernels.loader import reason
+
+        typer.echo(f"pmaf {__version__}\nkernels: {reason()}")
         raise typer.Exit
 
 
 @app.callback()
 def _pmaf(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version and which compiled kernels are used, and leave.",
+        ),
     ] = False,
 ) -> None:
     pass
@@ -146,14 +155,15 @@ def _finish(summary: Summary, output: Path) -> None:
 
 
 @reproduce.command("learning")
-def reproduce_learning(quick: Quick = False, out: Out = Path("report")) -> None:
-    """Train one network with five pooling heads on real digits."""
-    _reproduce(["learning"], quick, out)
+def reproduce_learning(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
+    """Train networks through the layers on real data."""
+    _reproduce(["learning"], quick, fresh, out)
 
 
 @reproduce.command("less")
 def reproduce_less(
     quick: Quick = False,
+    fresh: Fresh = False,
     out: Out = Path("report"),
     size: Annotated[
         list[str] | None, typer.Option(help="Rows and columns, such as 64x32; may be given several times.")
@@ -165,19 +175,19 @@ def reproduce_less(
 ) -> None:
     """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
     chosen = [name.strip() for name in methods.split(",")] if methods else []
-    _reproduce(["less"], quick, out, sizes=size or [], problems=problems, methods=chosen)
+    _reproduce(["less"], quick, fresh, out, sizes=size or [], problems=problems, methods=chosen)
 
 
 @reproduce.command("ied")
-def reproduce_ied(quick: Quick = False, out: Out = Path("report")) -> None:
+def reproduce_ied(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
     """Compare precision, time, memory and gradients of eigen decompositions."""
-    _reproduce(["ied"], quick, out)
+    _reproduce(["ied"], quick, fresh, out)
 
 
 @reproduce.command("all")
-def reproduce_all(quick: Quick = False, out: Out = Path("report")) -> None:
+def reproduce_all(quick: Quick = False, fresh: Fresh = False, out: Out = Path("report")) -> None:
     """Run all experiments into one report."""
-    _reproduce(["less", "ied", "learning"], quick, out)
+    _reproduce(["less", "ied", "learning"], quick, fresh, out)
 
 
 @app.command()
@@ -187,24 +197,25 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="A .json file for the numbers.")] = None,
 ) -> None:
     """Compare time and accuracy with the peers installed here."""
-    from pmaf.paper.bench import bench as run
-    from pmaf.paper.bench import text_rows, write_bench
+    from pmaf.paper.experiments.peers import COLUMNS, write_bench
+    from pmaf.paper.experiments.peers import bench as run
     from pmaf.paper.progress import items_bar, print_table
+    from pmaf.paper.report.tables import make_table
 
     with items_bar("bench") as report:
         rows = run(device, rounds, report=report)
-    header = ("task", "method", "forward ms", "backward ms", "ratio to pmaf", "error", "note")
-    print_table(f"Side by side on {device}, fastest of {rounds}", header, text_rows(rows))
+    table = make_table(f"Side by side on {device}, fastest of {rounds}", COLUMNS, rows)
+    print_table(table.title, table.header, table.texts)
     if out is not None:
         write_bench(out, rows)
         typer.echo(f"wrote {out}")
 
 
-def _reproduce(names: list[str], quick: bool, out: Path, **options: object) -> None:
+def _reproduce(names: list[str], quick: bool, fresh: bool, out: Path, **options: object) -> None:
     from pmaf.paper.reproduce import reproduce as run
 
     try:
-        page = run(names, quick=quick, out=out, **options)
+        page = run(names, quick=quick, fresh=fresh, out=out, **options)
     except KeyboardInterrupt:
         typer.echo(
             f"pmaf: interrupted; what is finished is kept in {out}, the same command goes on from there", err=True

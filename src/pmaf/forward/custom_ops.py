@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pmaf import solvers
 from pmaf.handover import EigenAux, ForwardResult, SphereAux
+from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
@@ -29,10 +30,12 @@ __all__ = [
     "fresh",
     "register",
     "run_eigenpairs",
+    "run_eigh",
     "run_least_squares",
     "run_quadratic",
     "with_start",
 ]
+
 
 KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram, "Nearest": Nearest} | {
     cls.__name__: cls for cls in vars(solvers).values() if isinstance(cls, type)
@@ -159,6 +162,8 @@ def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     if found.aux.V.shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
         aux = found.aux._replace(spectrum=found.aux.spectrum[..., :0], V=found.aux.V[..., :0, :0])
         found = found._replace(aux=aux)
+    if found.aux.factor.shape[-1] != forward.factor_size(X):
+        found = found._replace(aux=found.aux._replace(factor=found.aux.factor[..., :0, :0]))
     return fresh(found.flat())
 
 
@@ -191,6 +196,19 @@ def eigen_outputs(X: Tensor, settings: str) -> list[Tensor]:
         X.new_empty(batch, dtype=real),
         X.new_empty(batch, dtype=real),
     ]
+
+
+@torch.library.custom_op("pmaf::hermitian_eigh", mutates_args=())
+def all_eigenpairs(X: Tensor) -> list[Tensor]:
+    """All eigenpairs of Hermitian matrices, and which items have them."""
+    return fresh(hermitian_eigh(X))
+
+
+@all_eigenpairs.register_fake
+def _(X: Tensor) -> list[Tensor]:
+    batch, n = X.shape[:-2], X.shape[-1]
+    real = X.new_empty(0).real.dtype
+    return [X.new_empty(*batch, n, dtype=real), X.new_empty(*batch, n, n), X.new_empty(batch, dtype=torch.bool)]
 
 
 def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...], basis: Any) -> list[Tensor]:
@@ -239,3 +257,9 @@ def run_eigenpairs(forward: Any, *tensors: Tensor) -> ForwardResult:
     """Run a forward pass of eigenpairs as one node of a graph."""
     settings = encode(forward)  # refuses an operator that is not made of one tensor
     return ForwardResult.of(tuple(torch.ops.pmaf.eigenpairs(tensors[0], forward.start, settings)), 2, EigenAux)
+
+
+def run_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All eigenvalues and eigenvectors of Hermitian matrices, and which items have them, as one node of a graph."""
+    values, vectors, done = torch.ops.pmaf.hermitian_eigh(X)
+    return values, vectors, done

@@ -41,7 +41,9 @@ class EigenForward:
         Returns:
             What :meth:`run` returns.
         """
-        return run_eigenpairs(self, *tensors) if compiling() else self.run(*tensors)
+        if compiling():
+            return run_eigenpairs(self, *self.operator.with_tensors(tensors).plain().tensors)
+        return self.run(*tensors)
 
     def basis_size(self, X: Tensor) -> int:
         """How large an eigenbasis the solver leaves for X; 0 for a solver that finds only the wanted pairs."""
@@ -63,7 +65,7 @@ class EigenForward:
         Returns:
             The solution U, Λ (or T), what is left for derivatives, and the report.
         """
-        X = self.operator.with_tensors(tensors)
+        X = self.operator.with_tensors(tensors).plain()
         answer = self.solver.solve(X, self.k, self.largest, self.start)
         most = max(10 * (getattr(self.solver, "rtol", None) or 0), self.asymmetry)
         return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, most, self.subspace)

@@ -47,7 +47,7 @@ def eliminate_by_factorisation(
     With the Gram matrix S of C, in double precision, the projector is 1 − C S⁺Cᴴ, applied twice, which makes up for the
     square of the condition number. The basis that is returned is C itself, so that S⁺ turns Cᴴ(b − A u) into z.
     """
-    wide = double(C.dtype)
+    wide = double(C)
     F, p = torch.where(usable[..., None, None], C, 0).to(wide), C.shape[-1]
     S = F.mH @ F
     tolerance = max(rtol**2, 10 * torch.finfo(F.dtype).eps * p) * S.diagonal(dim1=-2, dim2=-1).real.amax(-1)

@@ -10,6 +10,7 @@ from pmaf.forward.free_unknowns import eliminate
 from pmaf.forward.inside import least_norm
 from pmaf.handover import ForwardResult, Report, SphereAux
 from pmaf.linalg.batched import adjoint_matvec, matvec
+from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
@@ -218,6 +219,8 @@ def report(
     residual = residual / torch.where(size > 0, size, 1)
     finite = usable & torch.isfinite(u).all(-1) & torch.isfinite(multiplier) & torch.isfinite(residual)
     failed = ~finite.expand(batch)
+    sharp = 3 * max(rtol, relative_tolerance(None, norm.dtype, problem.n))  # what a solver that finds λ has to reach
+    poor = (residual > sharp * (1 + safe_inverse(size, size > 0) * size_g)) & (found.multiplier is not None)
     if isinstance(problem, LeastSquares):
         # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
         # null space of A that u reaches into would count as separated by what rounding has left. Inside the ball, where
@@ -234,6 +237,7 @@ def report(
     status = torch.full(batch, int(Status.CONVERGED), dtype=torch.int64, device=u.device)
     status = torch.where(degenerate, Status.NOT_UNIQUE, status)
     status = torch.where(local, Status.NOT_GLOBAL, status)
+    status = torch.where(poor & (status == Status.CONVERGED), Status.MAX_STEPS, status)
     status = torch.where(found.finished, status, Status.MAX_STEPS)
     status = torch.where(failed, Status.NON_FINITE, status)
     u = torch.where(failed[..., None], torch.nan, u).expand(*batch, -1)

@@ -38,7 +38,7 @@ from pmaf.transforms import (
     recorded,
 )
 
-__all__ = ["apply_layer"]
+__all__ = ["apply_layer", "mapped", "refuse_nested_forward_mode"]
 
 Forward = Callable[..., ForwardResult]
 

@@ -37,7 +37,7 @@ from pmaf.linalg.refinement import is_single
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
-from pmaf.operators.separation import separation_tolerance
+from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import compiling, follows_nothing, mapped_the_older_way, wrapped
 
 __all__ = ["EigenpairEquations", "SubspaceEquations", "in_blocks", "off_diagonal"]
@@ -45,7 +45,9 @@ __all__ = ["EigenpairEquations", "SubspaceEquations", "in_blocks", "off_diagonal
 
 def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
     """Whether the tridiagonal form is there to solve with; tensors under a transform have no memory for kernels."""
-    return aux.factor.shape[-1] > 0 and not (mapped_the_older_way(H) or wrapped(H) or wrapped(aux.factor))
+    if aux.factor.shape[-1] == 0 or compiling():
+        return aux.factor.shape[-1] > 0
+    return not (mapped_the_older_way(H) or wrapped(H) or wrapped(aux.factor))
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class OperatorEquations(Equations):
 
     def complement(self, params: Params, U: Tensor, aux: EigenAux, H: Tensor, *, whole_block: bool) -> Tensor:
         """The part of M⁻¹ (H, 0) that the separated eigenvectors make, in the basis if there is one."""
-        X = self.filled(params)
+        X = self.filled(params).plain()
         k, size = U.shape[-1], aux.V.shape[-1]
         if in_tridiagonal(aux, H):
             return solve_in_tridiagonal(
@@ -98,7 +100,7 @@ class OperatorEquations(Equations):
             return (outer_small(y[0][..., 0], solution[0][..., 0]),)
         gradients = X.vjp(y[0], solution[0])
         if isinstance(X, Gram):
-            return tuple(None if g is None else torch.where(aux.failed[..., None, None], 0, g) for g in gradients)
+            return tuple(None if g is None else torch.where(expand_as(aux.failed, g), 0, g) for g in gradients)
         return gradients
 
     def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux) -> Vectors:
@@ -117,10 +119,13 @@ class EigenpairEquations(OperatorEquations):
         """The eigenvectors as orthonormal columns, and their cotangents."""
         return U, U_bar
 
-    def blocks(self, solution: Vectors, aux: EigenAux | GeneralisedAux) -> Tensor:
+    def blocks(self, params: Params, solution: Vectors, aux: EigenAux | GeneralisedAux) -> Tensor:
         """C: which pairs of selected eigenvalues count as one, ``(*, k, k)``."""
         values = aux.eigenvalues.detach()
-        norm = (values if aux.spectrum.shape[-1] == 0 else aux.spectrum).abs().amax(-1)[..., None, None]
+        if aux.spectrum.shape[-1] > 0 or aux.factor.shape[-1] > 0:
+            norm = aux.norm[..., None, None]
+        else:
+            norm = scale_of(self.filled(params), values)[..., None]
         left, right = values[..., :, None], values[..., None, :]
         rtol = relative_tolerance(self.rtol, solution[0].dtype, solution[0].shape[-2])
         return ~((left - right).abs() > separation_tolerance(self.operator, left, right, norm, rtol, self.atol))
@@ -132,7 +137,7 @@ class EigenpairEquations(OperatorEquations):
         if not in_blocks(W, mu):
             upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
             return upper, (U.conj() * W).sum(-2).real
-        C = self.blocks(solution, aux)
+        C = self.blocks(params, solution, aux)
         T = torch.where(C, U.mH @ X.matmat(U), 0)  # not Λ, which does not show how the inside moves
         return W @ T - X.matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
@@ -142,7 +147,7 @@ class EigenpairEquations(OperatorEquations):
         if values.shape[-1] == 1:
             upper, squared = self.apply(params, solution, aux, (U, torch.zeros_like(values)))
             return upper, (squared - 1) / 2
-        C, XU = self.blocks(solution, aux), self.filled(params).matmat(U)
+        C, XU = self.blocks(params, solution, aux), self.filled(params).matmat(U)
         T = torch.where(off_diagonal(C), U.mH @ XU, torch.diag_embed(values).to(U.dtype))
         eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
         return U @ T - XU, torch.where(C, U.mH @ U - eye, 0) / 2
@@ -157,13 +162,13 @@ class EigenpairEquations(OperatorEquations):
             return w[..., None], mu[..., None]
         # Elsewhere the complement does not see what lies along uᵢ. In single precision the other v_j are not
         # orthogonal to uᵢ by ε‖X‖/gap, and what they see of it would be divided by a small λᵢ − s_j once more.
-        clean = isinstance(self.operator, Gram) or is_single(U.dtype)
+        clean = isinstance(self.operator, Gram) or is_single(U)
         if not in_blocks(H, f):
             inside = (U.conj() * H).sum(-2)
             H = H - U * inside[..., None, :] if clean else H
             W = self.complement(params, U, aux, H, whole_block=False)
             return W + U * f[..., None, :], inside.real
-        C, values = self.blocks(solution, aux), aux.eigenvalues
+        C, values = self.blocks(params, solution, aux), aux.eigenvalues
         f, inside = torch.where(C, f, 0), torch.where(C, U.mH @ H, 0)
         H = H - U @ inside if clean else H
         W = self.complement(params, U, aux, H, whole_block=False)
@@ -182,11 +187,12 @@ class EigenpairEquations(OperatorEquations):
         X, (U, values), plain = params[0], solution, not torch.is_grad_enabled() and follows_nothing()
         if values.shape[-1] > 1 and not compiling():
             U_bar, values_bar = fill(cotangents, solution)
-            C = off_diagonal(self.blocks(solution, aux)) & ~expand_as(aux.failed, U)
+            C = off_diagonal(self.blocks(params, solution, aux)) & ~expand_as(aux.failed, U)
+            columns, theirs = self.orthonormal(aux, U, U_bar)
             if (
                 self.policy == "drop"
                 and seen(C)
-                and seen(undetermined(C, *self.orthonormal(aux, U, U_bar), values_bar))
+                and seen(undetermined(C, columns, values.detach(), theirs, values_bar))
             ):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
             if self.moving or not plain:
@@ -230,7 +236,7 @@ class EigenpairEquations(OperatorEquations):
             return dU, dvalues
         lower = lower if in_blocks(dXU, lower) else torch.diag_embed(lower).to(dXU.dtype)
         dU, dT = solve(self, params, solution, aux, (dXU, lower))
-        C = off_diagonal(self.blocks(solution, aux))
+        C = off_diagonal(self.blocks(params, solution, aux))
         return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
 
 

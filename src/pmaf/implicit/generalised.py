@@ -61,7 +61,7 @@ class GeneralisedEquations(EigenpairEquations):
     def inside(self, params: Params, solution: Vectors, aux: GeneralisedAux) -> Tensor:
         """T: the eigenvalues, with what moves off the diagonal inside a block, ``(*, k, k)``."""
         U, values = solution
-        C = off_diagonal(self.blocks(solution, aux))
+        C = off_diagonal(self.blocks(params, solution, aux))
         moving = torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
         return moving + torch.diag_embed(values).to(U.dtype)
 
@@ -73,7 +73,7 @@ class GeneralisedEquations(EigenpairEquations):
         if not in_blocks(W, mu):
             upper = BW * values[..., None, :] - X.matmat(W) + BU * mu[..., None, :]
             return upper, (BU.conj() * W).sum(-2).real
-        C = self.blocks(solution, aux)
+        C = self.blocks(params, solution, aux)
         T = torch.where(C, U.mH @ X.matmat(U), 0)  # not Λ, which does not show how the inside moves
         return BW @ T - X.matmat(W) + BU @ torch.where(C, mu, 0), torch.where(C, BU.mH @ W, 0)
 
@@ -84,7 +84,7 @@ class GeneralisedEquations(EigenpairEquations):
         BU = B.matmat(U)
         if values.shape[-1] == 1:
             return BU * values[..., None, :] - X.matmat(U), ((U.conj() * BU).sum(-2).real - 1) / 2
-        C = self.blocks(solution, aux)
+        C = self.blocks(params, solution, aux)
         eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
         T = self.inside(params, solution, aux)
         return BU @ T - X.matmat(U), torch.where(C, U.mH @ BU - eye, 0) / 2
@@ -113,7 +113,7 @@ class GeneralisedEquations(EigenpairEquations):
         if not needs[1]:
             return by_X, None
         if in_blocks(W, mu):
-            C = self.blocks(solution, aux)
+            C = self.blocks(params, solution, aux)
             pulled = W @ self.inside(params, solution, aux).mH + U @ torch.where(C, mu, 0) / 2
         else:
             pulled = W * values[..., None, :] + U * (mu / 2)[..., None, :]
@@ -127,5 +127,5 @@ class GeneralisedEquations(EigenpairEquations):
         dXU, dBU = X.jvp(tangents[:1], U), B.jvp(tangents[1:], U)
         if values.shape[-1] == 1:
             return dXU - dBU * values[..., None, :], -(U.conj() * dBU).sum(-2).real / 2
-        C = self.blocks(solution, aux)
+        C = self.blocks(params, solution, aux)
         return dXU - dBU @ self.inside(params, solution, aux), torch.where(C, -(U.mH @ dBU) / 2, 0)

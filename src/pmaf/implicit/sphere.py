@@ -176,7 +176,7 @@ class LeastSquaresEquations(Equations):
             B = torch.cat((A.expand(*batch, -1, -1), C.expand(*batch, -1, -1)), -1)
             u = torch.cat((solution[0], torch.zeros_like(rhs[2])), -1)
             h = torch.cat((rhs[0], rhs[2]), -1)
-        B = B.to(double(B.dtype))
+        B = B.to(double(B))
         Q = B.mH @ (B if weights is None else weights[..., None] * B)
         w, mu = solve_shifted(Q, n, u, solution[1], aux, h, rhs[1])
         return (w, mu) if C is None else (w[..., :n], mu, w[..., n:])
@@ -273,7 +273,7 @@ class QuadraticEquations(Equations):
         H = params[0]
         assert H is not None
         if aux.V.shape[-1] == 0:
-            Q = H.to(double(H.dtype))
+            Q = H.to(double(H))
             return solve_shifted((Q + Q.mH) / 2, H.shape[-1], solution[0], solution[1], aux, rhs[0], rhs[1])
 
         def in_basis(rhs: Vectors) -> Vectors:

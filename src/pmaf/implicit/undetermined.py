@@ -29,12 +29,13 @@ def seen(mask: Tensor) -> bool:
     return cheap(mask) and bool(mask.any())
 
 
-def undetermined(C: Tensor, U: Tensor, U_bar: Tensor, values_bar: Tensor) -> Tensor:
+def undetermined(C: Tensor, U: Tensor, eigenvalues: Tensor, U_bar: Tensor, values_bar: Tensor) -> Tensor:
     """Which pairs in a block have a component that the cotangents do not determine, ``(*, k, k)``.
 
     Args:
         C: pairs of different columns that are in one block, ``(*, k, k)``.
         U: eigenvectors, ``(*, n, k)``.
+        eigenvalues: theirs, ``(*, k)``.
         U_bar: their cotangents.
         values_bar: the cotangents of the eigenvalues, ``(*, k)``.
     """
@@ -45,7 +46,10 @@ def undetermined(C: Tensor, U: Tensor, U_bar: Tensor, values_bar: Tensor) -> Ten
     size = torch.maximum(size[..., :, None], size[..., None, :])
     basis = (G - G.mH).abs() > length
     values = (values_bar[..., :, None] - values_bar[..., None, :]).abs() > size * rounding
-    together = ((G + G.mH).abs() > length) & (size > 0)
+    both = (
+        size * eigenvalues.detach().abs().amax(-1)[..., None, None] > length
+    )  # in the units of the loss, and more than rounding
+    together = ((G + G.mH).abs() > length) & both
     open_: Tensor = C & (basis | values | together)
     return open_
 

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetric
-from pmaf.checks.tensors import check_broadcast, check_counts, check_sizes, check_start
+from pmaf.checks.tensors import check_broadcast, check_counts, check_nonnegative, check_sizes, check_start
 from pmaf.checks.values import check_real, check_tensor, describe
 from pmaf.forward.eigen import EigenForward
 from pmaf.forward.generalised import GeneralisedForward
+from pmaf.handover import Report
 from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
-from pmaf.kernels.quick import NEXT, RESIDUAL
+from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
 from pmaf.layers.direct import direct_pairs
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
@@ -37,7 +38,16 @@ from pmaf.solvers.base import EigenSolver
 from pmaf.solvers.eigen.nearest import Nearest
 from pmaf.transforms import compiling, no_autocast
 
-__all__ = ["Eigenpairs", "ied", "ied_ex", "principal_projector", "principal_projector_ex"]
+__all__ = [
+    "Eigenpairs",
+    "ied",
+    "ied_ex",
+    "nothing_selected",
+    "prepare",
+    "principal_projector",
+    "principal_projector_ex",
+    "reads_values",
+]
 
 
 class Eigenpairs(NamedTuple):
@@ -81,7 +91,7 @@ def _ied(
 
     Args:
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
-        k: how many pairs, 1 ≤ k ≤ n.
+        k: how many pairs, 0 ≤ k ≤ n.
         largest: the algebraically largest in descending order, else the smallest in ascending order.
         metric: ``(*, n, n)``, a positive definite B, a tensor or a :class:`pmaf.Gram`, for the pairs of
             :math:`X u = \lambda B u`, with :math:`U^H B U = I`. An item whose B is not positive definite to working
@@ -128,6 +138,9 @@ def _ied(
     batch = operator.batch_shape if B is None else torch.broadcast_shapes(operator.batch_shape, B.shape[:-2])
     check_reference(_door.name, operator, reference, k, batch)
     start = check_start(_door.name, start, operator.n, (batch,), operator.tensors[0], block=True)
+    if k == 0:
+        U, values, told = nothing_selected(operator)
+        return IEDSolution(values if dtype.is_complex else values.to(dtype), U.to(dtype), *told)
     chosen: EigenSolver
     if near is not None:
         chosen, largest = nearest(_door.name, operator, near, largest, solver), False
@@ -141,7 +154,8 @@ def _ied(
         raise ValueError(
             f"pmaf.{_door.name}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"
         )
-    if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and isinstance(operator, (Gram, MatVec)))):
+    by_products = isinstance(operator, MatVec) or (isinstance(operator, Gram) and operator.weights is None)
+    if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and by_products)):
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
     operator, unit = (operator, None) if known.atol or near is not None else in_units(operator)
@@ -171,7 +185,7 @@ def _ied(
         U = fix_phase(judged, U / length, values, found.report, columns_of(reference, operator, U), dtype) * length
     told = found.report
     values, status = from_units(operator, unit, values), told.status
-    if unit is not None or values.dtype != dtype:
+    if unit is not None or U.dtype != dtype:
         values, status = narrowed_values(values, dtype, status)
     gap = from_units(operator, unit, told.gap[..., None])[..., 0]
     return IEDSolution(values, U.to(dtype), status, told.steps, told.residual, gap)
@@ -193,7 +207,7 @@ def _principal_projector(
 
     Args:
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator.
-        k: the dimension of the subspace, 1 ≤ k ≤ n.
+        k: the dimension of the subspace, 0 ≤ k ≤ n.
         largest: of the algebraically largest eigenvalues, else of the smallest.
         solver: an object or a short name; chosen if not given.
         degenerate: as in :func:`ied`.
@@ -217,6 +231,9 @@ def _principal_projector(
     options = Options(_door, None, solver, None, degenerate, largest=largest)
     wait = reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
+    if k == 0:
+        U, _, told = nothing_selected(operator)
+        return ProjectorSolution((U @ U.mH).to(dtype), *told)
     given = solver is not None
     chosen = named(_door.name, solver, EIGEN) if given else select("ied", operator, k, largest, wait=wait)
     known = options.tolerances
@@ -241,14 +258,14 @@ def reads_values(door: Door, X: Tensor | Operator) -> bool:
 
 
 def prepare(
-    function: str, X: Tensor | Operator, k: int, *, check_values: bool, general: bool = False
+    function: str, X: Tensor | Operator, k: int | None, *, check_values: bool, general: bool = False
 ) -> tuple[Operator, int, torch.dtype]:
     """Check the arguments and bring X into the type that is computed in, and k into Python's.
 
     Args:
         function: the public function, for messages.
         X: what the user gave.
-        k: how many pairs.
+        k: how many pairs; ``None`` for all.
         check_values: whether to look at the values of X.
         general: X need not be symmetric.
 
@@ -264,14 +281,20 @@ def prepare(
     exact = False
     if isinstance(X, Tensor):
         check_tensor(function, "X", X, 2, "(*, n, n)", sparse=True)
+        least = 0 if k is None or (k == 0 and not general) else 1
         if X.layout == torch.strided and check_values and not general:
-            exact = check_symmetric(function, "X", X, instead=", or pmaf.dominant_pair for a general matrix")
+            instead = ", or pmaf.dominant_pair for a general matrix"
+            exact = check_symmetric(function, "X", X, instead=instead, least=least)
         else:
-            check_square(function, "X", X)
+            check_square(function, "X", X, least=least)
     operator = Dense(X, exact=True) if exact and isinstance(X, Tensor) else as_operator(X)
-    if isinstance(operator, Gram) and operator.factor.shape[-2] == 0:
-        raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {describe(operator.factor)}")
-    k = check_counts(function, k, operator.n)
+    if isinstance(operator, Gram):
+        if operator.tensors[0].shape[-2] == 0:
+            F = describe(operator.tensors[0])
+            raise ValueError(f"pmaf.{function}: F of pmaf.Gram must have at least one row, got {F}")
+        if operator.weights is not None:
+            check_nonnegative(function, "weights of pmaf.Gram", operator.weights, wait=check_values)
+    k = operator.n if k is None else check_counts(function, k, operator.n)
     if isinstance(operator, MatVec) and compiling() and operator.n <= DENSE_LIMIT:
         eye = torch.eye(operator.n, dtype=operator.dtype, device=operator.device)
         operator = Dense(operator.matmat(eye))  # a graph can hold a matrix, made in the graph, but no function
@@ -281,6 +304,17 @@ def prepare(
     if check_values and not general and isinstance(operator, (Sparse, MatVec)):
         check_symmetric_operator(function, "X", operator, asymmetry_allowed(dtype))
     return operator, k, dtype
+
+
+def nothing_selected(X: Operator) -> tuple[Tensor, Tensor, Report]:
+    """The eigenvectors, eigenvalues and report of k = 0 pairs, which depend on X as a sum over nothing does."""
+    anchor = sum((t.sum() for t in X.tensors if t.is_floating_point() or t.is_complex()), torch.zeros(()).to(X.device))
+    like = X.tensors[0]
+    U = like.new_zeros(*X.batch_shape, X.n, 0, dtype=X.dtype) + anchor.to(X.dtype)
+    values = U.sum(-2).real
+    zero = torch.zeros(X.batch_shape, dtype=values.dtype, device=X.device)
+    status = zero.to(torch.int64)
+    return U, values, Report(status, status.clone(), zero, torch.full_like(zero, torch.inf))
 
 
 def with_metric(
@@ -406,20 +440,31 @@ def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tenso
 def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    return None if quick is None else Eigenpairs(quick[1], quick[0])
+    if quick is None:
+        return None
+    if quick[0].is_complex():
+        solution = reported(quick)
+        return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
+    return Eigenpairs(quick[1], quick[0])
 
 
 def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    if quick is None:
-        return None
+    return None if quick is None else reported(quick)
+
+
+def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
+    """The solution, of which every item is known to be well, the phase of complex vectors fixed."""
     U, values, notes = quick
     last = values.detach()[..., -1]
     following, residual = notes[NEXT].reshape(last.shape), notes[RESIDUAL].reshape(last.shape).clone()
     gap = (last - following).abs() if U.shape[-1] < U.shape[-2] else torch.full_like(last, torch.inf)
     status = torch.zeros(last.shape, dtype=torch.int64)
-    return IEDSolution(values, U, status, torch.ones_like(status), residual, gap)
+    report = Report(status, torch.ones_like(status), residual, gap)
+    if U.is_complex():
+        U = fix_phase(notes[NORM].reshape(last.shape), U, values.detach(), report, None, U.dtype)
+    return IEDSolution(values, U, *report)
 
 
 ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors), short_ied)

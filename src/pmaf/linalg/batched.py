@@ -70,7 +70,7 @@ def inner_products(V: Tensor, W: Tensor) -> Tensor:
         return V.mH @ W
     whole = n - n % PIECE
     left, right = (M.mT[..., :whole].unflatten(-1, (-1, PIECE)).transpose(-3, -2) for M in (V, W))
-    total = (left.conj() @ right.mT).sum(-3, dtype=double(V.dtype))
+    total = (left.conj() @ right.mT).sum(-3, dtype=double(V))
     product: Tensor = (total + V[..., whole:, :].mH @ W[..., whole:, :]).to(V.dtype)
     return product
 

@@ -13,7 +13,7 @@ __all__ = ["KrylovSpace", "orthonormal", "rayleigh_ritz"]
 
 def rayleigh_ritz(H: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, descending, and eigenvectors of a small projected matrix, found in double precision."""
-    wide = H.to(double(H.dtype))
+    wide = H.to(double(H))
     wide = torch.where(wide.isfinite().all(-1, keepdim=True).all(-2, keepdim=True), wide, 0)  # LAPACK raises on NaN
     theta, Q = torch.linalg.eigh((wide + wide.mH) / 2)
     return theta.flip(-1).to(H.real.dtype), Q.flip(-1).to(H.dtype)

@@ -34,9 +34,9 @@ __all__ = ["is_single", "polished", "refined", "residual_in_double"]
 Vectors = tuple[Tensor, ...]
 
 
-def is_single(dtype: torch.dtype) -> bool:
-    """Whether there is a wider type to refine in."""
-    return dtype in (torch.float32, torch.complex64)
+def is_single(x: Tensor) -> bool:
+    """Whether there is a wider type to refine x in."""
+    return x.dtype != double(x)
 
 
 def residual_in_double(X: Tensor, U: Tensor, H: Tensor, W: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def residual_in_double(X: Tensor, U: Tensor, H: Tensor, W: Tensor) -> Tensor:
     Returns:
         ``(*, n, k)``.
     """
-    wide, k = double(X.dtype), U.shape[-1]
+    wide, k = double(X), U.shape[-1]
     rows = torch.cat((U.expand(W.shape), W), -1).mH.to(wide)  # vectors as rows, (*, 2k, n): products with rows are fast
     image = rows @ X.to(wide)
     u = rows[..., :k, :]
@@ -82,7 +82,7 @@ def refined(
     """
     y = solve(rhs)
     matrix = params[0]
-    if not is_single(rhs[0].dtype) or matrix is None or widened(matrix) == matrix.dtype:
+    if not is_single(rhs[0]) or matrix is None or widened(matrix) == matrix.dtype:
         return y
     applied = apply(wide(params), wide(solution), aux, wide(y))
     rest = solve(tuple((h - Mh).to(h.dtype) for h, Mh in zip(rhs, applied, strict=True)))
@@ -91,7 +91,7 @@ def refined(
 
 def wide(tensors: Any) -> Any:
     """The tensors in double precision."""
-    return tuple(None if t is None else t.to(double(t.dtype)) for t in tensors)
+    return tuple(None if t is None else t.to(double(t)) for t in tensors)
 
 
 def polished(A: Tensor, U: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -105,7 +105,7 @@ def polished(A: Tensor, U: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) ->
     Returns:
         ``(*, n, k)``, in single precision.
     """
-    wide = double(A.dtype)
+    wide = double(A)
     rows = U.mH.to(wide)  # products with rows are fast
     image = rows @ A.to(wide)
     theta = (rows.conj() * image).real.sum(-1, keepdim=True) / (rows.conj() * rows).real.sum(-1, keepdim=True)

@@ -33,7 +33,7 @@ def hermitian_eigh(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(X)
     except LinAlgError:
         try:
-            values, vectors = torch.linalg.eigh(X.to(double(X.dtype)))
+            values, vectors = torch.linalg.eigh(X.to(double(X)))
         except LinAlgError:
             values, vectors, done = one_by_one(X)
             usable = usable & done
@@ -45,7 +45,7 @@ def one_by_one(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each item on its own, in float64; an item that fails alone is returned as the identity and marked."""
     n = X.shape[-1]
     values, vectors, done = [], [], []
-    for item in X.reshape(-1, n, n).to(double(X.dtype)):
+    for item in X.reshape(-1, n, n).to(double(X)):
         try:
             s, V = torch.linalg.eigh(item)
             done.append(True)

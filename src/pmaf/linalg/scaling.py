@@ -75,8 +75,8 @@ def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
     extreme = (size > 0) & size.isfinite() & ((size > limit) | (size < 1 / limit))
     if cheap(extreme) and not bool(extreme.any()):
         return None
-    exponent = torch.frexp(torch.where(extreme, size, 1)).exponent - 1
-    half = exponent // 2  # powers of two beyond ±1000 are products of two that are not
+    exponent = torch.where(extreme, size, 1).log2().floor()  # in floating point, which every compiler of graphs takes
+    half = (exponent / 2).floor()  # powers of two beyond ±1000 are products of two that are not
     one = torch.ones_like(size)
     return torch.where(extreme, torch.ldexp(one, half) * torch.ldexp(one, exponent - half), one)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from pmaf.linalg.dtypes import double
+from pmaf.linalg.dtypes import SINGLE_ONLY, double
+from pmaf.linalg.signs import generic
 
 __all__ = ["completed", "first_vector", "perturbed", "random_block"]
 
@@ -12,9 +13,13 @@ SEED = 2306_14759  # far from the small seeds of experiments: data drawn with th
 
 def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -> Tensor:
     """A unit vector of no particular direction, made on the device; the fractional parts of j²φ are equidistributed."""
-    j = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-    angle = 2 * torch.pi * torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
-    v = (angle.cos() + 0.1).to(double(dtype))
+    wide = double(torch.empty(0, dtype=dtype, device=device))
+    j = torch.arange(1, n + 1, dtype=wide.to_real(), device=device)
+    fraction = torch.frac(j.square() * (5**0.5 - 1) / 2 + j * (which + 1) * 2**0.5)
+    if device.type in SINGLE_ONLY:  # fractions of such numbers have no digits there
+        fraction = generic(n * (which + 2), j)[-n:]
+    angle = 2 * torch.pi * fraction
+    v = (angle.cos() + 0.1).to(wide)
     v = v * torch.polar(torch.ones_like(angle), angle * 2**0.5) if dtype.is_complex else v
     unit: Tensor = v / torch.linalg.vector_norm(v)
     return unit.to(dtype)
@@ -23,7 +28,8 @@ def first_vector(n: int, dtype: torch.dtype, device: torch.device, which: int) -
 def random_block(n: int, p: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
     """A reproducible Gaussian block, ``(n, p)``, that leaves the global random state alone."""
     generator = torch.Generator().manual_seed(SEED + seed)
-    return torch.randn(n, p, dtype=double(dtype), generator=generator).to(device=device, dtype=dtype)
+    wide = double(torch.empty(0, dtype=dtype, device=generator.device))
+    return torch.randn(n, p, dtype=wide, generator=generator).to(device=device, dtype=dtype)
 
 
 def perturbed(given: Tensor, noise: Tensor, share: float = 0.1) -> Tensor:

@@ -69,6 +69,10 @@ class Operator(ABC):
         """The structure alone, without the tensors, to be filled by :meth:`with_tensors`."""
         return self.with_tensors(())
 
+    def plain(self) -> Operator:
+        """The same matrix in the form that solvers know, which derivatives need not go through."""
+        return self
+
     def general(self) -> Self:
         """The same matrix taken as it is, for least squares and for pairs of a matrix that need not be Hermitian."""
         same = self.with_tensors(self.tensors)

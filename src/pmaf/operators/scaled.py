@@ -27,13 +27,13 @@ def in_units(X: Operator) -> tuple[Operator, Tensor | None]:
     """
     if not isinstance(X, (Dense, Gram, Sparse)):
         return X, None
-    (A,) = X.tensors
+    A, *rest = X.tensors
     core = X.core_dims[0] if X.core_dims else 1
     bits = 10 if isinstance(X, Gram) else 30  # gradients of Gram matrices divide by fourth powers of singular values
-    unit = power_of_two(A, tuple(range(-core, 0)), bits)
+    unit = power_of_two(X.factor if isinstance(X, Gram) else A, tuple(range(-core, 0)), bits)
     if unit is None:
         return X, None
-    return X.with_tensors((A / unit.reshape(unit.shape + (1,) * core),)), unit
+    return X.with_tensors((A / unit.reshape(unit.shape + (1,) * core), *rest)), unit
 
 
 def from_units(X: Operator, unit: Tensor | None, values: Tensor) -> Tensor:

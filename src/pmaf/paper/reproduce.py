@@ -2,135 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pmaf.errors import MissingExtraError
-from pmaf.paper.blocks import Cell
+from pmaf.paper.experiments.base import Experiment, Found, Options, Task
+from pmaf.paper.experiments.parts import part
+from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.progress import items_bar, print_table
 
-__all__ = ["EXPERIMENTS", "reproduce"]
-
-Runner = Callable[..., Path]
+__all__ = ["reproduce", "run"]
 
 
-def _learning(out: Path, quick: bool, command: str) -> Path:
-    from pmaf.paper.few_crops import FewCropsResult, FewCropsSettings, run_few_crops
-    from pmaf.paper.few_crops_section import few_crops_header, few_crops_rows
-    from pmaf.paper.learning import LearningSettings, run_learning
-    from pmaf.paper.learning_section import HEADER, learning_section, table_rows
-    from pmaf.paper.report import write_section
-
-    settings = LearningSettings.quick() if quick else LearningSettings()
-    with items_bar("learning digits") as report:
-        result = run_learning(out, settings, report=report)
-    print_table("MNIST digits: five heads, one network", HEADER, _texts(table_rows(result)))
-    few: FewCropsResult | str
-    try:
-        with items_bar("learning textures") as report:
-            few = run_few_crops(out, FewCropsSettings.quick() if quick else FewCropsSettings(), report=report)
-        print_table("Surfaces from few crops, accuracy in %", few_crops_header(few), _texts(few_crops_rows(few)))
-    except MissingExtraError as error:
-        few = str(error)
-    return write_section(out, learning_section(result, few, command))
-
-
-def _texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
-    return [[cell["text"] for cell in row] for row in rows]
-
-
-def _less(
-    out: Path,
-    quick: bool,
-    command: str,
-    sizes: Sequence[str] = (),
-    problems: int | None = None,
-    methods: Sequence[str] = (),
-) -> Path:
-    from pmaf.paper.less import LESSSettings, parse_sizes, run_less
-    from pmaf.paper.less_section import HEADER, less_section, table_rows
-    from pmaf.paper.report import write_section
-
-    settings = LESSSettings.quick() if quick else LESSSettings()
-    if sizes or problems is not None:
-        asked = sizes or [f"{m}x{n}" for m, n, _ in settings.sizes]
-        settings = settings._replace(sizes=parse_sizes(asked, 1000 if problems is None else problems))
-    if methods:
-        settings = settings._replace(methods=tuple(methods))
-    with items_bar("less", share=True) as report:
-        result = run_less(out, settings, report)
-    for m, n, count in settings.sizes:
-        print_table(f"{m}×{n}, {count} problems", HEADER, _texts(table_rows(result, m, n)))
-    return write_section(out, less_section(result, command))
-
-
-def _ied(out: Path, quick: bool, command: str) -> Path:
-    from pmaf.paper.ied import IEDSettings, run_ied
-    from pmaf.paper.ied_section import HEADER, ied_section, table_rows
-    from pmaf.paper.report import write_section
-
-    with items_bar("ied", share=True) as report:
-        result = run_ied(out, IEDSettings.quick() if quick else IEDSettings(), report)
-    for device in sorted({row.device for row in result.timing}):
-        rows = table_rows([row for row in result.timing if row.device == device])
-        print_table(f"Leading eigenpair on the {device.upper()}", HEADER, _texts(rows))
-    return write_section(out, ied_section(result, command))
-
-
-EXPERIMENTS: dict[str, Runner] = {"less": _less, "ied": _ied, "learning": _learning}
-
-
-def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, **options: Any) -> Path:
-    """Run experiments one after the other, on one thread so that their times can be compared.
-
-    Args:
-        names: which ones, of ``EXPERIMENTS``.
-        out: folder for the report and the files beside it.
-        quick: smaller versions that take minutes.
-        options: further settings of a single experiment.
-
-    Returns:
-        Where the report is.
+def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, fresh: bool = False, **options: Any) -> Path:
+    """Run experiments one after the other, and print and write what they found.
 
     Raises:
-        MissingExtraError: if the only experiment asked for needs a package that is not installed; among several, its
-            place in the report says so instead.
+        MissingExtraError: if nothing that was asked for can run without a package that is not installed; else its place
+            in the report says so.
     """
-    page = out / "index.html"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name in names:
-            command = f"pmaf reproduce {name}{' --quick' if quick else ''}{_as_options(options)}"
-            try:
-                page = EXPERIMENTS[name](out, quick, command, **options)
-            except MissingExtraError as error:
-                if len(names) == 1:
-                    raise
-                page = _write_missing(out, name, command, str(error))
-    finally:
-        torch.set_num_threads(threads)
+    from pmaf.paper.report.page import write_found, write_page
+    from pmaf.paper.report.tables import tables
+
+    asked = Options(quick=quick, **options)
+    chosen = [experiment for experiment in EXPERIMENTS if experiment.section in names]
+    plans = [list(experiment.plan(asked)) for experiment in chosen]
+    command = f"pmaf reproduce {{}} {asked}".strip()
+    page, every = out / "index.html", []
+    total, done = sum(task.cost for tasks in plans for task in tasks), 0.0
+    with items_bar("reproduce", share=True) as report:
+        for experiment, tasks in zip(chosen, plans, strict=True):
+
+            def tell(cost: float, note: str, before: float = done) -> None:
+                report(round(100 * (before + cost)), round(100 * total), note)
+
+            found = run(experiment, tasks, out, command.format(experiment.section), fresh=fresh, tell=tell)
+            done += sum(task.cost for task in tasks)
+            every.append((experiment, write_found(out, found)))
+            page = write_page(out)
+    if every and all(found.missing and not found.rows for _, found in every):
+        raise MissingExtraError(every[0][1].missing[0])
+    for experiment, found in every:
+        for table in tables(experiment, found.rows):
+            print_table(table.title, table.header, table.texts)
     return page
 
 
-def _write_missing(out: Path, name: str, command: str, why: str) -> Path:
-    """Say in the place of an experiment why it could not be run."""
-    from pmaf.paper.blocks import note, section
-    from pmaf.paper.environment import environment
-    from pmaf.paper.report import SECTIONS, write_section
-
-    blocks = [note("missing", f"This part could not be run. {why}. Then:", command)]
-    return write_section(out, section(name, SECTIONS[name]["title"], blocks, command, environment()))
-
-
-def _as_options(options: Mapping[str, Any]) -> str:
-    """The options as they were typed."""
-    text = "".join(f" --size {size}" for size in options.get("sizes") or ())
-    if options.get("problems") is not None:
-        text += f" --problems {options['problems']}"
-    if options.get("methods"):
-        text += f" --methods {','.join(options['methods'])}"
-    return text
+def run(
+    experiment: Experiment,
+    tasks: Sequence[Task],
+    out: Path,
+    command: str,
+    *,
+    fresh: bool = False,
+    tell: Callable[[float, str], None] = lambda cost, note: None,
+) -> Found:
+    """Do the tasks of an experiment, each unless it is on disk already; what lacks a package is left out and named."""
+    rows, made, missing, cost = [], [], {}, 0.0
+    for task in tasks:
+        tell(cost, f"{experiment.key} {task.name}")
+        try:
+            done = part(out / "parts", experiment, task, fresh=fresh)
+        except MissingExtraError as error:
+            missing[str(error)] = True
+        else:
+            rows += done.rows
+            made.append(done.made | {"group": done.rows[0].get(experiment.group)})
+        cost += task.cost
+        tell(cost, f"{experiment.key} {task.name}")
+    return Found(experiment.key, command, experiment.gather(rows), made, list(missing))

@@ -22,7 +22,6 @@ def table(package: ModuleType) -> dict[str, type[Any]]:
 
 
 SPHERE, EIGEN = table(sphere), table(eigen)
-KERNEL_LIMIT = 512  # order up to which the compiled kernel is the fastest
 DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
@@ -94,7 +93,7 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         return eigen.CholeskyInverseIteration()
     if not isinstance(X, Dense):
         return eigen.Eigh()
-    if X.n <= KERNEL_LIMIT and eigen.Tridiagonal.applies(X):
+    if eigen.Tridiagonal.applies(X) and (X.n <= eigen.Tridiagonal.first or compiling()):
         return eigen.Tridiagonal()
     if eigen.ClosedForm.suits(X.n, k, X.dtype):
         return eigen.ClosedForm()

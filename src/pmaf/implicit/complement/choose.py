@@ -22,7 +22,7 @@ from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
-from pmaf.operators.separation import separation_tolerance
+from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import cheap, compiling, wrapped
 
 __all__ = ["solve_without_basis"]
@@ -81,7 +81,7 @@ def solve_without_basis(
     if whole_block or values.shape[-1] == 1:
         return W
     difference = values[..., None, :] - values[..., :, None]
-    norm = values.abs().amax(-1)[..., None, None]
+    norm = scale_of(X, values)[..., None]
     keep = difference.abs() > separation_tolerance(X, values[..., None, :], values[..., :, None], norm, rtol, atol)
     return W + U @ (safe_inverse(difference, keep) * (U.mH @ H))
 

@@ -66,7 +66,7 @@ def complement_by_factorisation(
         tolerance = separation_tolerance(X, values, values, torch.maximum(norm, size), rtol, atol)
         W = outside(M, values, U, H, singular, tolerance, largest)
     else:
-        F = X.factor.to(double(U.dtype))
+        F = X.factor.to(double(U))
         s, V, R = values.to(F.real.dtype), U.to(F.dtype), H.to(F.dtype)
         tolerance = separation_tolerance(X, values, zero, norm, rtol, atol).to(s.dtype)
         tolerance = torch.maximum(tolerance, 10 * torch.finfo(s.dtype).eps * X.n**0.5 * norm.to(s.dtype))
@@ -134,7 +134,7 @@ def solve_deflated(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *, largest: 
         L, info = torch.linalg.cholesky_ex(M)
         H = H - U * (U.conj() * H).sum(-2, keepdim=True)
         W = torch.cholesky_solve(H, L) * sign
-        if is_single(W.dtype):
+        if is_single(W):
             W = W + torch.cholesky_solve(residual_in_double(X, U, H, W), L) * sign
         return W - U * (U.conj() * W).sum(-2, keepdim=True), info[..., None] == 0
     moved = tau[..., :, None] - signed[..., :, None] + signed[..., None, :]  # (*, i, j)
@@ -143,7 +143,7 @@ def solve_deflated(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *, largest: 
     L, info = torch.linalg.cholesky_ex(M)
     outside = H - U @ (U.mH @ H)
     W = torch.cholesky_solve(outside.mT[..., None], L)[..., 0].mT * sign
-    if is_single(W.dtype):
+    if is_single(W):
         R = residual_in_double(X, U, outside, W)
         W = W + torch.cholesky_solve(R.mT[..., None], L)[..., 0].mT * sign
     return W - U @ (U.mH @ W), info == 0

@@ -47,7 +47,7 @@ def solve_in_basis(
     if V.shape[-1] == X.n:
         inverse = safe_inverse(difference, keep)
         W = V @ (inverse * (V.mH @ H))
-        if isinstance(X, Dense) and is_single(W.dtype):
+        if isinstance(X, Dense) and is_single(W):
             W = W + V @ (inverse * (V.mH @ residual_in_double(X.dense(), U, H, W)))
             # V is not orthogonal to the last digit, and selected vectors are more exact than its columns.
             W = W - (U * (U.conj() * W).sum(-2, keepdim=True) if block is None else U @ (U.mH @ W))

@@ -57,9 +57,9 @@ def solve_in_tridiagonal(
         traced: Tensor = torch.ops.pmaf.complement_tridiagonal(X, *aux, U, H, largest, whole_block, rtol, atol)
         return traced
     batch = torch.broadcast_shapes(X.shape[:-2], U.shape[:-2], H.shape[:-2])
-    X, U, H = (x.expand(batch + x.shape[-2:]) for x in (X, U, H))
-    aux = EigenAux(*(x.expand(batch + x.shape[x.dim() - c :]) for x, c in zip(aux, CORE, strict=True)))
-    W, code, seen = eigen_solve(X, kept(aux, U.contiguous()), H, largest=largest, rtol=rtol, atol=atol)
+    X, U, H = (x.expand(batch + x.shape[-2:]).contiguous() for x in (X, U, H))
+    aux = EigenAux(*(x.expand(batch + x.shape[x.dim() - c :]).contiguous() for x, c in zip(aux, CORE, strict=True)))
+    W, code, seen = eigen_solve(X, kept(aux, U), H, largest=largest, rtol=rtol, atol=atol)
     if seen & Code.NEEDS_BASIS:
         W = from_basis(X, aux, U, H, W, (code & Code.NEEDS_BASIS).ne(0), largest, whole_block, rtol, atol)
     return W - U @ (U.mH @ W) if whole_block else W

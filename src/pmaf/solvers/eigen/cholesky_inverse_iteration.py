@@ -84,7 +84,7 @@ class CholeskyInverseIteration(Solver):
     def _solve_gram(self, F: Tensor, k: int, largest: bool, start: Tensor | None) -> EigenAnswer:
         """The same from the factor, by the smaller side."""
         r, n = F.shape[-2:]
-        G, scale, sound = scaled_to_one(F.to(double(F.dtype)))  # a norm above one by a rounding would be no bound
+        G, scale, sound = scaled_to_one(F.to(double(F)))  # a norm above one by a rounding would be no bound
         rows = r < n and largest and k <= r
         sign = 1.0 if largest else -1.0
         if start is not None and rows:

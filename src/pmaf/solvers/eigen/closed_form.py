@@ -40,7 +40,7 @@ class ClosedForm(Solver):
     synchronisation.
 
     Args:
-        rtol: residual ‖Xu − λu‖ / ‖X‖ to reach; by default :func:`default_rtol`.
+        rtol: residual ‖Xu − λu‖ / ‖X‖ to reach; by default 16 roundings, 8 in single precision.
 
     Raises:
         ValueError: if ``rtol`` is not positive.
@@ -84,7 +84,7 @@ class ClosedForm(Solver):
         self.accept(X, k, start)
         whole = X.tensors[0] if isinstance(X, Dense) else X.dense()
         flat = whole.reshape(-1, X.n, X.n)
-        rtol = self.rtol or default_rtol(X.dtype)
+        rtol = self.rtol or min(default_rtol(X.dtype), 16 * torch.finfo(X.dtype).eps)  # so much arithmetic is exact to
         exact = isinstance(X, Dense) and X.exact
         value, u, following, done, norm, residual = chunked(lambda x: end_pair(x, largest, rtol, exact), flat)
         if not bool(done.all()):
@@ -128,6 +128,10 @@ def end_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Tensor
     unit = signed.reciprocal()
     for i in range(n):
         A[i][i].sub_(mean)
+    # The sum of close numbers is rounded to their size, not to that of their differences.
+    rest = sum((A[i][i] for i in range(1, n)), A[0][0]) / n
+    for i in range(n):
+        A[i][i].sub_(rest)
         for j in range(i + 1):
             A[i][j].mul_(unit)
     K = A
@@ -140,15 +144,19 @@ def end_pair(X: Tensor, largest: bool, rtol: float, exact: bool) -> tuple[Tensor
     correction, separation = complement_solve(K, theta, n * theta, u, axpy(image, theta, u, -1))
     u = normalised([a.add_(b) for a, b in zip(u, correction, strict=True)])
     image = product(K, u)
-    theta = dot(u, image)
+    before, theta = theta, dot(u, image)
     misfit = axpy(image, theta, u, -1)
     # No root of K exceeds √((n − 1)/n tr K²), and tr K² = −2c_{n−2}.
     norm = torch.addcmul(mean.abs(), scale, (coefficients[-1] * (-2 * (n - 1) / n)).clamp_min(0).sqrt())
     norm = norm.clamp_min(tiny)
     residual = dot(misfit, misfit).sqrt() * scale / norm
-    done = (residual <= rtol) & (separation > SEPARATION[X.dtype]) & scale.isfinite()
+    # The pivots belong to the θ before the last step, and prove nothing unless it is positive, as the largest
+    # eigenvalue of a matrix of trace zero is; a step down to the next one would be longer than the separation.
+    enough = SEPARATION[X.dtype]
+    proven = (separation > enough) & (before > 0) & (theta > before * (1 - enough))
+    done = (residual <= rtol) & proven & scale.isfinite()
     second = theta - smallest_gap(coefficients, theta, separation)
-    value, following = torch.addcmul(mean, theta, signed), torch.addcmul(mean, second, signed)
+    value, following = (torch.addcmul(rest, root, signed).add_(mean) for root in (theta, second))
     return value, torch.stack(u), following, done, norm, residual
 
 

@@ -98,7 +98,7 @@ class Eigh(Solver):
         if isinstance(X, Gram):
             return self._solve_gram(X.factor, k, largest)
         A = X.dense()
-        n, wide = A.shape[-1], double(A.dtype)
+        n, wide = A.shape[-1], double(A)
         single = A.dtype != wide
         if single and n <= WIDE:
             s, V, done = hermitian_eigh(A.to(wide))
@@ -118,10 +118,11 @@ class Eigh(Solver):
     def _solve_gram(self, F: Tensor, k: int, largest: bool) -> EigenAnswer:
         """The same from the factor."""
         scale = divisor(F.detach().abs().amax((-2, -1), keepdim=True))
-        G = (F / scale).to(double(F.dtype))
+        small = torch.finfo(F.dtype).eps ** 0.4  # a square that is left with few digits
+        G = (F / scale).to(double(F))
         if F.dtype != G.dtype or largest:
             s, V, U, done = gram_decomposition(G, k, largest)
-        if F.dtype == G.dtype and (not largest or bool((s[..., -k] <= 1e-6 * s[..., -1]).any())):
+        if F.dtype == G.dtype and (not largest or bool((s[..., -k] <= small * s[..., -1]).any())):
             s, V, done = singular_decomposition(G)
             U = V[..., -k:] if largest else V[..., :k]
         scaled = s * scale[..., 0].to(s.dtype).square()

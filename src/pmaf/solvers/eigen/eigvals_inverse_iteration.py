@@ -129,7 +129,7 @@ def inverse_iteration(A: Tensor, s: Tensor, norm: Tensor, largest: bool) -> tupl
         if bool((residual <= 2 * eps * norm).all()):
             break
     theta = shift + (cosine / length)[..., 0].real
-    if A.dtype != double(A.dtype):
+    if A.dtype != double(A):
         v = polished(A, v, partial(newton_step, LU, pivots, v))
     return theta, v, (residual <= default_rtol(A.dtype) * norm)[..., 0]  # NaN counts as not settled
 

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import set_integers, set_reals
+from pmaf.linalg.dtypes import double
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.eigh import Eigh
 from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration, settled_or_decomposed
 from pmaf.solvers.eigen.subspace import NEAR, default_rtol
+from pmaf.solvers.eigen.tridiagonal import Tridiagonal
 from pmaf.transforms import untracked
 
 __all__ = ["LanczosEigh"]
@@ -52,13 +54,14 @@ class LanczosEigh(Solver):
 
     Example:
         >>> import torch
-        >>>         >>> X = torch.ones(200, 200) + torch.diag(torch.linspace(-1, 1, 200))
+        >>> from pmaf.operators.dense import Dense
+        >>> X = torch.ones(200, 200) + torch.diag(torch.linspace(-1, 1, 200))
         >>> answer = LanczosEigh().solve(Dense(X), 1, largest=True)
         >>> answer.eigenvalues.round(), answer.basis is None
         (tensor([200.]), True)
     """
 
-    use = "dense matrices; the default for them: a few products, else EigvalsInverseIteration or Eigh"
+    use = "large dense matrices; the default for them: a few products, else Tridiagonal, or without kernels another"
     takes_start = True
 
     rtol: float | None = None
@@ -114,7 +117,9 @@ class LanczosEigh(Solver):
 
 
 def direct(X: Operator, k: int, largest: bool) -> EigenAnswer:
-    """The answer without an iteration: one vector is found sooner than all, unless the batch is tiny."""
+    """The answer without an iteration: by a kernel, else one vector, sooner found than all unless the batch is tiny."""
+    if Tridiagonal.applies(X):
+        return Tridiagonal().solve(X, k, largest)
     numbers = X.batch_shape.numel() * X.n**2
     return (EigvalsInverseIteration() if k == 1 and numbers > TINY else Eigh()).solve(X, k, largest)
 
@@ -168,7 +173,7 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
         if step < check and step < max_steps:
             continue
         check = step + max(1, step // 6)
-        small = H[:, :m, :m].to(torch.promote_types(H.dtype, torch.float64))
+        small = H[:, :m, :m].to(double(H))
         # An exhausted Krylov space leaves rows without a direction: the item is left for an eigendecomposition.
         finite = (
             finite & small.isfinite().flatten(-2).all(-1) & (B.diagonal(dim1=-2, dim2=-1).abs() > 1e3 * eps).all(-1)

@@ -12,9 +12,11 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.solvers.base import EigenAnswer, Solver
 from pmaf.solvers.eigen.eigh import Eigh
-from pmaf.transforms import on_host, untracked
+from pmaf.transforms import may_wait, untracked
 
 __all__ = ["Tridiagonal"]
+
+KERNELS = available()  # found out once, since a tracer could not look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,14 @@ class Tridiagonal(Solver):
 
     use = "batches of small matrices on the CPU; the default for them"
     leaves_factor = True
+    first = 256  # order from which on a look at the spectrum, which may stand apart, comes before it
     unrolls = False
     waits = False
 
     @classmethod
     def applies(cls, X: Operator) -> bool:
         """Whether the kernels are there for an operator."""
-        return available() and isinstance(X, Dense) and on_host(X.tensors[0])
+        return KERNELS and isinstance(X, Dense) and may_wait(X.tensors[0], raises=False)
 
     def solve(self, X: Operator, k: int, largest: bool, start: Tensor | None = None) -> EigenAnswer:
         """Find the k largest (smallest) eigenpairs of every item.
@@ -79,8 +82,8 @@ class Tridiagonal(Solver):
         A = X.tensors[0] if isinstance(X, Dense) else X.dense()
         if not untracked(A):
             return Eigh().solve(X, k, largest)
-        if not available() or not on_host(A):
-            why = f"they are {reason()}" if not available() else f"X is on {A.device}"
+        if not KERNELS or not may_wait(A, raises=False):
+            why = f"they are {reason()}" if not KERNELS else f"X is on {A.device}"
             raise ValueError(
                 f"pmaf.solvers.Tridiagonal: needs compiled kernels and a matrix on the CPU, but {why}; use Eigh()"
             )

@@ -175,7 +175,7 @@ def solve_krylov(
         for _ in range(size):
             space.extend()
         k = space.V.shape[-1]
-        s, Y, usable = hermitian_eigh(space.H.to(double(g.dtype)))
+        s, Y, usable = hermitian_eigh(space.H.to(double(g)))
         gamma = Y[..., 0, :].conj() * R[..., 0, :1]  # Yᴴ Vᴴ g
         solved = unit_solution(s, Y, gamma, usable, 60)
         t, multiplier = solved.t, solved.t - s[..., 0]
@@ -192,7 +192,7 @@ def solve_krylov(
         over = good | ~usable | (k == n) | ~u.isfinite().all(-1)
         return (u, multiplier, t, good, steps + size), over
 
-    real = torch.zeros(batch, dtype=torch.float64, device=g.device)
+    real = torch.zeros(batch, dtype=double(g.real), device=g.device)
     state = (torch.zeros_like(g), real, real, real > 0, real.to(torch.int64))
     (u, multiplier, gap, good, steps), _, _ = iterate(advance, state, torch.Size(batch), len(rounds(limit)))
     kind = g.real.dtype

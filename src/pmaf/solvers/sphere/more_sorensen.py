@@ -35,6 +35,7 @@ from pmaf.transforms import anywhere
 __all__ = ["MoreSorensen"]
 
 EIGEN_STEPS = 28  # factorisations for s₁ and v₁
+ROUGH = 1e-5  # by how much φ may miss one where its own rounding is no smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class MoreSorensen(Solver):
         matrix, right, radius = problem
         dtype = matrix.dtype
         A, size, sound = scaled_to_one(matrix)
-        A, b = A.to(double(dtype)), right.to(double(dtype))
+        A, b = A.to(double(A)), right.to(double(right))
         unit, r = size.to(b.real.dtype), radius.to(b.real.dtype)
         unit = torch.where(unit > 0, unit, magnitude(b[..., None, :]) / r)
         b = b / unit[..., None] / r[..., None]
@@ -146,7 +147,7 @@ class MoreSorensen(Solver):
             ahead = torch.where(definite, ahead, 2 * t + floor)
             steps = steps + active
             steep = bent.square() / phi.square()  # at most 1/(s₂ − s₁ + t): how many roundings p has
-            near = (phi - 1).abs() <= 8 * eps * n**0.5 * (1 + steep)
+            near = (phi - 1).abs() <= 8 * eps * n**0.5 * (1 + steep).clamp(max=ROUGH / eps)
             stuck = (t <= low) & ((phi < 1) | (ahead <= t))
             active = active & ~(definite & (near | stuck | ~phi.isfinite()))
             t, low = torch.where(active, ahead, t), torch.where(active & definite, higher, low)
@@ -165,11 +166,40 @@ class MoreSorensen(Solver):
             first > 4 * n**0.5 * eps * (length + torch.linalg.matrix_norm(Q)), torch.sgn(gamma), side
         )  # the sign of noise decides nothing
         known = phase * first / torch.where(t > 0, t, 1)
-        # What rounding of p leaves of the length is cheaper along v₁, by t, than along p where t is small.
-        fill = (t <= floor) | ((t < known.abs()) & (missing > 0))
-        u = p + torch.where(fill, phase * missing, known)[..., None] * v
+        u = p + torch.where(t > floor, known, phase * missing)[..., None] * v
+        for _ in range(2):
+            u, t = stretched(L, v, u, t, floor)
         u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
         return u, t + top, t, ~active & proven, steps
+
+
+def stretched(L: Tensor, v: Tensor, u: Tensor, t: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """A solution of (Q + λI)u = g that is nearly of length one, at a λ where it is more nearly so.
+
+    Rounding of p, which is large where s₂ − s₁ is small, is nearly an eigenvector and costs the residual next to
+    nothing, but a division of u by its length would. With y = (Q + λI)⁻¹u, u + αy solves the system for λ up to αu, and
+    for λ − α up to α²y. ‖u + αy‖ = 1 is quadratic in α; its root is of the order of t where y is large.
+
+    Args:
+        L: the factor of M(t), ``(*, n, n)``.
+        v: v₁, ``(*, n)``.
+        u: ``(*, n)``.
+        t: λ + s₁, ``(*,)``.
+        floor: the smallest t that L was made with.
+
+    Returns:
+        u and t.
+    """
+    share = (v.conj() * u).sum(-1)
+    rest = u - share[..., None] * v
+    y = substitute(L, rest[..., None])[..., 0] + (share / t.clamp(min=floor))[..., None] * v
+    slope = (u.conj() * y).sum(-1).real
+    excess = u.abs().square().sum(-1) - 1
+    bend = (slope.square() - y.abs().square().sum(-1) * excess).clamp(min=0).sqrt()
+    alpha = -excess / torch.where(slope > 0, slope + bend, 1)
+    good = slope > 0
+    moves = good & (alpha.abs() < t / 2)
+    return torch.where(good[..., None], u + alpha[..., None] * y, u), torch.where(moves, t - alpha, t)
 
 
 def refined(

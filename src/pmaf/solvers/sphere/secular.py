@@ -237,7 +237,7 @@ class Secular(Solver):
         """Solve the suspect items again, from a singular value decomposition in double precision."""
         batch, n = suspect.shape, A.shape[-1]
         index = suspect.reshape(-1).nonzero()[:, 0]
-        wide = double(A.dtype)
+        wide = double(A)
 
         def pick(x: Tensor, core: int) -> Tensor:
             shape = x.shape[x.dim() - core :]

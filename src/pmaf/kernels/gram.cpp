@@ -1,0 +1,32 @@
+// The kernels on factors for one instruction set.
+#include "gram.h"
+
+#include "blocks.h"
+
+namespace pmaf {
+namespace PMAF_ISA {
+
+template <class D, int W>
+int gram_in_lanes(const GramCall& call) {
+  const GramSolver<D, W> kernel{call};
+  return over_blocks(call.batch, W, call.threads, kernel.bytes(call.n), GRAM_NO_MEMORY, kernel);
+}
+
+template <class D>
+int gram_of(const GramCall& call) {
+  return call.batch <= 2 ? gram_in_lanes<D, 2>(call) : gram_in_lanes<D, full_width<double>>(call);
+}
+
+template <class D>
+int gram_gradient_of(const GramGradientCall& call) {
+  const GramGradient<D> kernel{call};
+  return over_blocks(call.batch, 1, call.threads, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+}
+
+int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }
+int gram_gradient(const GramGradientCall& call) {
+  return call.type == FLOAT32 ? gram_gradient_of<float>(call) : gram_gradient_of<double>(call);
+}
+
+}  // namespace PMAF_ISA
+}  // namespace pmaf

@@ -1,0 +1,117 @@
+// Q = Q̃ T Q̃ᵀ for a block of items: small matrices side by side in lanes, large ones one at a time.
+//
+// A basis is loaded with the lower triangle of Q, factorised, applied to vectors in lanes, and put away in an item's
+// factor and taken out again. A factor holds, for each item, the reflections (`size` numbers, with T), then u in the basis
+// (n numbers) and `extras` numbers more.
+#pragma once
+
+#include "tridiagonal.h"
+#include "tridiagonal_rows.h"
+
+namespace pmaf {
+namespace PMAF_ISA {
+
+// λ'', α, max(k, 0), whether the constraint is inactive (see sphere.h).
+constexpr int extras = 4;
+
+// Up to this order matrices lie side by side in lanes; up to the next, float data are computed in double precision.
+constexpr std::int64_t most_in_lanes = 40, most_widened = 96;
+
+constexpr std::ptrdiff_t basis_size(std::ptrdiff_t n) { return n * (n + 1) / 2 + n; }
+
+// How many numbers the factor of an item takes.
+constexpr std::ptrdiff_t factor_size(std::ptrdiff_t n) { return basis_size(n) + n + extras; }
+
+// Matrices side by side.
+template <class C, int W>
+struct LaneBasis {
+  using R = Lanes<C, W>;
+  static constexpr int width = W;
+  int n;
+  R *A, *tau, *d, *e, *work;
+
+  static std::ptrdiff_t memory(std::ptrdiff_t n) { return W * (n * (n + 1) / 2 + 7 * n); }  // in numbers
+
+  LaneBasis(int order, C* place) : n(order) {
+    A = reinterpret_cast<R*>(place);
+    tau = A + row(n);
+    d = tau + n;
+    e = d + n;
+    work = e + n;
+  }
+  // The lower triangles of W matrices, one after the other, rows `stride` numbers apart.
+  void load(const C* G, std::ptrdiff_t stride) {
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j <= i; j += W) {
+        R tile[W];
+        for (int l = 0; l < W; l++) tile[l] = R::load(G + l * stride * stride + i * stride + j);
+        transpose(tile);
+        for (int k = 0; k < W && j + k <= i; k++) A[row(i) + j + k] = tile[k];
+      }
+  }
+  void factorise() {
+    tau[n - 1] = R(C(0));
+    tridiagonalise(n, A, d, e, tau, work);
+  }
+  void apply(R* x) const { apply_q(n, A, tau, x); }
+  void apply_adjoint(R* x) const { apply_q_adjoint(n, A, tau, x); }
+  void put(int lanes, C* factor, std::ptrdiff_t stride) {
+    for (int i = 0; i < n; i++) {
+      A[row(i) + i] = d[i];
+      if (i > 0) A[row(i) + i - 1] = e[i - 1];
+    }
+    store_items<C, W>(reinterpret_cast<const C*>(A), row(n), factor, stride, lanes);
+    store_items<C, W>(reinterpret_cast<const C*>(tau), n, factor + row(n), stride, lanes);
+  }
+  void take(int lanes, const C* factor, std::ptrdiff_t stride) {
+    load_items<C, W>(factor, stride, lanes, row(n), reinterpret_cast<C*>(A));
+    load_items<C, W>(factor + row(n), stride, lanes, n, reinterpret_cast<C*>(tau));
+    for (int i = 0; i < n; i++) {
+      d[i] = A[row(i) + i];
+      if (i > 0) e[i - 1] = A[row(i) + i - 1];
+    }
+  }
+};
+
+// One matrix.
+template <class C>
+struct RowBasis {
+  using R = Single<C>;
+  static constexpr int width = 1;
+  int n;
+  std::ptrdiff_t stride;
+  C *X, *reflections, *work;
+  R *d, *e;
+
+  static std::ptrdiff_t memory(std::ptrdiff_t n) { return reflections_size(n) + 4 * n; }
+
+  RowBasis(int order, C* place) : n(order) {
+    reflections = place;
+    C* after = place + reflections_size(n);
+    d = reinterpret_cast<R*>(after);
+    e = d + n;
+    work = after + 2 * n;
+  }
+  void load(C* G, std::ptrdiff_t between) { X = G, stride = between; }
+  void factorise() {
+    tridiagonalise_rows(n, X, stride, reinterpret_cast<C*>(d), reinterpret_cast<C*>(e), reflections, work);
+  }
+  void apply(R* x) const { apply_rows(n, reflections, reinterpret_cast<C*>(x)); }
+  void apply_adjoint(R* x) const { apply_adjoint_rows(n, reflections, reinterpret_cast<C*>(x)); }
+  void put(int, C* factor, std::ptrdiff_t) {
+    const std::ptrdiff_t size = reflections_size(n);
+    __builtin_memcpy(factor, reflections, size * sizeof(C));
+    __builtin_memcpy(factor + size, d, n * sizeof(C));
+    __builtin_memcpy(factor + size + n, e, (n - 1) * sizeof(C));
+    for (std::ptrdiff_t i = size + 2 * n - 1; i < basis_size(n); i++) factor[i] = 0;
+  }
+  void take(int, const C* factor, std::ptrdiff_t) {
+    const std::ptrdiff_t size = reflections_size(n);
+    __builtin_memcpy(reflections, factor, size * sizeof(C));
+    __builtin_memcpy(d, factor + size, n * sizeof(C));
+    __builtin_memcpy(e, factor + size + n, (n - 1) * sizeof(C));
+  }
+};
+
+}  // namespace PMAF_ISA
+}  // namespace pmaf

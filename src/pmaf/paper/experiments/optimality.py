@@ -1,0 +1,171 @@
+r"""How close to the optimum the paper's solvers for least squares on the sphere come, and in how many steps.
+
+The paper's protocol: for each seed s, ``torch.manual_seed(s)``, ``A = torch.randn(m, n)``, ``b = torch.randn(m, 1)``,
+in float32; every method starts from A⁺b/‖A⁺b‖, stops when ½‖A u − b‖² changes by less than 1e-7, and has *failed* if it
+has not after 100 steps. The baseline is SciPy's SLSQP. A problem is *inside* if ‖A⁺b‖ < 1: its unconstrained minimiser
+lies inside the sphere and the multiplier of the answer is negative. Secular, which is not the paper's, is compared with
+SLSQP in float64 throughout: near a zero objective the rounding of a float32 point would decide.
+
+Reference: Xu, Wang, Liu, Gould, *PMaF: Deep Declarative Layers for Principal Matrix Features*, 2023, arXiv 2306.14759.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+import pmaf
+from pmaf.paper.experiments.base import Row
+from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
+from pmaf.solvers.base import LeastSquares, SphereAnswer
+
+__all__ = ["CASE_METHODS", "CASE_SEEDS", "METHODS", "PAPER", "case_studies", "optimality", "random_problems"]
+
+Method: TypeAlias = ProjectedGradient | RiemannianGradient | SLSQP | Secular
+
+METHODS: dict[str, Method] = {
+    "SciPy": SLSQP(),
+    "PGD": ProjectedGradient(),
+    "PGD+DW": ProjectedGradient(direction_weight=True),
+    "PGD+RM": RiemannianGradient(),
+    "PGD+RM+BLSOne": RiemannianGradient(step=Backtracking(initial=1.0)),
+    "PGD+RM+BLSOne+DW": RiemannianGradient(step=Backtracking(initial=1.0), direction_weight=True),
+    "PGD+RM+BLS": RiemannianGradient(step=Backtracking()),
+    "PGD+RM+BLS+DW": RiemannianGradient(step=Backtracking(), direction_weight=True),
+    "PGD+RM+TWD": RiemannianGradient(step=TangentDecay()),
+    "PGD+RM+TWD+DW": RiemannianGradient(step=TangentDecay(), direction_weight=True),
+    "Secular": Secular(),
+}
+PAPER = tuple(name for name in METHODS if name.startswith("PGD"))
+"""The paper's own methods."""
+CASE_SEEDS = (19, 38, 41, 66, 70, 72, 92, 170)
+CASE_METHODS = ("SciPy", "PGD", "PGD+DW", "PGD+RM", "PGD+RM+BLSOne", "PGD+RM+TWD")
+
+_SHORT = 1e-3  # an objective this much above the optimum, relatively, counts as a miss
+
+
+def random_problems(m: int, n: int, seeds: Sequence[int]) -> LeastSquares:
+    """The paper's random problems, one for each seed, as one batch on the unit sphere, in float32."""
+    A, b = [], []
+    with torch.random.fork_rng(devices=()):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            A.append(torch.randn(m, n))
+            b.append(torch.randn(m, 1)[:, 0])
+    return LeastSquares(torch.stack(A), torch.stack(b), torch.tensor(1.0))
+
+
+def optimality(m: int, n: int, problems: int = 1000, methods: Sequence[str] | None = None, seed0: int = 0) -> list[Row]:
+    """Run methods on the paper's random problems of one size; all problems are solved as one batch.
+
+    The baseline is always run, in double precision and problem by problem; at 1024×256 it takes most of the time.
+
+    Every row counts what failed inside and outside, what is better than SciPy (or equal to six significant digits, as
+    ``numpy.testing.assert_approx_equal`` counts them), and what ends above the certified optimum in float64.
+
+    Raises:
+        ValueError: if a size is not positive or a method unknown.
+
+    Example:
+        >>> from pmaf.paper.experiments.optimality import optimality
+        >>> rows = optimality(2, 2, problems=50, methods=["PGD+RM+TWD"])
+        >>> [(row["method"], row["failed_inside"]) for row in rows]
+        [('PGD+RM+TWD', 0)]
+    """
+    names = list(METHODS) if methods is None else list(methods)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise ValueError(f"pmaf: optimality does not know the method {unknown[0]!r}; it knows {', '.join(METHODS)}")
+    if min(m, n, problems) < 1:
+        raise ValueError(f"pmaf: optimality needs m, n and problems to be at least 1, got {m}, {n}, {problems}")
+    batch = random_problems(m, n, range(seed0, seed0 + problems))
+    double = _double(batch)
+    u = METHODS["Secular"].solve(double).u
+    optimum = double.objective(u)
+    certified = int(pmaf.certify(double.A, double.b, u).is_global.sum())
+    inside = (torch.linalg.pinv(batch.A) @ batch.b[..., None]).norm(dim=(-2, -1)) < 1
+    _run(METHODS["SciPy"], random_problems(2, 2, [0]))  # imports what it needs before the time is taken
+    scipy = _run(METHODS["SciPy"], batch)
+    rows = []
+    for name in names:
+        own = scipy if name == "SciPy" else _run(METHODS[name], batch)
+        row: Row = {"m": m, "n": n, "method": name, "problems": problems, "certified": certified}
+        row |= {"failed_inside": int((own.failed & inside).sum()), "failed_outside": int((own.failed & ~inside).sum())}
+        row |= {"mean_steps": float(own.steps.double().mean()), "ms_per_problem": 1e3 * own.seconds / problems}
+        rows.append(row | _compared(name, own, scipy) | _missed(own.reached, optimum))
+    return rows
+
+
+class _Outcome(NamedTuple):
+    """What a method made of a batch, an entry for each problem."""
+
+    objective: Tensor  # ½‖A u − b‖², evaluated in float32
+    reached: Tensor  # the same point's, evaluated in float64
+    exact: Tensor  # in float64, at the point that a solver of float64 finds
+    failed: Tensor
+    steps: Tensor
+    seconds: float
+
+
+def _run(method: Method, batch: LeastSquares) -> _Outcome:
+    """Solve a batch and measure the time."""
+    double = _double(batch)
+    begin = time.perf_counter()
+    answer: SphereAnswer = method.solve(double if isinstance(method, SLSQP) else batch)
+    seconds = time.perf_counter() - begin
+    objective = batch.objective(answer.u.to(batch.A.dtype)).double()
+    reached = double.objective(answer.u.double())
+    exact = double.objective(method.solve(double).u) if isinstance(method, Secular) else reached
+    failed = ~answer.finished | (answer.steps >= method.max_steps)  # be it only for float32's rounding
+    return _Outcome(objective, reached, exact, failed, answer.steps, seconds)
+
+
+def _double(batch: LeastSquares) -> LeastSquares:
+    return LeastSquares(*(tensor.double() for tensor in batch))
+
+
+def _compared(name: str, own: _Outcome, scipy: _Outcome) -> Row:
+    """Against SciPy, as the paper does; what is not the paper's in float64, where rounding does not decide."""
+    f, baseline = (own.exact, scipy.exact) if name == "Secular" else (own.objective, scipy.objective)
+    scale = 10 ** torch.floor(torch.log10((f + baseline) / 2))
+    better = (f <= baseline) | ((f - baseline) < 1e-5 * scale)
+    relative = torch.where(f == baseline, 0, (f - baseline) / baseline)
+    return {"better": int(better.sum()), "mean_diff_percent": float(100 * relative.mean())}
+
+
+def _missed(reached: Tensor, optimum: Tensor) -> Row:
+    """Count and average what is above the optimum; one below float32's rounding counts as that."""
+    excess = (reached - optimum) / optimum.clamp_min(torch.finfo(torch.float32).eps)
+    short = excess > _SHORT
+    return {
+        "above": int(short.sum()),
+        "excess_percent": float(100 * excess.mean()),
+        "excess_above_percent": float(100 * excess[short].mean()) if bool(short.any()) else 0.0,
+        "worst_percent": float(100 * excess.max()),
+    }
+
+
+def case_studies(seeds: Sequence[int] = CASE_SEEDS) -> list[Row]:
+    """The paper's case studies: the paths of iterative methods through 2×2 problems, and pmaf's answer without a path.
+
+    A row for each seed and method, with ‖A u − b‖ at the last point and at the certified optimum.
+    """
+    rows = []
+    for seed in seeds:
+        A, b, radius = (tensor.squeeze(0) for tensor in random_problems(2, 2, [seed]))
+        problem, double = LeastSquares(A, b, radius), (A.double(), b.double())
+        best = pmaf.less(*double)
+        shared = {"seed": seed, "A": A.tolist(), "b": b.tolist(), "best": best.tolist()}
+        shared["optimum"] = float((double[0] @ best - double[1]).norm())
+        ours = METHODS["Secular"].solve(problem)
+        for name in (*CASE_METHODS, "pmaf"):
+            method = METHODS.get(name)
+            path = [ours.u] if method is None or isinstance(method, Secular) else list(method.iterates(problem))
+            row = shared | {"method": name, "steps": int(ours.steps) if method is None else len(path) - 1}
+            row["distance"] = float((double[0] @ path[-1].double() - double[1]).norm())
+            rows.append(row | {"iterates": [[round(float(v), 6) for v in point] for point in path]})
+    return rows

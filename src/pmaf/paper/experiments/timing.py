@@ -1,0 +1,109 @@
+"""Time, memory and gradient error of every pairing of a solver with a way to differentiate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pmaf
+from pmaf.paper.experiments.base import Row
+from pmaf.paper.experiments.inverse import leading_by_inverse
+from pmaf.paper.experiments.matrices import random_matrices
+from pmaf.paper.experiments.measure import Leading, Turn, reference_gradient, turn
+
+__all__ = ["DENSE", "METHODS", "OURS", "PAPER", "eigh", "timing"]
+
+_PI = pmaf.solvers.PowerIteration(max_steps=100)
+_SI = pmaf.solvers.SimultaneousIteration(max_steps=100)
+
+
+def _pmaf(**options: Any) -> Leading:
+    return lambda X: pmaf.ied_ex(X, 1, **options).eigenvectors
+
+
+def eigh(X: Tensor) -> Tensor:
+    """What there is without this library."""
+    vectors: Tensor = torch.linalg.eigh(X).eigenvectors
+    return vectors[..., -1:]
+
+
+METHODS: dict[str, Leading] = {
+    "eigh + autograd": eigh,
+    "PI-unroll": _pmaf(solver=_PI, backward=pmaf.Unrolled()),
+    "PI-DDN-J": _pmaf(solver=_PI, backward=pmaf.DenseJacobian()),
+    "PI-DDN-E": leading_by_inverse(_PI),
+    "PI-IFT-J": _pmaf(solver=_PI, backward=pmaf.FixedPoint(dense=True)),
+    "PI-IFT-E": _pmaf(solver=_PI, backward=pmaf.FixedPoint()),
+    "SI-unroll": _pmaf(solver=_SI, backward=pmaf.Unrolled()),
+    "SI-DDN-E": leading_by_inverse(_SI),
+    "SI-IFT-E": _pmaf(solver=_SI, backward=pmaf.FixedPoint()),
+    "PI, pmaf gradient": _pmaf(solver=_PI, backward=pmaf.Implicit()),
+    "SI, pmaf gradient": _pmaf(solver=_SI, backward=pmaf.Implicit()),
+    "pmaf": _pmaf(),
+}
+OURS = "pmaf"
+PAPER = tuple(name for name in METHODS if OURS not in name)
+"""The paper's own pairings."""
+DENSE = ("PI-DDN-J", "PI-IFT-J")
+"""Methods that form a Jacobian of m³ entries for each matrix."""
+
+
+def timing(m: int, runs: int, methods: Sequence[str], device: str = "cpu") -> list[Row]:
+    """Differentiate the leading eigenvector of batches of five Gaussian matrices by every method.
+
+    Each run draws a batch, and all methods take turns on it, beginning with another one each time, so that a change of
+    the load hits all alike. The first run is dropped, as the paper does. Times are in seconds, the fastest of the runs,
+    which is disturbed least by other work; errors are median and worst; peaks are in MB.
+    """
+    measured: dict[str, list[Turn]] = {name: [] for name in methods}
+    for run in range(runs + 1):
+        X, C = (tensor.to(device) for tensor in _problem(m, run))
+        exact = reference_gradient(X, C)
+        first = run % len(methods)
+        for name in [*methods[first:], *methods[:first]]:
+            measured[name].append(turn(METHODS[name], X, C, exact))
+    X, C = (tensor.to(device) for tensor in _problem(m, 0))
+    rows = []
+    for name in methods:
+        forward, backward, errors = zip(*measured[name][1:], strict=True)
+        row: Row = {"method": name, "m": m, "device": device, "forward": min(forward), "backward": min(backward)}
+        row |= {"total": min(map(sum, zip(forward, backward, strict=True)))}
+        row |= {"error": median(errors), "worst": max(errors)}
+        rows.append(row | dict(zip(("forward_mb", "backward_mb"), _peaks(METHODS[name], X, C), strict=True)))
+    return rows
+
+
+def _problem(m: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Matrices X and C = c cᵀ with random c: the loss is ⟨c, u⟩²."""
+    X = random_matrices("gaussian", m, seed)
+    c = torch.randn((*X.shape[:-1], 1), generator=torch.Generator().manual_seed(seed))
+    return X, c @ c.mT
+
+
+def _peaks(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:
+    """The most that was allocated at once forward and backward, in MB without the input; a CPU's by torch.profiler."""
+    leaf, held, peaks, loss = X.clone().requires_grad_(), 0, [], torch.zeros(())
+    base = torch.cuda.memory_allocated() if X.is_cuda else 0
+    for forward in (True, False):
+        if X.is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+            if forward:
+                U = leading(leaf)
+                loss = ((C @ U) * U).sum()
+            else:
+                torch.autograd.grad(loss, leaf)
+        peak = live = held
+        for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+            live += event.nbytes() if event.name() == "[memory]" else 0
+            peak = max(peak, live)
+        held = live
+        if X.is_cuda:
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() - base
+        peaks.append(peak / 1e6)
+    return peaks[0], peaks[1]

@@ -1,0 +1,1 @@
+"""The report: tables, charts and sentences made of what the experiments found."""
