@@ -113,6 +113,7 @@ class EigenpairEquations(OperatorEquations):
     """Equations of the selected eigenpairs; solution (U, Λ), bordered vectors (W, μ) or, in blocks, (W, S)."""
 
     one_pass: ClassVar[bool] = True  # whether a kernel may make the whole gradient
+    moving: ClassVar[bool] = False  # whether the constraint depends on the parameters, so that S of a block counts
 
     def orthonormal(self, aux: EigenAux, U: Tensor, U_bar: Tensor) -> tuple[Tensor, Tensor]:
         """The eigenvectors as orthonormal columns, and their cotangents."""
@@ -194,10 +195,13 @@ class EigenpairEquations(OperatorEquations):
                 and seen(undetermined(C, columns, values.detach(), theirs, values_bar))
             ):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
-            if not plain:
+            if self.moving or not plain:
                 T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
                 quiet = C if self.policy == "drop" else torch.zeros_like(C)
                 cotangents = U_bar, Embedded.apply(values_bar, T, quiet)  # type: ignore[no-untyped-call]
+        elif values.shape[-1] > 1 and self.moving:
+            U_bar, values_bar = fill(cotangents, solution)
+            cotangents = U_bar, torch.diag_embed(values_bar).to(U.dtype)
         if (
             self.one_pass
             and X is not None

@@ -44,6 +44,7 @@ class GeneralisedEquations(EigenpairEquations):
     aux_type: ClassVar[Any] = GeneralisedAux
     core_dims = (2, 2)
     one_pass = False
+    moving = True
 
     def standard(self) -> EigenpairEquations:
         """The equations of the reduced problem."""

@@ -46,7 +46,7 @@ class TripletEquations(EigenpairEquations):
         rtol = relative_tolerance(self.rtol, like.dtype, like.shape[-2])
         return (rtol * aux.norm + self.atol)[..., None, None]
 
-    def blocks(self, solution: Vectors, aux: TripletAux) -> Tensor:  # type: ignore[override]
+    def blocks(self, params: Params, solution: Vectors, aux: TripletAux) -> Tensor:  # type: ignore[override]
         """C: which pairs of selected singular values count as one, ``(*, k, k)``."""
         values = aux.eigenvalues.detach()
         return ~((values[..., :, None] - values[..., None, :]).abs() > self.tolerance(aux, solution[0]))

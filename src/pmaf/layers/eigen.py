@@ -347,9 +347,11 @@ def with_metric(
     if isinstance(metric, Tensor):
         check_tensor(function, "metric", metric, 2, "(*, n, n)")
         exact = check_symmetric(function, "metric", metric, wait=check_values)
-    given = metric.factor if isinstance(metric, Gram) else metric
+    elif metric.weights is not None:
+        check_nonnegative(function, "weights of pmaf.Gram", metric.weights, wait=check_values)
+    given = metric.tensors[0] if isinstance(metric, Gram) else metric
     check_sizes(function, metric=("the order of X", X.n, given.shape[-1]))
-    if given.dtype != dtype:
+    if given.dtype != dtype and not torch.is_autocast_enabled(given.device.type):
         raise TypeError(
             f"pmaf.{function}: arguments must share one dtype, got X {dtype}, metric {given.dtype}; convert with "
             ".to(dtype)"
@@ -358,9 +360,12 @@ def with_metric(
         raise ValueError(f"pmaf.{function}: metric is on {given.device} but X on {X.device}; move one with .to")
     check_broadcast(function, X=X.batch_shape, metric=given.shape[:-2])
     with no_autocast(given):
-        B = given.to(working_dtype(dtype))
-        if not exact:  # a factorisation reads one triangle
-            B = B.mH @ B if isinstance(metric, Gram) else (B + B.mH) / 2
+        if isinstance(metric, Gram):
+            B = metric.with_tensors([t.to(working_dtype(t.dtype)) for t in metric.tensors]).dense()
+        else:
+            B = metric.to(working_dtype(dtype))
+            B = B if exact else (B + B.mH) / 2  # a factorisation reads one triangle
+        B = B.to(working_dtype(dtype))
         return X if isinstance(X, Dense) else Dense(X.dense()), B
 
 

@@ -1,7 +1,6 @@
 r"""The eigenpairs nearest to a number, from all of them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +23,8 @@ class Nearest(Solver):
         shift: the number, σ.
     """
 
-    use: ClassVar[str] = "what ``near=`` asks for"
-    leaves_basis: ClassVar[bool] = True
+    use = "what ``near=`` asks for"
+    leaves_basis = True
 
     shift: float = 0.0
 
