@@ -377,16 +377,13 @@ struct Block {
   // Σ conj(a) b over the rows.
   template <class FA, class FB>
   C dot(const FA* a, const FB* b, int half) const {
-    C sum(0.0);
-    for (int i = 0; i < n; i++)
-      sum = conj_fma(V::load(a + std::ptrdiff_t(i) * step<FA>, half), V::load(b + std::ptrdiff_t(i) * step<FB>, half), sum);
-    return sum;
+    return sum_of<C>(0, n, [&](int i, C sum) {
+      return conj_fma(V::load(a + std::ptrdiff_t(i) * step<FA>, half), V::load(b + std::ptrdiff_t(i) * step<FB>, half), sum);
+    });
   }
   template <class F>
   D squared_norm(const F* a, int half) const {
-    D sum(0.0);
-    for (int i = 0; i < n; i++) sum = add_square(V::load(a + std::ptrdiff_t(i) * step<F>, half), sum);
-    return sum;
+    return sum_of<D>(0, n, [&](int i, D sum) { return add_square(V::load(a + std::ptrdiff_t(i) * step<F>, half), sum); });
   }
   // to ← to − s·u
   void subtract(double* to, C s, const S* v, int half) const {

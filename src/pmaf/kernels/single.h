@@ -91,8 +91,7 @@ struct Single {
       diagonal(j, current(j, j));
       for (std::ptrdiff_t i = begin; i <= j; i++) u[i] = T(0);
       for (int i = j + 1; i < n; i++) u[i] = current(j, i);
-      T squares = T(0);
-      for (int i = j + 2; i < n; i++) squares = fma1(u[i], u[i], squares);
+      const T squares = sum_of<T>(j + 2, n, [&](int i, T sum) { return fma1(u[i], u[i], sum); });
       const T x0 = u[j + 1];
       const bool trivial = squares <= negligible<T>;
       const T norm = sqrt(One(fma1(x0, x0, squares)))[0];
@@ -107,8 +106,7 @@ struct Single {
       else update_and_multiply<false>(j + 1);
       for (std::ptrdiff_t i = begin; i <= j; i++) p[i] = T(0);
       for (std::ptrdiff_t b = begin; b < n; b += W) (L::load(p + b) * L(tau)).store(p + b);
-      T inner = T(0);
-      for (int i = j + 1; i < n; i++) inner = fma1(p[i], u[i], inner);
+      const T inner = sum_of<T>(j + 1, n, [&](int i, T sum) { return fma1(p[i], u[i], sum); });
       const L half(tau * inner * T(-0.5));
       for (std::ptrdiff_t b = begin; b < n; b += W) fma(half, L::load(u + b), L::load(p + b)).store(w + b);
       T* swap = v;
