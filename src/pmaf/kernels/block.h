@@ -13,6 +13,7 @@
 
 #include "lanes.h"
 #include "rows.h"
+#include "rowwise.h"
 #include "tridiagonal.h"
 #include "twisted.h"
 #include "wide.h"
@@ -38,6 +39,9 @@ constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
 // From this size on one matrix at a time is faster than one in each lane.
 template <class T>
 constexpr int rows_from = 160;
+
+// From this size on a few real matrices are tridiagonalised one after the other, which gives the same answer.
+constexpr int single_from = 8, single_most = 4;
 
 template <class S_>
 struct Block {
@@ -78,8 +82,9 @@ struct Block {
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
     X = arena.take<S>(by_rows ? 0 : std::ptrdiff_t(n) * n);
     A = arena.take<S>(by_rows ? 0 : row(n));
-    triangle = arena.take<T>(by_rows && forward ? n * pitch : 0);
-    row_work = arena.take<T>(by_rows ? 4 * pitch : 0);
+    const bool single = !S::is_complex && !by_rows && n >= single_from;
+    triangle = arena.take<T>(forward && (by_rows || single) ? n * pitch : 0);
+    row_work = arena.take<T>(by_rows || single ? 4 * pitch : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
@@ -133,8 +138,30 @@ struct Block {
   void factorise_matrices(const T* from, T* to, int lanes) {
     if (by_rows) return factorise_rows(from, to, lanes);
     load(from, lanes);
-    tridiagonalise(n, A, d, e, tau, work);
+    if (!S::is_complex && n >= single_from && lanes <= single_most) tridiagonalise_singly(lanes);
+    else tridiagonalise(n, A, d, e, tau, work);
     store_factor(to, lanes);
+  }
+
+  // One item after the other; lanes beyond repeat the first.
+  void tridiagonalise_singly(int lanes) {
+    if constexpr (!S::is_complex) {
+      const std::ptrdiff_t length = Rowwise<T>::pitch(n);
+      for (int l = 0; l < lanes; l++) {
+        const auto put = [&](L& to, T x) {
+          if (l == 0) to = L(x);
+          else to.set(l, x);
+        };
+        for (int i = 0; i < n; i++) {
+          for (int j = 0; j <= i; j++) triangle[i * length + j] = triangle[j * length + i] = X[std::ptrdiff_t(i) * n + j][l];
+          for (std::ptrdiff_t j = n; j < length; j++) triangle[i * length + j] = T(0);
+        }
+        Rowwise<T>(n, triangle, row_work)
+            .tridiagonalise([&](int j, T x) { put(d[j], x); },
+                            [&](int j, T off, T t) { put(e[j], off), put(tau[j], t); },
+                            [&](int j, int i, T x) { put(A[row(i) + j], x); });
+      }
+    }
   }
 
   // The same one at a time: scale, finiteness and asymmetry as in `load`.
@@ -350,16 +377,13 @@ struct Block {
   // Σ conj(a) b over the rows.
   template <class FA, class FB>
   C dot(const FA* a, const FB* b, int half) const {
-    C sum(0.0);
-    for (int i = 0; i < n; i++)
-      sum = conj_fma(V::load(a + std::ptrdiff_t(i) * step<FA>, half), V::load(b + std::ptrdiff_t(i) * step<FB>, half), sum);
-    return sum;
+    return sum_of<C>(0, n, [&](int i, C sum) {
+      return conj_fma(V::load(a + std::ptrdiff_t(i) * step<FA>, half), V::load(b + std::ptrdiff_t(i) * step<FB>, half), sum);
+    });
   }
   template <class F>
   D squared_norm(const F* a, int half) const {
-    D sum(0.0);
-    for (int i = 0; i < n; i++) sum = add_square(V::load(a + std::ptrdiff_t(i) * step<F>, half), sum);
-    return sum;
+    return sum_of<D>(0, n, [&](int i, D sum) { return add_square(V::load(a + std::ptrdiff_t(i) * step<F>, half), sum); });
   }
   // to ← to − s·u
   void subtract(double* to, C s, const S* v, int half) const {

@@ -27,6 +27,17 @@ constexpr int reflectors(int n) {
   return S::is_complex ? (n > 1 ? n - 1 : 0) : (n > 2 ? n - 2 : 0);
 }
 
+// A sum over i from `first` to n − 1, as four sums side by side, so that none waits for the one before; add(i, sum) adds
+// a term.
+template <class S, class Add>
+PMAF_INLINE S sum_of(int first, int n, Add add) {
+  S a(0.0f), b(0.0f), c(0.0f), d(0.0f);
+  int i = first;
+  for (; i + 4 <= n; i += 4) a = add(i, a), b = add(i + 1, b), c = add(i + 2, c), d = add(i + 3, d);
+  for (; i < n; i++) a = add(i, a);
+  return (a + b) + (c + d);
+}
+
 // Squares up to here are lost.
 template <class T>
 constexpr T negligible = sizeof(T) == 4 ? T(1e-30) : T(1e-280);
@@ -36,8 +47,7 @@ template <class S>
 PMAF_INLINE void reflector(int n, int j, S* A, S& tau, typename S::real& beta) {
   using L = typename S::real;
   using T = typename L::scalar;
-  L squares(T(0));
-  for (int i = j + 2; i < n; i++) squares = add_square(A[row(i) + j], squares);
+  const L squares = sum_of<L>(j + 2, n, [&](int i, L sum) { return add_square(A[row(i) + j], sum); });
   const S x0 = A[row(j + 1) + j];
   const L x0_real = real_part(x0);
   const auto trivial = squares + (add_square(x0, L(T(0))) - x0_real * x0_real) <= L(negligible<T>);
@@ -131,11 +141,8 @@ void tridiagonalise(int n, S* A, typename S::real* d, typename S::real* e, S* ta
     for (int i = j + 2; i < n; i++) next_v[i] = A[row(i) + j];
     if (j > 0) update_and_multiply<true>(n, j + 1, A, v, w, next_v, p);
     else update_and_multiply<false>(n, j + 1, A, v, w, next_v, p);
-    S inner(T(0));  // pᴴv
-    for (int i = j + 1; i < n; i++) {
-      p[i] = p[i] * tau[j];
-      inner = conj_fma(p[i], next_v[i], inner);
-    }
+    for (int i = j + 1; i < n; i++) p[i] = p[i] * tau[j];
+    const S inner = sum_of<S>(j + 1, n, [&](int i, S sum) { return conj_fma(p[i], next_v[i], sum); });  // pᴴv
     const S half = tau[j] * inner * L(T(-0.5));
     for (int i = j + 1; i < n; i++) w[i] = fma(half, next_v[i], p[i]);
     S* swap = v;
@@ -155,8 +162,7 @@ void tridiagonalise(int n, S* A, typename S::real* d, typename S::real* e, S* ta
 template <class S>
 void apply_q(int n, const S* A, const S* tau, S* z) {
   for (int j = reflectors<S>(n) - 1; j >= 0; j--) {
-    S inner = z[j + 1];
-    for (int i = j + 2; i < n; i++) inner = conj_fma(A[row(i) + j], z[i], inner);
+    S inner = z[j + 1] + sum_of<S>(j + 2, n, [&](int i, S sum) { return conj_fma(A[row(i) + j], z[i], sum); });
     inner = inner * tau[j];
     z[j + 1] -= inner;
     for (int i = j + 2; i < n; i++) z[i] = fnma(inner, A[row(i) + j], z[i]);
@@ -167,8 +173,7 @@ void apply_q(int n, const S* A, const S* tau, S* z) {
 template <class S>
 void apply_q_adjoint(int n, const S* A, const S* tau, S* z) {
   for (int j = 0; j < reflectors<S>(n); j++) {
-    S inner = z[j + 1];
-    for (int i = j + 2; i < n; i++) inner = conj_fma(A[row(i) + j], z[i], inner);
+    S inner = z[j + 1] + sum_of<S>(j + 2, n, [&](int i, S sum) { return conj_fma(A[row(i) + j], z[i], sum); });
     inner = inner * conj(tau[j]);
     z[j + 1] -= inner;
     for (int i = j + 2; i < n; i++) z[i] = fnma(inner, A[row(i) + j], z[i]);
