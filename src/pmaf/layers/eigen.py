@@ -17,6 +17,7 @@ from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.kernels.quick import NEXT, RESIDUAL
 from pmaf.layers.direct import direct_pairs
+from pmaf.layers.direct_gram import direct_gram
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
 from pmaf.layers.verdict import narrowed_values
@@ -109,6 +110,22 @@ def _ied(
         True
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
+    if isinstance(X, Gram) and reference is None and start is None and solver is None and backward is None:
+        quick = direct_gram(X, k, largest, lambda F: _general_ied(options, Gram(F), k, None))
+        if quick is not None:
+            return quick
+    return _general_ied(options, X, k, reference)
+
+
+def _general_ied(options: Options, X: Tensor | Operator, k: int, reference: Tensor | None) -> IEDSolution:
+    """Eigenpairs of a matrix in any form, on any device, by any solver.
+
+    Raises:
+        ValueError: if the backward mode does not apply.
+    """
+    _door, start, solver, degenerate, largest = (
+        *(options.door, options.start, options.solver, options.policy, options.largest),
+    )
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)

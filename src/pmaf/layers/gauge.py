@@ -29,14 +29,14 @@ __all__ = ["fix_phase", "watch_gauge"]
 
 
 def fix_phase(
-    X: Operator, U: Tensor, eigenvalues: Tensor, report: Report, reference: Tensor | None, dtype: torch.dtype
+    X: Operator | Tensor, U: Tensor, eigenvalues: Tensor, report: Report, reference: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
     """Turn each column so that its inner product with the reference is real and non-negative.
 
     A column that is orthogonal to the reference, to rounding, is turned by a second, fixed vector.
 
     Args:
-        X: the matrix.
+        X: the matrix, or ‖F‖ (Frobenius) of the factor of a Gram matrix, ``(*,)``.
         U: unit columns, ``(*, n, k)``.
         eigenvalues: theirs, ``(*, k)``.
         report: of the solve.
@@ -50,13 +50,13 @@ def fix_phase(
 
 
 @torch.no_grad()
-def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
+def rounding_of_vectors(X: Operator | Tensor, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
     """What rounding and the solver's tolerance leave open of each eigenvector: ε‖X‖/gap, at most ε^¼.
 
     Where it is more the vector is next to arbitrary, and so is its sign.
 
     Args:
-        X: the matrix.
+        X: as in :func:`fix_phase`.
         eigenvalues: the selected ones, ``(*, k)``.
         report: of the solve.
         dtype: of the input, which was rounded to it.
@@ -70,8 +70,9 @@ def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype:
     if k > 1:
         between = eigenvalues.diff(dim=-1).abs()
         gap = torch.minimum(torch.cat((between, gap), -1), torch.cat((between[..., :1], between), -1))
-    if isinstance(X, Gram):
-        ratio = (torch.linalg.vector_norm(X.factor, dim=(-2, -1))[..., None] / gap.sqrt()).square()
+    if isinstance(X, (Gram, Tensor)):
+        size = X if isinstance(X, Tensor) else torch.linalg.vector_norm(X.factor, dim=(-2, -1))
+        ratio = (size[..., None] / gap.sqrt()).square()
     elif isinstance(X, (Dense, Sparse)):
         ratio = torch.linalg.vector_norm(X.tensors[0], dim=(-2, -1) if X.core_dims else None)[..., None] / gap
     else:  # the norm is not known, but rarely more
