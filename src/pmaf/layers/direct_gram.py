@@ -114,8 +114,8 @@ class DirectGram(torch.autograd.Function):
             *(following.reshape(batch), norm.reshape(batch), U.detach()[..., :0, :0]),
         )
         equations = EQUATIONS[ctx.largest]
-        (found,) = equations.gradient((F,), (U, values), aux, cotangents, (True,), run_solve)
-        return found, None, None
+        (further,) = equations.gradient((F,), (U, values), aux, cotangents, (True,), run_solve)
+        return further, None, None
 
 
 def items(x: Tensor, core: int) -> Tensor:
