@@ -30,7 +30,8 @@ from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kerne
 
 __all__ = ["direct_gram"]
 
-MOST = {torch.float32: 64, torch.float64: 32}  # columns up to which the kernel wins
+MOST = {torch.float32: 256, torch.float64: 32}  # columns up to which the kernel wins
+MOST_WIDE = {torch.float32: 64, torch.float64: 0}  # the same for factors of fewer rows, whose other square is smaller
 EQUATIONS = {
     largest: EigenpairEquations("drop", Gram(torch.empty(1, 1)).structure(), largest) for largest in (False, True)
 }
@@ -140,9 +141,10 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     F = X.factor
     if type(F) not in PLAIN or F.dtype not in MOST or F.layout != torch.strided or not open_to_kernels(F):
         return None
-    if not available() or F.numel() == 0 or not 1 <= k <= F.shape[-1] <= MOST[F.dtype]:
+    batch, (m, n) = F.shape[:-2], F.shape[-2:]
+    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
         return None
-    whole, batch, n = items(F.detach(), 2).contiguous(), F.shape[:-2], F.shape[-1]
+    whole = items(F.detach(), 2).contiguous()
     pairs, info = solved(whole, k, largest, recorded(F)), torch.finfo(F.dtype)
     following = (
         pairs.next[:, None] if k < n else torch.full_like(pairs.next, -torch.inf if largest else torch.inf)[:, None]
