@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pmaf.kernels import loader
-from pmaf.kernels.gram import gram_eigenpairs, gram_gradient
+from pmaf.kernels.gram import gram_eigenpairs, gram_gradient, gram_outer, gram_product
 
 mpmath.mp.dps = 60
 DTYPES = [torch.float32, torch.float64]
@@ -176,3 +176,27 @@ def test_an_item_does_not_see_its_neighbours(isa):
             for name in ("singular_values", "vectors", "next", "norm", "residual", "factor"):
                 assert torch.equal(getattr(found, name)[item - items.start], getattr(whole, name)[item]), name
             assert torch.equal(some[item - items.start], gradients[item])
+
+
+@pytest.mark.parametrize(
+    ("batch", "m", "n"), [(19, 16, 3), (3, 5, 9), (20, 100, 9), (9, 7, 24), (9, 70, 30), (1, 1, 1)]
+)
+def test_the_square_in_double_precision(isa, batch, m, n):
+    F = factors(batch, m, n, torch.float32)
+    X = gram_product(F)
+    assert torch.allclose(X, F.double().mT @ F.double(), rtol=1e-13, atol=1e-13)
+    assert torch.equal(X, X.mT)
+    assert torch.equal(X[-1:], gram_product(F[-1:]))
+
+
+@pytest.mark.parametrize(("batch", "m", "n", "k"), [(3, 16, 3, 1), (2, 13, 9, 2), (5, 8, 24, 3), (1, 1, 1, 1)])
+def test_the_gradient_of_the_square(isa, batch, m, n, k):
+    F, U, W = factors(batch, m, n, torch.float32), factors(batch, n, k, WIDE, 1), factors(batch, n, k, WIDE, 2)
+    code = torch.zeros(batch, dtype=torch.int32)
+    code[1:2] = 1
+    F[1:2] = math.nan
+    gradient = gram_outer(F, U, W, code)
+    A = F.double()
+    expected = (A @ U) @ W.mT + (A @ W) @ U.mT
+    expected[1:2] = 0
+    assert torch.allclose(gradient.double(), expected, rtol=1e-6, atol=1e-6)

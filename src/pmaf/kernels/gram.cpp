@@ -2,6 +2,7 @@
 #include "gram.h"
 
 #include "blocks.h"
+#include "gram_products.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -20,6 +21,21 @@ int gram_of(const GramCall& call) {
 template <class D>
 int gram_gradient_of(const GramGradientCall& call) {
   const GramGradient<D> kernel{call};
+  return over_blocks(call.batch, 1, call.threads, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+}
+
+// Few items, or ones whose square in lanes leaves the nearest memory, are taken one at a time: with the same bits.
+int gram_product(const GramProductCall& call) {
+  constexpr int W = full_width<double>;
+  constexpr std::int64_t widest = 24;
+  if (call.batch < W || call.n > widest)
+    return over_blocks(call.batch, 1, call.threads, ProductOfOne::bytes(call.n), GRAM_NO_MEMORY, ProductOfOne{call});
+  using Kernel = ProductInLanes<W>;
+  return over_blocks(call.batch, W, call.threads, Kernel::bytes(call.n), GRAM_NO_MEMORY, Kernel{call});
+}
+
+int gram_outer(const GramOuterCall& call) {
+  const GramOuter kernel{call};
   return over_blocks(call.batch, 1, call.threads, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
 }
 

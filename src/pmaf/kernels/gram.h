@@ -10,9 +10,7 @@
 
 #include "arena.h"
 #include "calls.h"
-#include "gram_calls.h"
-#include "jacobi.h"
-#include "normal_equations.h"
+#include "gram_products.h"
 #include "signs.h"
 
 namespace pmaf {
@@ -163,14 +161,14 @@ struct GramGradient {
   const GramGradientCall& call;
 
   static std::size_t bytes(std::ptrdiff_t n, std::ptrdiff_t k) {
-    return (2 * n * k + n + 2 * k) * sizeof(double) + 8 * Arena::alignment;
+    return (2 * n * k + gradient_room(n)) * sizeof(double) + 8 * Arena::alignment;
   }
 
   int operator()(std::int64_t at, int, Arena arena) const {
     const int n = int(call.n), k = int(call.k);
     double* U = arena.take<double>(std::ptrdiff_t(n) * k);
     double* W = arena.take<double>(std::ptrdiff_t(n) * k);
-    double* total = arena.take<double>(n);
+    double* room = arena.take<double>(gradient_room(n));
     const double* factor = call.factor + at * gram_factor_size(n);
     const double* sigma = factor + n * n;
     const bool good = !(call.code[at] & GRAM_NOT_FINITE);
@@ -199,45 +197,16 @@ struct GramGradient {
       if (along)
         for (int i = 0; i < n; i++) w[i] += double(along[at * k + c]) * U[c * n + i];
     }
-    if (call.F_gradient || call.weights_gradient) write(at, n, k, good, U, W, total);
-    return 0;
-  }
-
-  void write(std::int64_t at, int n, int k, bool good, const double* U, const double* W, double* total) const {
-    constexpr int width = full_width<double>;
-    using V = Lanes<double, width>;
-    const D* F = static_cast<const D*>(call.F) + at * call.F_stride;
-    const D* weights = static_cast<const D*>(call.weights);
-    D* to = call.F_gradient ? static_cast<D*>(call.F_gradient) + at * call.m * n : nullptr;
-    D* to_weights = call.weights_gradient ? static_cast<D*>(call.weights_gradient) + at * call.m : nullptr;
-    for (std::int64_t r = 0; r < call.m; r++) {
-      const D* row = F + r * n;
-      const double weight = weights ? double(weights[at * call.weights_stride + r]) : 1;
-      double slope = 0;
-      for (int i = 0; i < n; i++) total[i] = 0;
-      for (int c = 0; good && c < k; c++) {
-        const double *u = U + std::ptrdiff_t(c) * n, *w = W + std::ptrdiff_t(c) * n;
-        V a(0.0), b(0.0);
-        double p = 0, q = 0;
-        int i = 0;
-        for (; i + width <= n; i += width) {
-          const V x = load_as<double, width>(row + i);
-          a = fma(x, V::load(u + i), a);
-          b = fma(x, V::load(w + i), b);
-        }
-        for (; i < n; i++) p += double(row[i]) * u[i], q += double(row[i]) * w[i];
-        p += sum(a), q += sum(b);
-        slope += p * q;
-        p *= weight, q *= weight;
-        const V vp(p), vq(q);
-        for (i = 0; i + width <= n; i += width)
-          fma(vp, V::load(w + i), fma(vq, V::load(u + i), V::load(total + i))).store(total + i);
-        for (; i < n; i++) total[i] += p * w[i] + q * u[i];
-      }
-      if (to)
-        for (int i = 0; i < n; i++) to[r * n + i] = D(total[i]);
-      if (to_weights) to_weights[r] = D(slope);
+    if (call.F_gradient || call.weights_gradient) {
+      const D* weights = static_cast<const D*>(call.weights);
+      D* to = static_cast<D*>(call.F_gradient);
+      D* to_weights = static_cast<D*>(call.weights_gradient);
+      const std::ptrdiff_t item = at * call.m * n;
+      write_gradient(call.m, n, k, good, static_cast<const D*>(call.F) + at * call.F_stride,
+                     weights ? weights + at * call.weights_stride : nullptr, U, W, to ? to + item : nullptr,
+                     to_weights ? to_weights + at * call.m : nullptr, room);
     }
+    return 0;
   }
 };
 

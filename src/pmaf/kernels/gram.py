@@ -9,7 +9,7 @@ from torch import Tensor
 from pmaf.kernels.loader import kernels
 from pmaf.kernels.sphere import INTEGER, POINTER, REAL, TYPES, fields, pointer, stride
 
-__all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient"]
+__all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_outer", "gram_product"]
 
 MOST_COLUMNS = 256  # as in gram.h; up to about 32 the kernel wins
 
@@ -40,6 +40,18 @@ class GramGradientCall(ctypes.Structure):
         (REAL, "rtol"),
         (POINTER, "W F_gradient weights_gradient"),
     )
+
+
+class GramProductCall(ctypes.Structure):
+    """As in gram_calls.h."""
+
+    _fields_ = fields((INTEGER, "batch m n"), (ctypes.c_int, "threads"), (POINTER, "F X"))
+
+
+class GramOuterCall(ctypes.Structure):
+    """As in gram_calls.h."""
+
+    _fields_ = fields((INTEGER, "batch m n k"), (ctypes.c_int, "threads"), (POINTER, "F U W code F_gradient"))
 
 
 class GramFound(NamedTuple):
@@ -155,3 +167,57 @@ def gram_gradient(
     if loaded.library.pmaf_gram_gradient(loaded.isa, ctypes.byref(call)) & 32:
         raise MemoryError("pmaf.kernels.gram_gradient: no memory to work on; use another solver")
     return F_gradient, weights_gradient, W
+
+
+def gram_product(F: Tensor) -> Tensor:
+    """FᵀF in double precision, an item with the same bits whatever its neighbours.
+
+    Args:
+        F: ``(B, m, n)``, float32, on the CPU.
+
+    Returns:
+        ``(B, n, n)``, float64.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
+    loaded = kernels()
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.gram_product: there are no compiled kernels; see pmaf.kernels.reason()")
+    F = F.contiguous()
+    B, m, n = F.shape
+    X = torch.empty(B, n, n, dtype=torch.float64)
+    call = GramProductCall(batch=B, m=m, n=n, threads=torch.get_num_threads(), F=pointer(F), X=pointer(X))
+    if loaded.library.pmaf_gram_product(loaded.isa, ctypes.byref(call)) & 32:
+        raise MemoryError("pmaf.kernels.gram_product: no memory to work on; use another solver")
+    return X
+
+
+def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
+    """(FU)Wᵀ + (FW)Uᵀ, zero for items with a code.
+
+    Args:
+        F: ``(B, m, n)``, float32, on the CPU.
+        U: ``(B, n, k)``, float64.
+        W: likewise.
+        code: ``(B,)``, int32.
+
+    Returns:
+        ``(B, m, n)``, float32.
+
+    Raises:
+        RuntimeError: if there are no compiled kernels.
+        MemoryError: if the kernel found no memory.
+    """
+    loaded = kernels()
+    if loaded is None:
+        raise RuntimeError("pmaf.kernels.gram_outer: there are no compiled kernels; see pmaf.kernels.reason()")
+    F, U, W = F.contiguous(), U.contiguous(), W.contiguous()
+    (B, m, n), k = F.shape, U.shape[-1]
+    gradient = torch.empty_like(F)
+    call = GramOuterCall(batch=B, m=m, n=n, k=k, threads=torch.get_num_threads())
+    call.F, call.U, call.W, call.code, call.F_gradient = map(pointer, (F, U, W, code, gradient))
+    if loaded.library.pmaf_gram_outer(loaded.isa, ctypes.byref(call)) & 32:
+        raise MemoryError("pmaf.kernels.gram_outer: no memory to work on; use another solver")
+    return gradient

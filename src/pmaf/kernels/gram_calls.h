@@ -37,4 +37,22 @@ struct GramGradientCall {
   void *W, *F_gradient, *weights_gradient;  // (batch, n, k), (batch, m, n), (batch, m); null: not wanted
 };
 
+// X = FᵀF in double precision.
+struct GramProductCall {
+  std::int64_t batch, m, n;
+  int threads;
+  const float* F;  // (batch, m, n)
+  double* X;       // (batch, n, n)
+};
+
+// F̄ = (FU)Wᵀ + (FW)Uᵀ, zero where there is a code.
+struct GramOuterCall {
+  std::int64_t batch, m, n, k;
+  int threads;
+  const float* F;             // (batch, m, n)
+  const double *U, *W;        // (batch, n, k)
+  const std::int32_t* code;   // (batch,)
+  float* F_gradient;          // (batch, m, n)
+};
+
 }  // namespace pmaf

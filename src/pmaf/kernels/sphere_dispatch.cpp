@@ -10,6 +10,8 @@ namespace pmaf {
   int sphere_gradient(const SphereGradientCall&); \
   int gram(const GramCall&);                      \
   int gram_gradient(const GramGradientCall&);     \
+  int gram_product(const GramProductCall&);       \
+  int gram_outer(const GramOuterCall&);           \
   }
 PMAF_DECLARE(baseline)
 #if defined(__x86_64__)
@@ -25,13 +27,15 @@ struct Table {
   int (*sphere_gradient)(const SphereGradientCall&);
   int (*gram)(const GramCall&);
   int (*gram_gradient)(const GramGradientCall&);
+  int (*gram_product)(const GramProductCall&);
+  int (*gram_outer)(const GramOuterCall&);
 };
 
 constexpr Table tables[] = {
-    {baseline::sphere, baseline::sphere_gradient, baseline::gram, baseline::gram_gradient},
+    {baseline::sphere, baseline::sphere_gradient, baseline::gram, baseline::gram_gradient, baseline::gram_product, baseline::gram_outer},
 #if defined(__x86_64__)
-    {avx2::sphere, avx2::sphere_gradient, avx2::gram, avx2::gram_gradient},
-    {avx512::sphere, avx512::sphere_gradient, avx512::gram, avx512::gram_gradient},
+    {avx2::sphere, avx2::sphere_gradient, avx2::gram, avx2::gram_gradient, avx2::gram_product, avx2::gram_outer},
+    {avx512::sphere, avx512::sphere_gradient, avx512::gram, avx512::gram_gradient, avx512::gram_product, avx512::gram_outer},
 #endif
 };
 
@@ -51,3 +55,9 @@ PMAF_EXPORT int pmaf_gram(int isa, const pmaf::GramCall* call) { return pmaf::ta
 PMAF_EXPORT int pmaf_gram_gradient(int isa, const pmaf::GramGradientCall* call) {
   return pmaf::tables[isa].gram_gradient(*call);
 }
+
+PMAF_EXPORT int pmaf_gram_product(int isa, const pmaf::GramProductCall* call) {
+  return pmaf::tables[isa].gram_product(*call);
+}
+
+PMAF_EXPORT int pmaf_gram_outer(int isa, const pmaf::GramOuterCall* call) { return pmaf::tables[isa].gram_outer(*call); }

@@ -20,6 +20,7 @@ from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
 from pmaf.layers.direct import direct_pairs
+from pmaf.layers.direct_gram import direct_gram
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
 from pmaf.layers.verdict import narrowed_values
@@ -129,6 +130,26 @@ def _ied(
         True
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
+    plain = all(x is None for x in (metric, near, reference, start, solver, backward))
+    quick = direct_gram(X, k, largest, lambda F: _general(options, Gram(F), k)) if plain else None
+    return _general(options, X, k, metric, near, reference) if quick is None else quick
+
+
+def _general(
+    options: Options,
+    X: Tensor | Operator,
+    k: int,
+    metric: Tensor | Gram | None = None,
+    near: float | None = None,
+    reference: Tensor | None = None,
+) -> IEDSolution:
+    """Eigenpairs of a matrix in any form, on any device, by any solver; the arguments are those of :func:`ied`.
+
+    Raises:
+        ValueError: if the backward mode does not apply.
+    """
+    _door, start, solver = options.door, options.start, options.solver
+    degenerate, largest = options.policy, options.largest
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)

@@ -1,0 +1,176 @@
+"""The short way of ``ied(Gram(F))``: real factors of few columns on the CPU, from the door to the kernel.
+
+Single precision goes through X = FᵀF in double precision: that keeps singular values down to about 1e-8‖F‖, more than
+rounding F to single precision leaves of them. Double precision goes through F itself. Items that the kernel has
+something to say of, that are not unique or whose squares are near the end of the range are solved again by the general
+path, they alone, so that the others keep their answer to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pmaf.handover import EigenAux, Report
+from pmaf.implicit.autograd import run_solve
+from pmaf.implicit.eigen import EigenpairEquations
+from pmaf.kernels import available
+from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
+from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
+from pmaf.layers.direct import PLAIN, tolerance
+from pmaf.layers.gauge import fix_phase
+from pmaf.operators.gram import Gram
+from pmaf.operators.separation import separation_tolerance
+from pmaf.solution import IEDSolution
+from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
+
+__all__ = ["direct_gram"]
+
+MOST = {torch.float32: 256, torch.float64: 32}  # columns up to which the kernel wins
+MOST_WIDE = {torch.float32: 64, torch.float64: 0}  # the same for factors of fewer rows, whose other square is smaller
+EQUATIONS = {
+    largest: EigenpairEquations("drop", Gram(torch.empty(1, 1)).structure(), largest) for largest in (False, True)
+}
+Again = Callable[[Tensor], IEDSolution]
+
+
+class Pairs(NamedTuple):
+    """Eigenpairs of FᵀF, one item after the other, and what a kernel left for their gradient."""
+
+    values: Tensor  # (B, k)
+    vectors: Tensor  # (B, n, k)
+    next: Tensor  # (B,)
+    norm: Tensor  # (B,) of FᵀF
+    size: Tensor  # (B,) the Frobenius norm of F
+    residual: Tensor  # (B,)
+    code: Tensor  # (B,) int32, not zero where there is no answer
+    left: tuple[Tensor, ...]  # for single precision X and what was found of it, else what was found of F
+
+
+def solved(F: Tensor, k: int, largest: bool, keep: bool) -> Pairs:
+    """The eigenpairs of FᵀF by the kernel for the type of F, ``(B, m, n)``."""
+    if F.dtype == torch.float64:
+        found = gram_eigenpairs(F, k, largest=largest, keep_factor=keep)
+        squares = [x.square() for x in (found.singular_values, found.next, found.norm)]
+        left = tuple(x for x in found[:-1] if isinstance(x, Tensor)) if keep else ()
+        size = torch.linalg.vector_norm(F, dim=(-2, -1))
+        return Pairs(squares[0], found.vectors, squares[1], squares[2], size, found.residual, found.code, left)
+    X = gram_product(F)
+    pairs = eigenpairs(X, k, largest=largest)
+    values, following, norm = (x.clamp_min(0).to(F.dtype) for x in (pairs.values, pairs.next, pairs.norm))
+    size = X.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(F.dtype)
+    residual = pairs.residual.to(F.dtype) + torch.finfo(F.dtype).eps / 2  # what rounding the vectors may add
+    left = (X, *pairs[:-1]) if keep else ()
+    return Pairs(values, pairs.vectors.to(F.dtype), following, norm, size, residual, pairs.code, left)
+
+
+def gradient(
+    F: Tensor, U: Tensor, code: Tensor, left: tuple[Tensor, ...], cotangents: tuple[Tensor | None, ...], largest: bool
+) -> Tensor:
+    """F̄ = (FU)Wᵀ + (FW)Uᵀ, wᵢ = (λᵢI − FᵀF)⁺hᵢ + λ̄ᵢuᵢ, by the kernel for the type of F; zero where there is a code."""
+    H, along = cotangents
+    if F.dtype == torch.float64:
+        found = GramFound(*left, 0)._replace(vectors=U, code=code)  # type: ignore[call-arg, arg-type]
+        by_kernel, _, _ = gram_gradient(F, found, H, along)
+        assert by_kernel is not None
+        return by_kernel
+    X, pairs = left[0], Eigenpairs(*left[1:], 0)._replace(code=code)  # type: ignore[call-arg, arg-type]
+    V = torch.copysign(pairs.vectors, U)  # in double precision, turned as what was returned
+    W = torch.zeros_like(V) if H is None else eigen_solve(X, pairs, H.to(X.dtype), largest=largest)[0]
+    return gram_outer(F, V, W if along is None else W + V * along[:, None], code)
+
+
+class DirectGram(torch.autograd.Function):
+    """Eigenpairs of FᵀF that are already there, as a function of F."""
+
+    @staticmethod
+    def forward(ctx: Any, F: Tensor, pairs: Pairs, largest: bool) -> Any:
+        """Hand the solution over, and keep what the kernel left."""
+        ctx.largest, batch = largest, F.shape[:-2]
+        U, values = (x.reshape(*batch, *x.shape[1:]) for x in (pairs.vectors, pairs.values))
+        ctx.save_for_backward(F, U, values, pairs.next, pairs.norm, pairs.code, *pairs.left)
+        ctx.set_materialize_grads(False)
+        return U, values
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        """The kernel where no further derivative is asked for, else the equations."""
+        F, U, values, following, norm, code, *left = ctx.saved_tensors
+        given = [c for c in cotangents if c is not None]
+        if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
+            flat = [None if c is None else items(c, d) for c, d in zip(cotangents, (2, 1), strict=True)]
+            found = gradient(items(F, 2), items(U, 2), code, tuple(left), tuple(flat), ctx.largest)
+            return found.reshape(F.shape), None, None
+        batch = F.shape[:-2]
+        basis = Eigh().solve(Gram(F.detach()), U.shape[-1], ctx.largest, None)
+        assert basis.spectrum is not None
+        assert basis.basis is not None
+        failed = code.ne(0).reshape(batch)
+        aux = EigenAux(
+            *(failed, failed, values.detach(), basis.spectrum, basis.basis),
+            *(following.reshape(batch), norm.reshape(batch), U.detach()[..., :0, :0]),
+        )
+        equations = EQUATIONS[ctx.largest]
+        (further,) = equations.gradient((F,), (U, values), aux, cotangents, (True,), run_solve)
+        return further, None, None
+
+
+def items(x: Tensor, core: int) -> Tensor:
+    """One batch dimension in front."""
+    return x.reshape(-1, *x.shape[x.dim() - core :])
+
+
+def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolution | None:
+    """Leading eigenpairs of a Gram matrix, with derivatives attached; ``None`` where the general path has to look.
+
+    Args:
+        X: what the user gave.
+        k: how many pairs.
+        largest: which end of the spectrum.
+        again: the general path, for the factors of some items.
+
+    Returns:
+        The solution.
+    """
+    if not (type(X) is Gram and X.weights is None and type(k) is int):
+        return None
+    F = X.factor
+    if type(F) not in PLAIN or F.dtype not in MOST or F.layout != torch.strided or not open_to_kernels(F):
+        return None
+    batch, (m, n) = F.shape[:-2], F.shape[-2:]
+    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
+        return None
+    whole = items(F.detach(), 2).contiguous()
+    pairs, info = solved(whole, k, largest, recorded(F)), torch.finfo(F.dtype)
+    following = (
+        pairs.next[:, None] if k < n else torch.full_like(pairs.next, -torch.inf if largest else torch.inf)[:, None]
+    )
+    right = torch.cat((pairs.values[:, 1:], following), -1)
+    step = (pairs.values - right).abs()
+    near = right if k < n else torch.where(right.isfinite(), right, 0)
+    level = separation_tolerance(X, pairs.values, near, pairs.norm[:, None], tolerance(F.dtype, n), 0.0)
+    fine = ((step - level).amin(-1) > 0) & (pairs.norm > info.tiny / info.eps**2) & (pairs.norm < info.max / 4)
+    pairs = pairs._replace(code=torch.where(fine & (pairs.code == 0), 0, 1).to(torch.int32))
+    steps = torch.ones_like(pairs.code, dtype=torch.int64)
+    told = Report(steps - 1, steps, pairs.residual, step[:, -1].clone())
+    turned = fix_phase(pairs.size.square(), pairs.vectors, pairs.values, told, None, F.dtype)
+    pairs = pairs._replace(vectors=turned)
+    if recorded(F):
+        U, values = DirectGram.apply(F, pairs, largest)  # type: ignore[no-untyped-call]
+    else:
+        U, values = (x.reshape(*batch, *x.shape[1:]) for x in (pairs.vectors, pairs.values))
+    answer = IEDSolution(values, U, *(x.reshape(batch) for x in told))
+    at = pairs.code.nonzero()[:, 0]
+    if len(at) == 0:
+        return answer
+    better = again(items(F, 2)[at])
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        flat = old.reshape(-1, *old.shape[len(batch) :])
+        return flat.index_copy(0, at, new.to(old.dtype)).reshape(old.shape)
+
+    return IEDSolution(*map(put, answer, better))

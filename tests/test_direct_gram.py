@@ -1,0 +1,118 @@
+"""The short way of Gram matrices: the same answers as the general path, items that do not see their neighbours."""
+
+import warnings
+
+import pytest
+import torch
+
+import pmaf
+from pmaf.kernels import available
+from pmaf.layers import direct_gram
+
+DTYPES = [torch.float32, torch.float64]
+
+
+@pytest.fixture(autouse=True)
+def built():
+    if not available():
+        pytest.skip("the short way needs compiled kernels")
+
+
+def factors(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def general(monkeypatch, F, *args, **kwargs):
+    """The answer of the general path."""
+    with monkeypatch.context() as patch:
+        patch.setattr(direct_gram, "available", lambda: False)
+        return pmaf.ied_ex(pmaf.Gram(F), *args, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "k"), [((16, 3), 1), ((20, 100, 9), 2), ((2, 3, 5, 4), 4), ((3, 40, 24), 3), ((4, 5), 1)]
+)
+def test_agrees_with_the_general_path(monkeypatch, shape, k, largest, dtype):
+    F = factors(*shape, dtype=dtype)
+    U_bar, values_bar = (factors(*shape[:-2], *core, dtype=dtype, seed=2) for core in ((shape[-1], k), (k,)))
+    results = []
+    for path in (
+        lambda X: pmaf.ied_ex(pmaf.Gram(X), k, largest=largest),
+        lambda X: general(monkeypatch, X, k, largest=largest),
+    ):
+        leaf = F.clone().requires_grad_()
+        found = path(leaf)
+        loss = (found.eigenvectors * U_bar).sum() + (found.eigenvalues * values_bar).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        results.append((type(found)(*(x.detach() for x in found)), gradient))
+        short = "DirectGram" in str(found.eigenvectors.grad_fn)
+        assert short == (len(results) == 1) or shape == (4, 5)
+    (ours, gradient), (theirs, expected) = results
+    eps = torch.finfo(dtype).eps
+    size = torch.linalg.matrix_norm(F, 2).square().max()
+    assert torch.equal(ours.status, theirs.status)
+    assert torch.equal(ours.steps, theirs.steps)
+    assert float((ours.eigenvalues - theirs.eigenvalues).abs().max()) < 100 * eps * float(size)
+    assert torch.allclose(ours.gap, theirs.gap, rtol=1e-3, atol=100 * eps * float(size))
+    assert torch.allclose(ours.eigenvectors, theirs.eigenvectors, atol=1e5 * eps)
+    assert float((gradient - expected).norm() / expected.norm()) < 1e5 * eps
+    assert float(ours.residual.max()) < 100 * eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_an_item_alone_has_the_bits_it_has_among_others(dtype):
+    F = factors(19, 20, 6, dtype=dtype)
+    F[4, 1, 0], F[7] = torch.nan, torch.eye(20, 6, dtype=dtype)
+    F[9, :, 1] = F[9, :, 0]
+    H = factors(19, 6, 6, dtype=dtype, seed=1)
+
+    def solve(some, cotangent):
+        leaf = some.clone().requires_grad_()
+        found = pmaf.ied_ex(pmaf.Gram(leaf), 2, largest=False)
+        projector = found.eigenvectors @ found.eigenvectors.mT  # which does not see the basis where there are many
+        return found, *torch.autograd.grad((projector * cotangent).nansum(), leaf)
+
+    whole, gradient = solve(F, H)
+    assert [int(i) for i in whole.status.nonzero()[:, 0]] == [4, 7]
+    for item in (0, 9, 11, 18):
+        alone, own = solve(F[item : item + 1], H[item : item + 1])
+        assert torch.equal(own[0], gradient[item])
+        for name, x in alone._asdict().items():
+            assert torch.equal(x[0], getattr(whole, name)[item]), name
+
+
+def test_small_singular_values_of_single_precision():
+    U, V = (torch.linalg.qr(factors(n, n, seed=seed))[0] for n, seed in ((30, 1), (6, 2)))
+    s = torch.tensor([1.0, 0.5, 0.1, 1e-2, 1e-3, 3e-5], dtype=torch.float64)
+    F = ((U[:, :6] * s) @ V.mT).float()
+    exact = torch.linalg.svd(F.double())
+    value, u = pmaf.ied(pmaf.Gram(F), largest=False)
+    assert float(value.sqrt()) == pytest.approx(float(exact.S[-1]), rel=1e-6)
+    assert float((u[:, 0].double() @ exact.Vh[-1]).abs()) == pytest.approx(1.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-14, 1e17, 1e19])
+def test_squares_beyond_the_range_take_the_general_path(monkeypatch, scale):
+    F = factors(2, 8, 3, dtype=torch.float32) * scale
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pmaf.RangeWarning)
+        U = pmaf.ied(pmaf.Gram(F)).eigenvectors
+    assert torch.allclose(U, pmaf.ied(pmaf.Gram(F / scale)).eigenvectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_second_derivatives(largest):
+    F = factors(2, 7, 4).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda X: tuple(pmaf.ied(pmaf.Gram(X), 2, largest=largest)), F)
+
+
+def test_batched_cotangents():
+    F = factors(3, 7, 4).requires_grad_()
+    U = pmaf.ied(pmaf.Gram(F), 2).eigenvectors
+    H = factors(5, 3, 4, 2, seed=3)
+    together = torch.autograd.grad(U, F, H, is_grads_batched=True, retain_graph=True)[0]
+    for h, expected in zip(H, together, strict=True):
+        (one,) = torch.autograd.grad(U, F, h, retain_graph=True)
+        assert torch.allclose(one, expected)
