@@ -2,14 +2,14 @@
 
     OMP_NUM_THREADS=1 python benchmarks/sparse_choice.py [--rounds 3] [--only grid]
 
-Weighted grids and a graph of nearest neighbours, 4 smallest: beside ``eigsh`` with a factorisation (shift-invert),
-to which the shift −1e-6 is given for free. A 30 × 30 × 30 grid, whose factors are full, and a graph grown by preferential
-attachment, 4 largest: beside ``eigsh`` on products as well, the better of the two counts. A normalised Laplacian of 2708
-nodes, 125 smallest: beside a dense decomposition too.
+Weighted grids and a graph of nearest neighbours, 4 smallest: beside ``eigsh`` with a factorisation (shift-invert), to
+which the shift −1e-6 is given for free. A 30 × 30 × 30 grid, whose factors are full, and a graph grown by preferential
+attachment, 4 largest: beside ``eigsh`` on products as well, the better of the two counts. A normalised Laplacian of
+2708 nodes, 125 smallest: beside a dense decomposition too.
 
-The loss is Σ Λ + Σ U⁴ (of 125 pairs, Σ Λ²: with vectors it depends on the basis where eigenvalues repeat). All tasks
-of a problem run in turn, in one process; medians, and ratios to the best of the others. ``gradient_error`` compares with a
-central difference of the loss in one direction, up to 200,000 nodes.
+The loss is Σ Λ + Σ U⁴; of 125 pairs it is Σ Λ², since with vectors it depends on the basis where eigenvalues repeat.
+All tasks of a problem run in turn, in one process; medians, and ratios to the best of the others. ``gradient_error``
+compares with a central difference of the loss in one direction, up to 200,000 nodes.
 """
 
 from __future__ import annotations
