@@ -29,15 +29,15 @@ import pmaf
 torch.set_num_threads(1)
 
 # %%
-# A picture and the mask to learn from: the coffee cup, whose outline is roughly an ellipse, at 100 × 150 pixels.
+# A picture and the mask to learn from: the coffee cup, whose saucer is roughly an ellipse, at 80 × 120 pixels.
 
-picture = transform.resize(data.coffee(), (100, 150), anti_aliasing=True)
+picture = transform.resize(data.coffee(), (80, 120), anti_aliasing=True)
 height, width, _ = picture.shape
 lab = color.rgb2lab(picture) / 100
 smooth = np.stack([filters.gaussian(lab[..., 0], 3), filters.gaussian(filters.sobel(lab[..., 0]), 2)], -1)
 features = torch.from_numpy(np.concatenate((lab, smooth), -1)).reshape(height * width, -1)
 y, x = np.mgrid[:height, :width]
-mask = torch.from_numpy(((x - 80) / 54) ** 2 + ((y - 49) / 37) ** 2 < 1).double().reshape(-1)
+mask = torch.from_numpy(((x - 58) / 45) ** 2 + ((y - 49) / 30) ** 2 < 1).double().reshape(-1)
 
 # %%
 # The pattern of the matrix is that of the grid and does not change; its values are differentiable functions of θ.
