@@ -219,6 +219,15 @@ class TestDerivatives:
         torch.autograd.grad((U**4).sum(), X)
         assert columns == [2]
 
+    def test_a_loss_of_the_subspace_has_cotangents_of_low_rank(self) -> None:
+        X, m = weighted().requires_grad_(), torch.linspace(0, 1, 12 * 17, dtype=REAL)
+        (gradient,) = torch.autograd.grad((pmaf.ied(X, 3, **HOW).eigenvectors.mT @ m).square().sum(), X)
+        M = X.detach().to_dense().requires_grad_()
+        (dense,) = torch.autograd.grad((torch.linalg.eigh(M)[1][:, :3].mT @ m).square().sum(), M)
+        rows, columns = X.detach().indices()
+        exact = ((dense + dense.mT) / 2)[rows, columns]
+        assert (gradient.coalesce().values() - exact).abs().max() < 1e-8 * exact.abs().max()
+
     def test_rounding_does_not_keep_conjugate_gradients_busy(self) -> None:
         X = weighted(8, 9).requires_grad_()
         U = pmaf.ied(X, 2, largest=False, solver="block_lanczos").eigenvectors

@@ -93,9 +93,9 @@ def in_one_space(
     Returns:
         Y, ``(n, p)``, and a mask of the columns whose residual is that of rounding.
     """
-    n, p = R.shape
     size = torch.linalg.vector_norm(R, dim=0)
-    block, triangle = orthonormal(R / size)
+    block, start = independent(R / size)
+    n, p = block.shape
     noise = outside(random_block(n, p, R.dtype, R.device))
     space = KrylovSpace(lambda V: outside(factor.solve(V)), block, noise, min(n, (STEPS + 1) * p))
     allowed = 4 * torch.finfo(R.dtype).eps
@@ -103,7 +103,7 @@ def in_one_space(
         space.extend()
         m = space.V.shape[-1]
         t, S = torch.linalg.eigh((space.H + space.H.mH) / 2)
-        r = torch.nn.functional.pad(triangle, (0, 0, 0, m - p))
+        r = torch.nn.functional.pad(start, (0, 0, 0, m - p))
         # In the eigenbasis of G: c = t r/(1 − δ t). Of M − δI the eigenvalue is (1 − δ t)/t.
         t = t[:, None].clamp_min(0)
         rest = 1 - delta * t
@@ -118,3 +118,19 @@ def in_one_space(
     if space.ahead.shape[-1] == p:
         Y = Y + space.ahead @ tail
     return outside(Y) * size, done
+
+
+def independent(R: Tensor) -> tuple[Tensor, Tensor]:
+    """R = Q S with as many orthonormal columns Q as R has rank: a loss of the subspace alone has parallel cotangents.
+
+    Args:
+        R: columns of length one, ``(n, p)``.
+
+    Returns:
+        Q, ``(n, r)``, and S, ``(r, p)``.
+    """
+    Q, first = orthonormal(R)
+    Q, second = orthonormal(Q)  # what rounding leaves of a dependent column is not orthogonal to the others
+    left, size, right = torch.linalg.svd(second @ first)
+    rank = int((size > 4 * torch.finfo(R.dtype).eps * size[0]).sum())
+    return Q @ left[:, :rank], size[:rank, None] * right[:rank]
