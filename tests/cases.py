@@ -254,6 +254,12 @@ def pair(values: Tensor, U: Tensor) -> Tensor:
     return torch.cat((values[..., None, :].to(U.dtype), U), -2)
 
 
+def triplets(A: Tensor, **options: Any) -> Tensor:
+    """Two singular values above their vectors, as one tensor ``(*, 1 + m + n, 2)``."""
+    U, S, Vh = pmaf.svd(A, 2, **options)
+    return torch.cat((S[..., None, :].to(U.dtype), U, Vh.mT), -2)
+
+
 def sym(X: Tensor) -> Tensor:
     return (X + X.mH) / 2
 
@@ -392,6 +398,22 @@ LAYERS = [
         lambda t, *b: (separated(t, *b) / 6,),
         k=4,
     ),
+    LayerCase(
+        "ied(metric)",
+        "eigen",
+        lambda X, F, **o: pair(*pmaf.ied(sym(X), 2, metric=pmaf.Gram(F), **o)),
+        lambda t, *b: (separated(t, *b), factor(t, *b, m=6, n=4, values=(2.0, 1.5, 1.0, 0.7))),
+        k=2,
+    ),
+    LayerCase(
+        "ied(near)",
+        "eigen",
+        lambda X, **o: pair(*pmaf.ied(sym(X), 2, near=2.5, **o)),
+        lambda t, *b: (separated(t, *b),),
+        k=2,
+    ),
+    LayerCase("svd", "eigen", triplets, lambda t, *b: (factor(t, *b, m=5, n=3),), k=2, n=3),
+    LayerCase("svd, wide", "eigen", triplets, lambda t, *b: (factor(t, *b, m=3, n=5),), k=2, n=3),
     LayerCase("nn.LESS", "sphere", lambda A, b, **o: pmaf.nn.LESS(radius=2.0, **o)(A, b), _problem),
     LayerCase(
         "nn.IED",

@@ -193,6 +193,40 @@ class TestSolveIED:
             assert out["eigenvectors"].shape == (0, 3, 1)
 
 
+class TestTheFamily:
+    def test_a_metric_and_an_item_without_one(self, folder: Path, inside: Inside) -> None:
+        X = np.load(folder / "X.npy")
+        B = np.stack([np.eye(4) * (i + 1) for i in range(8)])
+        np.save(folder / "B.npy", B)
+        arguments = ("solve", "ied", "X.npy", "--metric", "B.npy", "-k", "2", "-o", "out.npz")
+        assert inside(*arguments, cwd=folder).returncode == 0
+        with np.load(folder / "out.npz") as out:
+            values, U = out["eigenvalues"], out["eigenvectors"]
+        assert np.abs(X @ U - B @ U * values[..., None, :]).max() < 1e-10
+        B[3] = 0
+        np.save(folder / "B.npy", B)
+        done = inside(*arguments, cwd=folder)
+        assert done.returncode == 1
+        assert "NOT_DEFINITE" in done.stderr
+        np.save(folder / "B.npy", np.eye(3))
+        assert "the metric must have the shape" in refused(inside(*arguments, cwd=folder))
+
+    @pytest.mark.parametrize("smallest", [False, True])
+    def test_triplets(self, folder: Path, inside: Inside, smallest: bool) -> None:
+        flags = ["--smallest"] if smallest else []
+        assert inside("solve", "svd", "A.npy", "-k", "2", "-o", "out.npz", *flags, cwd=folder).returncode == 0
+        A = np.load(folder / "A.npy")
+        with np.load(folder / "out.npz") as out:
+            U, S, Vh = out["U"], out["S"], out["Vh"]
+            assert sorted(out.files) == ["S", "U", "Vh", "gap", "residual", "status"]
+        every = np.linalg.svd(A, compute_uv=False)
+        assert np.allclose(S, every[..., :-3:-1] if smallest else every[..., :2])
+        assert np.abs(A @ Vh.swapaxes(-1, -2) - U * S[..., None, :]).max() < 1e-10
+        assert "k must be between 1 and" in refused(
+            inside("solve", "svd", "A.npy", "-k", "5", "-o", "o.npz", cwd=folder)
+        )
+
+
 def _write(folder: Path) -> None:
     np.save(folder / "objects.npy", np.array([{}], dtype=object))
     np.savez(folder / "objects.npz", X=np.array([{}], dtype=object))

@@ -136,6 +136,45 @@ def test_random_matrices(isa, dtype, batch, n, k, largest):
     check(X, eigenpairs(X, k, largest=largest), k, largest)
 
 
+def crowded(n):
+    """All kinds side by side: apart, of rank one, near a multiple of I, repeated, zero, with a sign hard to tell."""
+    X = hermitian(40, n, dtype=torch.float32)
+    v = torch.randn(10, n, 1, generator=generator(1))
+    X[:10] = v @ v.mT
+    for i in range(10, 20):
+        X[i] = torch.eye(n) + 10.0 ** (10 - i) * X[i]
+    for i in range(20, 28):
+        spectrum = [1.0, 1.0 - 10.0 ** (19 - i), 0.0, -0.5][:n]
+        X[i] = with_spectrum(spectrum, 1, torch.float32, seed=i)[0]
+    X[28], X[29], X[30] = 0, torch.eye(n), torch.diag(torch.arange(float(n)))
+    X[31] = torch.eye(n) - torch.ones(n, n) / n
+    return torch.cat((X, -X))
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("n", [3, 4])
+def test_closed_form_and_what_it_leaves_to_the_general_way(isa, n, largest):
+    X = crowded(n)
+    for power in (0, -90, 90):
+        check(X * 2.0**power, eigenpairs(X * 2.0**power, largest=largest), 1, largest, 2.0**power)
+    found = eigenpairs(X, largest=largest)
+    for i in range(0, len(X), 3):
+        alone = eigenpairs(X[i : i + 1], largest=largest)
+        assert same(alone.vectors, found.vectors[i : i + 1])
+        assert same(alone.next, found.next[i : i + 1])
+    H, L = torch.randn(len(X), n, 1, generator=generator(2)), torch.randn(len(X), 1, generator=generator(3))
+    gradient, code, _ = eigen_gradient(X, found, H, L, largest=largest, rtol=1e-3)
+    apart = code == 0
+    assert apart.sum() > 40
+    assert (gradient[~apart] == 0).all()
+    kept = Eigenpairs(*(part[apart] for part in found[:-1]), 0)
+    _, expected = exact_gradient(X[apart], kept, H[apart], L[apart], largest)
+    assert torch.equal(gradient, gradient.mT)
+    gap = (found.values[:, 0] - found.next).abs() / found.norm
+    error = torch.linalg.matrix_norm(gradient[apart] - expected) / torch.linalg.matrix_norm(expected)
+    assert (error * gap[apart] <= 1e-5).all()
+
+
 @pytest.mark.parametrize("name", list(MATRICES))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_spectra_that_are_hard(isa, dtype, name):

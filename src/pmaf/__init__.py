@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pmaf.layers.sphere import less_ex as less_ex
     from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
     from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
+    from pmaf.layers.svd import Triplets as Triplets
+    from pmaf.layers.svd import svd as svd
+    from pmaf.layers.svd import svd_ex as svd_ex
     from pmaf.operators.base import Operator as Operator
     from pmaf.operators.function import MatVec as MatVec
     from pmaf.operators.gram import Gram as Gram
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from pmaf.solution import ProjectorSolution as ProjectorSolution
     from pmaf.solution import SpectralFunctionSolution as SpectralFunctionSolution
     from pmaf.solution import Status as Status
+    from pmaf.solution import SVDSolution as SVDSolution
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -71,7 +75,9 @@ _HOMES = {
     "ProjectorSolution": "pmaf.solution",
     "RangeWarning": "pmaf.errors",
     "SpectralFunctionSolution": "pmaf.solution",
+    "SVDSolution": "pmaf.solution",
     "Status": "pmaf.solution",
+    "Triplets": "pmaf.layers.svd",
     "Unrolled": "pmaf.implicit.modes",
     "certify": "pmaf.layers.certificate",
     "certify_quadratic": "pmaf.layers.certificate",
@@ -90,6 +96,8 @@ _HOMES = {
     "spectral_function_ex": "pmaf.layers.spectral_function",
     "sphere_quadratic": "pmaf.layers.sphere",
     "sphere_quadratic_ex": "pmaf.layers.sphere",
+    "svd": "pmaf.layers.svd",
+    "svd_ex": "pmaf.layers.svd",
 }
 __all__ = sorted(_HOMES)
 

@@ -4,7 +4,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["EigenAux", "ForwardResult", "MatrixFreeAux", "Report", "SpectralAux", "SphereAux"]
+__all__ = [
+    "EigenAux",
+    "ForwardResult",
+    "GeneralisedAux",
+    "MatrixFreeAux",
+    "Report",
+    "SpectralAux",
+    "SphereAux",
+    "TripletAux",
+]
 
 Vectors = tuple[Tensor, ...]
 
@@ -48,6 +57,45 @@ class EigenAux(NamedTuple):
     following: Tensor  # (*,) the eigenvalue next to the selected ones, NaN where it is not known or there is none
     norm: Tensor  # (*,) an estimate of ‖X‖
     factor: Tensor  # (*, n, n) the tridiagonal form X = Q T Qᴴ of a compiled kernel, or empty
+
+
+class GeneralisedAux(NamedTuple):
+    """The same of X u = λ B u: what is left for the reduced problem L⁻¹XL⁻ᴴ, B = L Lᴴ, which is a standard one."""
+
+    failed: Tensor
+    degenerate: Tensor
+    eigenvalues: Tensor
+    spectrum: Tensor
+    V: Tensor
+    following: Tensor
+    norm: Tensor
+    factor: Tensor
+    L: Tensor  # (*, n, n) lower triangular; the identity for an item that has no such factor
+    reduced: Tensor  # (*, n, n) L⁻¹XL⁻ᴴ
+
+    def standard(self) -> EigenAux:
+        """What is left for the reduced problem."""
+        return EigenAux(*self[: len(EigenAux._fields)])
+
+
+class TripletAux(NamedTuple):
+    """What is left for the bordered solve of singular triplets, of A or, where it is wide, of Aᴴ, ``(*, m, n)``, m ≥ n.
+
+    Either all singular values and vectors, or what eigenpairs of the Gram matrix leave, in double precision.
+    """
+
+    failed: Tensor  # (*,) bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # (*,) bool: the answer is not unique
+    eigenvalues: Tensor  # (*, k) the selected singular values
+    spectrum: Tensor  # (*, n) all singular values, or empty
+    left: Tensor  # (*, m, n) all left vectors, or empty
+    right: Tensor  # (*, n, n) all right vectors, or empty
+    norm: Tensor  # (*,) the largest singular value, or an estimate
+    gram: Tensor  # (*, n, n) AᴴA, or empty; and of it
+    squares: Tensor  # (*, k) the selected eigenvalues
+    all_squares: Tensor  # (*, n) all of them, or empty
+    V: Tensor  # (*, n, n) all eigenvectors, or empty
+    factor: Tensor  # (*, n, n) the tridiagonal form of a compiled kernel, or empty
 
 
 class SphereAux(NamedTuple):

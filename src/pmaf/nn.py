@@ -21,12 +21,13 @@ from pmaf.implicit.modes import Backward
 from pmaf.layers.eigen import Eigenpairs, ied, principal_projector
 from pmaf.layers.spectral_function import Function, scalar_function, spectral_function
 from pmaf.layers.sphere import less
+from pmaf.layers.svd import Triplets, svd
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
 from pmaf.solvers import EIGEN, SPHERE, named
 
-__all__ = ["IED", "LESS", "PrincipalPool2d", "SpectralFunction"]
+__all__ = ["IED", "LESS", "SVD", "PrincipalPool2d", "SpectralFunction"]
 
 KINDS = ("vectors", "projector")
 
@@ -220,6 +221,56 @@ class SpectralFunction(nn.Module):
             k=(self.k, None),
             largest=(self.largest, True),
             solver=(self.solver, None),
+            degenerate=(self.degenerate, "drop"),
+        )
+
+
+class SVD(nn.Module):
+    r"""Leading singular triplets as a module; see :func:`pmaf.svd`.
+
+    Args:
+        k: how many triplets.
+        largest: the largest, else the smallest.
+        solver: an object or a short name; chosen if not given.
+        backward: how to differentiate.
+        degenerate: ``"drop"``, ``"nan"`` or ``"raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> layer = pmaf.nn.SVD(k=2)
+        >>> layer(torch.diag(torch.tensor([1.0, 3.0, 2.0]))).S
+        tensor([3., 2.])
+        >>> layer
+        SVD(k=2)
+    """
+
+    def __init__(
+        self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
+    ) -> None:
+        super().__init__()
+        check_configuration("nn.SVD", solver, EIGEN, degenerate, backward, largest=largest)
+        self.k, self.largest = check_integer("nn.SVD", "k", k), largest
+        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
+
+    def forward(self, A: Tensor, reference: Tensor | None = None) -> Triplets:
+        """The named triple of U ``(*, m, k)``, S ``(*, k)`` and Vh ``(*, k, n)`` of A ``(*, m, n)``."""
+        return svd(
+            A,
+            self.k,
+            largest=self.largest,
+            reference=reference,
+            solver=self.solver,
+            backward=self.backward_mode,
+            degenerate=self.degenerate,
+        )
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            k=(self.k, None),
+            largest=(self.largest, True),
+            solver=(self.solver, None),
+            backward=(self.backward_mode, None),
             degenerate=(self.degenerate, "drop"),
         )
 

@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["DominantSolution", "IEDSolution", "LESSSolution", "ProjectorSolution", "SpectralFunctionSolution", "Status"]
+__all__ = [
+    "DominantSolution",
+    "IEDSolution",
+    "LESSSolution",
+    "ProjectorSolution",
+    "SVDSolution",
+    "SpectralFunctionSolution",
+    "Status",
+]
 
 SEVERAL = "Several answers are equally good, so this is one of them: "
 SEPARATE = {
@@ -15,6 +23,8 @@ SEPARATE = {
     "choice.",
     "ied": "separate the wanted eigenvalues from the others and from each other, or use a loss that does not depend on "
     "the choice, such as one of principal_projector.",
+    "svd": "separate the wanted singular values from the others, from each other and from zero, or use a loss that "
+    "does not depend on the choice, such as one of A @ pmaf.principal_projector(pmaf.Gram(A), k).",
     "principal_projector": "choose a k at which the eigenvalues have a gap between the k-th and the next.",
     "spectral_function": "choose a k at which the eigenvalues have a gap between the k-th and the next; add a multiple "
     "of the identity to a singular matrix whose sign is wanted.",
@@ -40,6 +50,11 @@ class Status(IntEnum):
     NON_FINITE = 2, "The input, or the answer, is NaN or infinite: look for overflow or a division by zero upstream."
     NOT_UNIQUE = 3, SEVERAL + "change the data so that the gap is positive, or use a loss that all of them share."
     NOT_GLOBAL = 4, "A local solver stopped where the objective is not globally minimal: use the default solver."
+    NOT_DEFINITE = (
+        5,
+        "The metric is not positive definite to working precision, so there are no such pairs: look for redundant or "
+        "too few data behind it, or add a multiple of the identity to it if that is meant.",
+    )
     OUT_OF_RANGE = (
         6,
         "The vectors are right, but a value is beyond the range of its type and infinite: use a wider type, or divide "
@@ -96,16 +111,41 @@ class IEDSolution(NamedTuple):
 
     Attributes:
         eigenvalues: ``(*, k)``, descending for the largest, ascending for the smallest.
-        eigenvectors: ``(*, n, k)``, orthonormal columns.
+        eigenvectors: ``(*, n, k)``, orthonormal columns, in the metric if there is one.
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
-        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``.
+        residual: :math:`\max_i \|X u_i - \lambda_i u_i\| / \|X\|`, measured, ``(*,)``; with a metric
+            :math:`\max_i \|X u_i - \lambda_i B u_i\| / ((\|X\| + |\lambda_i| \|B\|) \|u_i\|)`.
         gap: distance from the selected eigenvalues to the nearest one left out, ``(*,)``;
             infinite where all are selected.
     """
 
     eigenvalues: torch.Tensor
     eigenvectors: torch.Tensor
+    status: torch.Tensor
+    steps: torch.Tensor
+    residual: torch.Tensor
+    gap: torch.Tensor
+
+
+class SVDSolution(NamedTuple):
+    r"""Singular triplets, with what was measured of them.
+
+    Attributes:
+        U: left singular vectors, ``(*, m, k)``, orthonormal columns.
+        S: singular values, ``(*, k)``, descending for the largest, ascending for the smallest.
+        Vh: right singular vectors, ``(*, k, n)``, orthonormal rows.
+        status: a :class:`Status` code for each item, ``(*,)``.
+        steps: iterations of the solver, ``(*,)``.
+        residual: the largest of :math:`\|A v_i - \sigma_i u_i\|` and :math:`\|A^H u_i - \sigma_i v_i\|`, relative to
+            :math:`\|A\|`, measured, ``(*,)``.
+        gap: distance from the selected singular values to the nearest one left out, ``(*,)``; infinite where all are
+            selected.
+    """
+
+    U: torch.Tensor
+    S: torch.Tensor
+    Vh: torch.Tensor
     status: torch.Tensor
     steps: torch.Tensor
     residual: torch.Tensor

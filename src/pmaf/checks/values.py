@@ -34,6 +34,7 @@ RANGES: dict[str, Callable[[float], bool]] = {
     "positive": lambda x: x > 0,
     "positive and finite": lambda x: 0 < x < math.inf,
     "non-negative": lambda x: x >= 0,
+    "finite": math.isfinite,
     "between 0 and 1": lambda x: 0 < x < 1,
 }
 

@@ -22,7 +22,7 @@ from pmaf.linalg.dtypes import working_dtype
 from pmaf.paper.progress import print_table
 from pmaf.solution import Status
 
-__all__ = ["Summary", "print_summary", "solve_ied_file", "solve_less_files"]
+__all__ = ["Summary", "print_summary", "solve_ied_file", "solve_less_files", "solve_svd_file"]
 
 with needs("cli", "pmaf.cli.batches"):
     import numpy as np
@@ -31,7 +31,7 @@ with needs("cli", "pmaf.cli.batches"):
 
 Report = Callable[[int, int], None]
 
-_FAILED = (Status.MAX_STEPS, Status.NON_FINITE)
+_FAILED = (Status.MAX_STEPS, Status.NON_FINITE, Status.NOT_DEFINITE)
 
 
 # What measurements are stored in; those of half-precision problems need the range of single precision.
@@ -46,7 +46,7 @@ class Summary(NamedTuple):
     """What became of a batch.
 
     Attributes:
-        layer: what was solved, ``"less"`` or ``"ied"``.
+        layer: what was solved, ``"less"``, ``"ied"`` or ``"svd"``.
         items: how many problems the file held.
         counts: how many ended with each status.
         first_failed: index of the first item without an answer, and its status.
@@ -134,6 +134,7 @@ def solve_ied_file(
     output: Path,
     *,
     largest: bool = True,
+    metric: Path | None = None,
     solver: str | None = None,
     device: str = "cpu",
     chunk_bytes: int = 64 << 20,
@@ -146,6 +147,8 @@ def solve_ied_file(
         k: how many eigenpairs.
         output: a ``.npz`` or ``.pt`` file for eigenvalues, eigenvectors and what was measured.
         largest: whether to take the largest eigenvalues or the smallest.
+        metric: file of positive definite matrices B, ``(*, n, n)``, for the pairs of X u = λ B u; the leading
+            dimensions broadcast.
         solver: name of a solver, or ``None`` for the default.
         device: where to compute.
         chunk_bytes: how much of the input to work on at a time.
@@ -160,7 +163,7 @@ def solve_ied_file(
     """
     members = ("eigenvalues", "eigenvectors", "status", "residual", "gap")
     check_device(device)
-    check_output(output, len(members), (X_path,))
+    check_output(output, len(members), (X_path,) if metric is None else (X_path, metric))
     X = open_array(X_path, ("X",))
     if X.ndim < 2 or X.shape[-1] != X.shape[-2]:
         raise FileError(f"X must hold square matrices, (*, n, n), but {X_path} is {X.shape}")
@@ -169,19 +172,79 @@ def solve_ied_file(
         raise FileError(f"k must be between 1 and the order of the matrices, {n}, but is {k}")
     dtype = floating(X, str(X_path))
     batch = X.shape[:-2]
-    X = X.reshape((batch or (1,)) + X.shape[-2:])
+    B = None
+    if metric is not None:
+        B = open_array(metric, ("B", "metric"))
+        if B.shape[-2:] != (n, n):
+            raise FileError(f"the metric must have the shape (*, {n}, {n}), as X has, but {metric} is {B.shape}")
+        batch = _broadcast(X_path, batch, metric, B.shape[:-2])
+        dtype = np.result_type(dtype, floating(B, str(metric)))
+        B = np.broadcast_to(B, (batch or (1,)) + (n, n))
+    X = np.broadcast_to(X, (batch or (1,)) + (n, n))
 
-    def solve(chunk: tuple[Array, ...]) -> Mapping[str, torch.Tensor]:
-        of_X = _tensor(X[chunk], dtype, device)
-        skew = skew_items(of_X)
+    def hermitian(array: Array, path: Path, chunk: tuple[Array, ...]) -> torch.Tensor:
+        matrices = _tensor(array[chunk], dtype, device)
+        skew = skew_items(matrices)
         if bool(skew.any()):
             index = _index(chunk, int(skew.nonzero()[0]), batch)
-            which = f"item {', '.join(map(str, index))} of {X_path}" if index else str(X_path)
+            which = f"item {', '.join(map(str, index))} of {path}" if index else str(path)
             raise FileError(f"the matrices must be symmetric (Hermitian), but {which} is not")
-        return pmaf.ied_ex(of_X, k, largest=largest, solver=solver)._asdict()
+        return matrices
+
+    def solve(chunk: tuple[Array, ...]) -> Mapping[str, torch.Tensor]:
+        of_B = None if B is None or metric is None else hermitian(B, metric, chunk)
+        return pmaf.ied_ex(hermitian(X, X_path, chunk), k, largest=largest, metric=of_B, solver=solver)._asdict()
 
     shapes = dict(zip(members, ((k,), (n, k), (), (), ()), strict=True))
     return _work("ied", solve, batch, shapes, dtype, output, dtype.itemsize * n * n, chunk_bytes, report)
+
+
+def solve_svd_file(
+    A_path: Path,
+    k: int,
+    output: Path,
+    *,
+    largest: bool = True,
+    solver: str | None = None,
+    device: str = "cpu",
+    chunk_bytes: int = 64 << 20,
+    report: Report | None = None,
+) -> Summary:
+    """Find the k leading singular triplets of every matrix in a file.
+
+    Args:
+        A_path: file of matrices, ``(*, m, n)``.
+        k: how many triplets.
+        output: a ``.npz`` or ``.pt`` file for U, S, Vh and what was measured.
+        largest: whether to take the largest singular values or the smallest.
+        solver: name of a solver, or ``None`` for the default.
+        device: where to compute.
+        chunk_bytes: how much of the input to work on at a time.
+        report: called with the items done and the items in all.
+
+    Returns:
+        What became of the batch.
+
+    Raises:
+        FileError: if the file is refused or is the output, or its matrices have fewer than k rows or columns.
+    """
+    members = ("U", "S", "Vh", "status", "residual", "gap")
+    check_device(device)
+    check_output(output, len(members), (A_path,))
+    A = open_array(A_path, ("A", "X"))
+    if A.ndim < 2:
+        raise FileError(f"A must hold matrices, (*, m, n), but {A_path} is {A.shape}")
+    m, n = A.shape[-2:]
+    if not 1 <= k <= min(m, n):
+        raise FileError(f"k must be between 1 and the smaller side of the matrices, {min(m, n)}, but is {k}")
+    dtype, batch = floating(A, str(A_path)), A.shape[:-2]
+    A = A.reshape((batch or (1,)) + A.shape[-2:])
+
+    def solve(chunk: tuple[Array, ...]) -> Mapping[str, torch.Tensor]:
+        return pmaf.svd_ex(_tensor(A[chunk], dtype, device), k, largest=largest, solver=solver)._asdict()
+
+    shapes = dict(zip(members, ((m, k), (k,), (k, n), (), (), ()), strict=True))
+    return _work("svd", solve, batch, shapes, dtype, output, dtype.itemsize * m * n, chunk_bytes, report)
 
 
 def _work(
@@ -198,7 +261,7 @@ def _work(
     """Solve chunk after chunk, write what comes out, and count how it ended."""
     items = int(np.prod(batch, dtype=np.int64))
     size = max(1, chunk_bytes // max(1, item_bytes))
-    vectors = {"u", "eigenvectors"}
+    vectors = {"u", "eigenvectors", "U", "Vh"}
     types = {name: np.dtype(np.int64) if name == "status" else dtype for name in shapes}
     types |= {name: np.dtype(_REAL.get(dtype, dtype)) for name in shapes if name not in vectors | {"status"}}
     counts: Counter[int] = Counter()

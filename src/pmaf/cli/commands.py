@@ -102,6 +102,9 @@ def solve_ied(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the eigenpairs go: .npz or .pt.")],
     k: Annotated[int, typer.Option("-k", help="How many eigenpairs.")] = 1,
     smallest: Annotated[bool, typer.Option("--smallest", help="The smallest eigenvalues, not the largest.")] = False,
+    metric: Annotated[
+        Path | None, typer.Option(help="Positive definite matrices B, shape (*, n, n), for the pairs of X u = c B u.")
+    ] = None,
     solver: Solver = None,
     device: Device = "cpu",
 ) -> None:
@@ -110,7 +113,27 @@ def solve_ied(
     from pmaf.paper.progress import items_bar
 
     with items_bar("solving") as report:
-        summary = solve_ied_file(X, k, output, largest=not smallest, solver=solver, device=device, report=report)
+        summary = solve_ied_file(
+            X, k, output, largest=not smallest, metric=metric, solver=solver, device=device, report=report
+        )
+    _finish(summary, output)
+
+
+@solve.command("svd")
+def solve_svd(
+    A: Annotated[Path, typer.Argument(help="Matrices, shape (*, m, n): a .npy, .npz or .pt file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the triplets go: .npz or .pt.")],
+    k: Annotated[int, typer.Option("-k", help="How many triplets.")] = 1,
+    smallest: Annotated[bool, typer.Option("--smallest", help="The smallest singular values.")] = False,
+    solver: Solver = None,
+    device: Device = "cpu",
+) -> None:
+    """Find the k leading singular triplets of every matrix of a batch."""
+    from pmaf.cli.batches import solve_svd_file
+    from pmaf.paper.progress import items_bar
+
+    with items_bar("solving") as report:
+        summary = solve_svd_file(A, k, output, largest=not smallest, solver=solver, device=device, report=report)
     _finish(summary, output)
 
 

@@ -21,10 +21,23 @@ from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
+from pmaf.solvers.eigen.nearest import Nearest
 
-__all__ = ["decode", "encode", "register", "run_eigenpairs", "run_eigh", "run_least_squares", "run_quadratic"]
+__all__ = [
+    "decode",
+    "eigen_outputs",
+    "encode",
+    "fresh",
+    "register",
+    "run_eigenpairs",
+    "run_eigh",
+    "run_least_squares",
+    "run_quadratic",
+    "with_start",
+]
 
-KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram} | {
+
+KNOWN: dict[str, type] = {"Dense": Dense, "Gram": Gram, "Nearest": Nearest} | {
     cls.__name__: cls for cls in vars(solvers).values() if isinstance(cls, type)
 }
 
@@ -156,6 +169,11 @@ def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
 
 @eigenpairs.register_fake
 def _(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
+    return eigen_outputs(X, settings)
+
+
+def eigen_outputs(X: Tensor, settings: str) -> list[Tensor]:
+    """Empty outputs of a forward pass of eigenpairs, for tracing."""
     forward = forward_from(settings)
     batch, n, k = X.shape[:-2], X.shape[-1], forward.k
     real = X.new_empty(0).real.dtype

@@ -113,6 +113,13 @@ def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: flo
     close = step <= separation_tolerance(X, left, near, norm, rtol, atol)
     degenerate = close.any(-1)
     gap = step[..., -1].clone()
+    if answer.gap is not None:  # pairs in no order of their values
+        ordered = values.sort(-1).values
+        lower, upper = ordered[..., :-1], ordered[..., 1:]
+        close = upper - lower <= separation_tolerance(X, lower, upper, norm, rtol, atol)
+        end = ordered[..., -1:]
+        cut = answer.gap[..., None] <= separation_tolerance(X, end, near[..., -1:], norm, rtol, atol)
+        degenerate, gap = close.any(-1) | cut[..., 0], answer.gap.clone()
 
     failed = ~(residual < torch.inf)  # which NaN in X, Λ or U reaches
     finished = answer.finished & ~(residual > most)

@@ -21,11 +21,12 @@ parallel transport, UᴴdU = 0, and T takes up what happens inside the block.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from pmaf.handover import EigenAux
+from pmaf.handover import EigenAux, GeneralisedAux
 from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
@@ -39,7 +40,7 @@ from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import compiling, follows_nothing, mapped_the_older_way, wrapped
 
-__all__ = ["EigenpairEquations", "SubspaceEquations"]
+__all__ = ["EigenpairEquations", "SubspaceEquations", "in_blocks", "off_diagonal"]
 
 
 def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
@@ -53,7 +54,7 @@ def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
 class OperatorEquations(Equations):
     """What eigenpairs and invariant subspaces share; parameters are the operator's tensors."""
 
-    aux_type = EigenAux
+    aux_type: ClassVar[Any] = EigenAux
     policy: str
     operator: Operator  # only its structure counts
     largest: bool
@@ -111,7 +112,14 @@ class OperatorEquations(Equations):
 class EigenpairEquations(OperatorEquations):
     """Equations of the selected eigenpairs; solution (U, Λ), bordered vectors (W, μ) or, in blocks, (W, S)."""
 
-    def blocks(self, params: Params, solution: Vectors, aux: EigenAux) -> Tensor:
+    one_pass: ClassVar[bool] = True  # whether a kernel may make the whole gradient
+    moving: ClassVar[bool] = False  # whether the constraint depends on the parameters, so that S of a block counts
+
+    def orthonormal(self, aux: EigenAux, U: Tensor, U_bar: Tensor) -> tuple[Tensor, Tensor]:
+        """The eigenvectors as orthonormal columns, and their cotangents."""
+        return U, U_bar
+
+    def blocks(self, params: Params, solution: Vectors, aux: EigenAux | GeneralisedAux) -> Tensor:
         """C: which pairs of selected eigenvalues count as one, ``(*, k, k)``."""
         values = aux.eigenvalues.detach()
         if aux.spectrum.shape[-1] > 0 or aux.factor.shape[-1] > 0:
@@ -180,14 +188,23 @@ class EigenpairEquations(OperatorEquations):
         if values.shape[-1] > 1 and not compiling():
             U_bar, values_bar = fill(cotangents, solution)
             C = off_diagonal(self.blocks(params, solution, aux)) & ~expand_as(aux.failed, U)
-            if self.policy == "drop" and seen(C) and seen(undetermined(C, U, values.detach(), U_bar, values_bar)):
+            columns, theirs = self.orthonormal(aux, U, U_bar)
+            if (
+                self.policy == "drop"
+                and seen(C)
+                and seen(undetermined(C, columns, values.detach(), theirs, values_bar))
+            ):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
-            if not plain:
+            if self.moving or not plain:
                 T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
                 quiet = C if self.policy == "drop" else torch.zeros_like(C)
                 cotangents = U_bar, Embedded.apply(values_bar, T, quiet)  # type: ignore[no-untyped-call]
+        elif values.shape[-1] > 1 and self.moving:
+            U_bar, values_bar = fill(cotangents, solution)
+            cotangents = U_bar, torch.diag_embed(values_bar).to(U.dtype)
         if (
-            X is not None
+            self.one_pass
+            and X is not None
             and plain
             and self.policy != "nan"
             and all(in_tridiagonal(aux, aux.factor if c is None else c) for c in cotangents)
@@ -213,11 +230,12 @@ class EigenpairEquations(OperatorEquations):
 
     def change(self, params: Params, tangents: Params, solution: Vectors, aux: EigenAux, solve: Solver) -> Vectors:
         """The Jacobian–vector product of F, and one solve in blocks."""
-        dXU, zero = self.jvp(params, tangents, without_failed(aux, solution), aux)
-        if zero.shape[-1] == 1:
-            dU, dvalues = solve(self, params, solution, aux, (dXU, zero))
+        dXU, lower = self.jvp(params, tangents, without_failed(aux, solution), aux)
+        if solution[1].shape[-1] == 1:
+            dU, dvalues = solve(self, params, solution, aux, (dXU, lower))
             return dU, dvalues
-        dU, dT = solve(self, params, solution, aux, (dXU, torch.diag_embed(zero).to(dXU.dtype)))
+        lower = lower if in_blocks(dXU, lower) else torch.diag_embed(lower).to(dXU.dtype)
+        dU, dT = solve(self, params, solution, aux, (dXU, lower))
         C = off_diagonal(self.blocks(params, solution, aux))
         return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
 

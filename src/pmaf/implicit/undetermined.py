@@ -47,7 +47,7 @@ def undetermined(C: Tensor, U: Tensor, eigenvalues: Tensor, U_bar: Tensor, value
     basis = (G - G.mH).abs() > length
     values = (values_bar[..., :, None] - values_bar[..., None, :]).abs() > size * rounding
     both = (
-        size * eigenvalues.abs().amax(-1)[..., None, None] > length
+        size * eigenvalues.detach().abs().amax(-1)[..., None, None] > length
     )  # in the units of the loss, and more than rounding
     together = ((G + G.mH).abs() > length) & both
     open_: Tensor = C & (basis | values | together)

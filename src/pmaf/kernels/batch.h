@@ -29,20 +29,24 @@ int run_lanes(Kernel& kernel, std::int64_t first, int lanes) {
   return kernel.template run<typename LanesOf<T, is_complex, W>::type>(first, lanes);
 }
 
-// The whole batch; `work` is about how many operations an item takes.
+// How many threads are worth starting; `work` is about how many operations an item takes.
+inline int useful_threads(std::int64_t batch, int threads, double work) {
+  const double enough = 2e7;  // operations that are worth a thread, about a millisecond
+  const double useful = work * static_cast<double>(batch) / enough;
+  return useful < threads ? (useful < 1 ? 1 : static_cast<int>(useful)) : threads;
+}
+
+// The whole batch.
 template <class T, bool is_complex, class Kernel>
 int run_batch(Kernel& kernel, std::int64_t batch, int threads, double work) {
   constexpr int W = full_width<T>;
   const std::int64_t blocks = (batch + W - 1) / W;
-  const double enough = 2e7;  // operations that are worth a thread, about a millisecond
-  const double useful = work * static_cast<double>(batch) / enough;
-  if (useful < threads) threads = useful < 1 ? 1 : static_cast<int>(useful);
   auto block = [&](std::int64_t b, int) {
     const std::int64_t first = b * W;
     const int lanes = static_cast<int>(batch - first < W ? batch - first : W);
     return run_lanes<T, is_complex, W>(kernel, first, lanes);
   };
-  return parallel(blocks, threads, block);
+  return parallel(blocks, useful_threads(batch, threads, work), block);
 }
 
 }  // namespace PMAF_ISA

@@ -34,7 +34,7 @@ struct EigenpairsCall {
   void* norm;       // (batch,), real
   void* residual;   // (batch,), real, relative to norm
   std::int32_t* code;  // (batch,)
-  void* factor;     // (batch, n, n); see tridiagonal.h
+  void* factor;     // (batch, n, n); see tridiagonal.h; left alone where the closed form of small.h needs none
 };
 
 struct EigenGradientCall {

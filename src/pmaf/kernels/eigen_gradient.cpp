@@ -2,6 +2,7 @@
 #include "eigen_gradient.h"
 
 #include "batch.h"
+#include "small.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -20,6 +21,7 @@ struct Kernel {
 }  // namespace
 
 int eigen_gradient(const EigenGradientCall& call) {
+  if (is_small(call)) return small_gradient(call);
   Kernel kernel{call};
   const double n = static_cast<double>(call.n), k = static_cast<double>(call.k);
   const double work = n * n * (20 * k + 20) * (call.type >= COMPLEX64 ? 4 : 1);

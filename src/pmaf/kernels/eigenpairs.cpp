@@ -2,6 +2,7 @@
 #include "eigenpairs.h"
 
 #include "batch.h"
+#include "small.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -20,6 +21,7 @@ struct Kernel {
 }  // namespace
 
 int eigenpairs(const EigenpairsCall& call) {
+  if (is_small(call)) return small_eigenpairs(call);
   Kernel kernel{call};
   const double n = static_cast<double>(call.n), k = static_cast<double>(call.k);
   const double work = n * n * (2 * n + 12 * k + 40) * (call.type >= COMPLEX64 ? 4 : 1);

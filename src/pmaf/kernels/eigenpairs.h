@@ -10,18 +10,10 @@
 
 #include "block.h"
 #include "calls.h"
+#include "signs.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
-
-// Entry i of the fixed vector that decides a sign where the reference cannot: a bit-mixing hash of i, cut to 24 bits, the
-// same as pmaf.linalg.signs.generic.
-PMAF_INLINE double sign_entry(std::int64_t i) {
-  std::uint64_t x = (static_cast<std::uint64_t>(i + 1) * 0x9E3779B1u) & 0xFFFFFFFFu;
-  x = ((x ^ (x >> 15)) * 0x2C1B3C6Du) & 0xFFFFFFFFu;
-  x = ((x ^ (x >> 12)) * 0x297A2D39u) & 0xFFFFFFFFu;
-  return static_cast<double>((x ^ (x >> 15)) >> 8) * 0x1p-24 - 0.40625;
-}
 
 // The numbers 2·frac(iφ) − 1 + ½: generic, and never orthogonal to what matrices made by people have for eigenvectors.
 PMAF_INLINE double generic(std::int64_t i) {
@@ -174,7 +166,7 @@ struct Forward : B {
       D squares(0.0);
       for (int i = 0; i < n; i++) {
         const C x = V::load(u + i, half);
-        second = fma(x, D(sign_entry(i)), second);
+        second = fma(x, D(deciding_number(i)), second);
         if (!reference) {
           inner = inner + x;
           continue;

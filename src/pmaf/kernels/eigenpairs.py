@@ -13,6 +13,7 @@ __all__ = ["Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+CLOSED = (3, 4)  # sizes of the closed form in single precision, for one pair, which needs no factor; see small.h
 NO_MEMORY = 32  # Code.NO_MEMORY as a plain number, which is quicker to test
 
 
@@ -36,7 +37,7 @@ class Eigenpairs(NamedTuple):
     norm: Tensor  # (*,): the largest |eigenvalue|, estimated (within about a tenth)
     residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
     code: Tensor  # (*,) int32
-    factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h
+    factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
     seen: int  # all codes or-ed together
 
 
@@ -146,7 +147,8 @@ def eigenpairs(
     vectors = torch.empty(*batch, n, k, dtype=dtype)
     following, norm, residual = (torch.empty(batch, dtype=real) for _ in range(3))
     code = torch.empty(batch, dtype=torch.int32)
-    factor = torch.empty_like(X)
+    closed = dtype == torch.float32 and k == 1 and n in CLOSED
+    factor = torch.zeros_like(X) if closed else torch.empty_like(X)
     call = EigenpairsCall(
         TYPES[dtype],
         count,

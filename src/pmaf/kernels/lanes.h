@@ -78,6 +78,15 @@ struct Mask {
 
 template <class T, int W>
 PMAF_INLINE bool any(Mask<T, W> m) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(m.v) == 64) return _mm512_test_epi64_mask((__m512i)m.v, (__m512i)m.v) != 0;
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(m.v) == 32) return !_mm256_testz_si256((__m256i)m.v, (__m256i)m.v);
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof(m.v) == 16) return _mm_movemask_epi8((__m128i)m.v) != 0;
+#endif
   typename Bits<T>::type r = 0;
   for (int l = 0; l < W; l++) r |= m.v[l];
   return r != 0;
@@ -398,8 +407,9 @@ PMAF_INLINE void transpose(Lanes<T, W>* rows) {
 // Item-contiguous memory into lanes: to[i·W + l] = from[l·stride + i] for i < count. Lanes beyond repeat the first item.
 template <class T, int W>
 void load_items(const T* from, std::ptrdiff_t stride, int lanes, std::ptrdiff_t count, T* to) {
+  const std::ptrdiff_t whole = count - count % W;
   std::ptrdiff_t i = 0;
-  for (; i + W <= count; i += W) {
+  for (; i < whole; i += W) {
     Lanes<T, W> rows[W];
     for (int l = 0; l < W; l++) rows[l] = Lanes<T, W>::load(from + (l < lanes ? l : 0) * stride + i);
     transpose(rows);
@@ -411,8 +421,9 @@ void load_items(const T* from, std::ptrdiff_t stride, int lanes, std::ptrdiff_t 
 // Lanes into item-contiguous memory: to[l·stride + i] = from[i·W + l] for i < count and l < lanes.
 template <class T, int W>
 void store_items(const T* from, std::ptrdiff_t count, T* to, std::ptrdiff_t stride, int lanes) {
+  const std::ptrdiff_t whole = count - count % W;
   std::ptrdiff_t i = 0;
-  for (; i + W <= count; i += W) {
+  for (; i < whole; i += W) {
     Lanes<T, W> rows[W];
     for (int l = 0; l < W; l++) rows[l] = Lanes<T, W>::load(from + (i + l) * W);
     transpose(rows);

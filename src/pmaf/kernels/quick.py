@@ -13,9 +13,14 @@ from torch import Tensor
 
 from pmaf.kernels.loader import kernels
 
-__all__ = ["NEXT", "NORM", "REAL", "RESIDUAL", "quick_gradient", "quick_pairs"]
+__all__ = ["KINDS", "NEXT", "NORM", "RESIDUAL", "quick_gradient", "quick_pairs"]
 
-REAL = {torch.float32: (0, 4), torch.float64: (1, 8)}  # how the kernels number the type, and its bytes
+KINDS = {  # how the kernels number the type, its real type and the bytes of that
+    torch.float32: (0, torch.float32, 4),
+    torch.float64: (1, torch.float64, 8),
+    torch.complex64: (2, torch.float32, 4),
+    torch.complex128: (3, torch.float64, 8),
+}
 NEXT, NORM, RESIDUAL, CODE = range(4)  # rows of the notes
 PAIRS = struct.Struct("@iqqqiPPqqdddiPPPPPPP")  # EigenpairsCall of calls.h
 GRADIENT = struct.Struct("@iqqqiPPPPPPPPPddiPPP")  # EigenGradientCall
@@ -31,28 +36,28 @@ def entry(name: str) -> tuple[Any, int] | None:
 def quick_pairs(
     X: Tensor, k: int, largest: bool, skew: float, rtol: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """The k leading eigenpairs of real matrices on the CPU, if nothing whatever is to be said of any item.
+    """The k leading eigenpairs of matrices on the CPU, if nothing whatever is to be said of any item.
 
     Args:
-        X: ``(*, n, n)``, contiguous, float32 or float64, with at least one item; 1 ≤ k ≤ n.
+        X: ``(*, n, n)``, contiguous, of a type in ``KINDS``, with at least one item; 1 ≤ k ≤ n.
         k: how many.
         largest: which end of the spectrum.
-        skew: ‖X − Xᵀ‖ ≤ 2·skew·‖X‖ passes for symmetric.
+        skew: ‖X − Xᴴ‖ ≤ 2·skew·‖X‖ passes for Hermitian.
         rtol: differences of selected values up to rtol·‖X‖ are called repeated.
 
     Returns:
-        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` and the notes ``(4, items)``; ``None`` where
-        there is no library, or an item has a code.
+        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` (never written to where the closed form of
+        ``small.h`` needs none) and the notes ``(4, items)``; ``None`` where there is no library, or an item has a code.
     """
     function = entry("pmaf_eigenpairs")
     if function is None:
         return None
     dtype, shape = X.dtype, X.shape
-    kind, size = REAL[dtype]
+    kind, real, size = KINDS[dtype]
     batch, n = shape[:-2], shape[-1]
     count = batch.numel()
-    values, vectors = torch.empty((*batch, k), dtype=dtype), torch.empty((*batch, n, k), dtype=dtype)
-    factor, notes = torch.empty_like(X), torch.empty((4, count), dtype=dtype)
+    values, vectors = torch.empty((*batch, k), dtype=real), torch.empty((*batch, n, k), dtype=dtype)
+    factor, notes = torch.empty_like(X), torch.empty((4, count), dtype=real)
     row, step = notes.data_ptr(), count * size
     call = PAIRS.pack(
         *(kind, count, n, k, largest, X.data_ptr(), 0, 0, 1, skew, rtol, 0.0, torch.get_num_threads()),
@@ -68,7 +73,7 @@ def quick_gradient(
     largest: bool,
     rtol: float,
 ) -> Tensor | None:
-    """The symmetric gradient of X from the cotangents of vectors and values.
+    """The Hermitian gradient of X from the cotangents of vectors and values.
 
     Args:
         X: what :func:`quick_pairs` was given.
@@ -84,7 +89,7 @@ def quick_gradient(
     if function is None:
         return None
     values, vectors, factor, notes = found
-    kind, size = REAL[X.dtype]
+    kind, _, size = KINDS[X.dtype]
     gradient, count, (n, k) = torch.empty_like(X), notes.shape[-1], vectors.shape[-2:]
     row, step = notes.data_ptr(), count * size
     H, scalars = (0 if c is None else c.data_ptr() for c in cotangents)

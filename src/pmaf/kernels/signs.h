@@ -1,15 +1,17 @@
-// The fixed numbers that decide the sign of a vector where its reference cannot: as for eigenpairs.
+// The fixed numbers that decide the sign of a vector where its reference cannot: a bit-mixing hash of i, cut to 24 bits,
+// the same as pmaf.linalg.signs.generic.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 namespace pmaf {
 namespace PMAF_ISA {
 
 inline double deciding_number(std::int64_t i) {
-  const double x = static_cast<double>(i + 1) * 0.6180339887498949;
-  return 2 * (x - std::floor(x)) - 0.5;
+  std::uint64_t x = (static_cast<std::uint64_t>(i + 1) * 0x9E3779B1u) & 0xFFFFFFFFu;
+  x = ((x ^ (x >> 15)) * 0x2C1B3C6Du) & 0xFFFFFFFFu;
+  x = ((x ^ (x >> 12)) * 0x297A2D39u) & 0xFFFFFFFFu;
+  return static_cast<double>((x ^ (x >> 15)) >> 8) * 0x1p-24 - 0.40625;
 }
 
 }  // namespace PMAF_ISA

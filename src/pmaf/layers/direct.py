@@ -1,8 +1,7 @@
-"""The short way of the everyday call: real dense matrices on the CPU with default options, from the door to the kernel.
+"""The short way of the everyday call: dense matrices on the CPU with default options, from the door to the kernel.
 
-It applies where nothing but reverse mode can be watching and every item is solved, unique and symmetric to rounding,
-all of which the kernel itself finds out. Anything else takes the general path, which says what is wrong, and so do
-complex matrices, whose vectors have a phase that moves with them.
+It applies where nothing but reverse mode can be watching and every item is solved, unique and Hermitian to rounding,
+all of which the kernel itself finds out. Anything else takes the general path, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 from pmaf.handover import EigenAux
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
-from pmaf.kernels.quick import NEXT, NORM, REAL, quick_gradient, quick_pairs
+from pmaf.kernels.quick import KINDS, NEXT, NORM, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.solvers.eigen.tridiagonal import Tridiagonal
@@ -27,7 +26,7 @@ __all__ = ["direct_pairs"]
 SKEW = 1e-5  # relative to ‖X‖; what is further from symmetric is judged by the general path
 PLAIN = (Tensor, torch.nn.Parameter)
 POLICIES = ("drop", "nan", "raise")  # which come to the same where every answer is unique
-OTHERS = ("reference", "start", "solver", "backward")
+OTHERS = ("reference", "metric", "near", "start", "solver", "backward")
 EQUATIONS = {
     largest: EigenpairEquations("drop", Dense(torch.empty(0, 0)).structure(), largest) for largest in (False, True)
 }
@@ -80,14 +79,15 @@ def direct_pairs(
         options: other arguments of :func:`pmaf.ied`; all of them have to be as they are by default.
 
     Returns:
-        Eigenvectors, eigenvalues, and the notes of the kernel.
+        Eigenvectors, each real one with its sign and each complex one with a phase that is still to be fixed;
+        eigenvalues; and the notes of the kernel.
     """
     if not (type(X) in PLAIN and isinstance(X, Tensor) and type(k) is int and type(largest) is bool):
         return None
     if degenerate not in POLICIES or not all(value is None and name in OTHERS for name, value in options.items()):
         return None
     shape = X.shape
-    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= Tridiagonal.first or X.dtype not in REAL:
+    if len(shape) < 2 or not 1 <= k <= shape[-1] == shape[-2] <= Tridiagonal.first or X.dtype not in KINDS:
         return None
     if not (X.layout == torch.strided and open_to_kernels(X)) or X.numel() == 0:
         return None

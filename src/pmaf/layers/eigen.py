@@ -9,14 +9,16 @@ from torch import Tensor
 
 from pmaf.checks.symmetry import asymmetry_allowed, check_square, check_symmetric
 from pmaf.checks.tensors import check_broadcast, check_counts, check_nonnegative, check_sizes, check_start
-from pmaf.checks.values import check_tensor, describe
+from pmaf.checks.values import check_real, check_tensor, describe
 from pmaf.forward.eigen import EigenForward
+from pmaf.forward.generalised import GeneralisedForward
 from pmaf.handover import Report
 from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations, SubspaceEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
+from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
-from pmaf.kernels.quick import NEXT, RESIDUAL
+from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
 from pmaf.layers.direct import direct_pairs
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase, watch_gauge
@@ -31,8 +33,9 @@ from pmaf.operators.probe import check_symmetric_operator
 from pmaf.operators.scaled import from_units, in_units
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution, ProjectorSolution
-from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
+from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, Eigh, named, select
 from pmaf.solvers.base import EigenSolver
+from pmaf.solvers.eigen.nearest import Nearest
 from pmaf.transforms import compiling, no_autocast
 
 __all__ = [
@@ -60,6 +63,8 @@ def _ied(
     k: int = 1,
     *,
     largest: bool = True,
+    metric: Tensor | Gram | None = None,
+    near: float | None = None,
     reference: Tensor | None = None,
     start: Tensor | None = None,
     solver: EigenSolver | str | None = None,
@@ -88,6 +93,11 @@ def _ied(
         X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
         k: how many pairs, 0 ≤ k ≤ n.
         largest: the algebraically largest in descending order, else the smallest in ascending order.
+        metric: ``(*, n, n)``, a positive definite B, a tensor or a :class:`pmaf.Gram`, for the pairs of
+            :math:`X u = \lambda B u`, with :math:`U^H B U = I`. An item whose B is not positive definite to working
+            precision is NOT_DEFINITE. X is a tensor or a Gram matrix then. Gradients reach both.
+        near: a number σ, for the k pairs whose eigenvalues are nearest to it, nearest first, of equal distance the
+            larger first; all pairs of a dense matrix are found for that.
         reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. With as many dimensions
             as X and last sizes ``(n, k)``, one for each eigenvector. The all-ones vector if not given. An eigenvector
             that is orthogonal to it, to rounding, as of a graph Laplacian, is turned by a fixed vector of no
@@ -122,12 +132,19 @@ def _ied(
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
-    check_reference(_door.name, operator, reference, k)
-    start = check_start(_door.name, start, operator.n, (operator.batch_shape,), operator.tensors[0], block=True)
+    B = None
+    if metric is not None:
+        operator, B = with_metric(_door.name, operator, metric, dtype, check_values=wait)
+    batch = operator.batch_shape if B is None else torch.broadcast_shapes(operator.batch_shape, B.shape[:-2])
+    check_reference(_door.name, operator, reference, k, batch)
+    start = check_start(_door.name, start, operator.n, (batch,), operator.tensors[0], block=True)
     if k == 0:
         U, values, told = nothing_selected(operator)
         return IEDSolution(values if dtype.is_complex else values.to(dtype), U.to(dtype), *told)
-    if solver is not None:
+    chosen: EigenSolver
+    if near is not None:
+        chosen, largest = nearest(_door.name, operator, near, largest, solver), False
+    elif solver is not None:
         chosen = named(_door.name, solver, EIGEN)
     elif start is None or not wait:
         chosen = select("ied", operator, k, largest, wait=wait)
@@ -141,21 +158,31 @@ def _ied(
     if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and by_products)):
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
-    operator, unit = (operator, None) if known.atol else in_units(operator)
+    operator, unit = (operator, None) if known.atol or near is not None else in_units(operator)
     shell = operator.structure()
     slack = asymmetry_allowed(dtype)
-    forward = EigenForward(shell, k, largest, chosen, start, known.rtol, known.atol, False, slack)
-    modes = {
-        Implicit: lambda: EigenpairEquations(degenerate, shell, largest, known.rtol, known.atol),
-        DenseJacobian: lambda: EigenpairJacobian(degenerate),
-        FixedPoint: lambda: FixedPointPair(degenerate, mode == FixedPoint(dense=True)),
-    }
+    kind = EigenForward if B is None else GeneralisedForward
+    params, core_dims = (operator.tensors, shell.core_dims) if B is None else ((*operator.tensors, B), (2, 2))
+    forward = kind(shell, k, largest, chosen, start, known.rtol, known.atol, False, slack)
+    modes: Modes = {Implicit: lambda: GeneralisedEquations(degenerate, shell, largest, known.rtol, known.atol)}
+    modes = (
+        modes
+        if B is not None
+        else {
+            Implicit: lambda: EigenpairEquations(degenerate, shell, largest, known.rtol, known.atol),
+            DenseJacobian: lambda: EigenpairJacobian(degenerate),
+            FixedPoint: lambda: FixedPointPair(degenerate, mode == FixedPoint(dense=True)),
+        }
+    )
     with no_autocast(operator.tensors[0]):
-        found = differentiate(options, "eigenpairs", modes, forward, operator.tensors, shell.core_dims)
+        what = "eigenpairs" if B is None else "generalised eigenpairs"
+        found = differentiate(options, what, modes, forward, params, core_dims)
         U, values = found.solution
+        judged, L = (operator, None) if B is None else (Dense(found.aux.reduced), found.aux.L)
         if known.check_gauge:
-            watch_gauge(_door.name, operator, U, values, found.aux, known)
-        U = fix_phase(operator, U, values, found.report, columns_of(reference, operator, U), dtype)
+            watch_gauge(_door.name, judged, U, values, found.aux, known, L)
+        length = 1 if B is None else torch.linalg.vector_norm(U.detach(), dim=-2, keepdim=True)
+        U = fix_phase(judged, U / length, values, found.report, columns_of(reference, operator, U), dtype) * length
     told = found.report
     values, status = from_units(operator, unit, values), told.status
     if unit is not None or U.dtype != dtype:
@@ -290,20 +317,114 @@ def nothing_selected(X: Operator) -> tuple[Tensor, Tensor, Report]:
     return U, values, Report(status, status.clone(), zero, torch.full_like(zero, torch.inf))
 
 
-def check_reference(function: str, operator: Operator, reference: Tensor | None, k: int) -> None:
+def with_metric(
+    function: str, X: Operator, metric: Tensor | Gram, dtype: torch.dtype, *, check_values: bool
+) -> tuple[Dense, Tensor]:
+    """X as a dense matrix, and the metric as a matrix of the same kind.
+
+    Args:
+        function: the public function, for messages.
+        X: the operator, in the type that is computed in.
+        metric: what the user gave.
+        dtype: the type of X as the user gave it.
+        check_values: whether to look at the values of the metric.
+
+    Returns:
+        Both.
+
+    Raises:
+        TypeError: if either is not a dense or a Gram matrix, or their types differ.
+        ValueError: if their sizes do not fit together.
+    """
+    if not isinstance(X, (Dense, Gram)):
+        raise TypeError(
+            f"pmaf.{function}: with a metric X must be a dense tensor or pmaf.Gram, got {type(X).__name__} of order "
+            f"{X.n}; make it dense if its order allows"
+        )
+    if not isinstance(metric, (Tensor, Gram)):
+        raise TypeError(f"pmaf.{function}: metric must be a tensor (*, n, n) or pmaf.Gram, got {describe(metric)}")
+    exact = False
+    if isinstance(metric, Tensor):
+        check_tensor(function, "metric", metric, 2, "(*, n, n)")
+        exact = check_symmetric(function, "metric", metric, wait=check_values)
+    elif metric.weights is not None:
+        check_nonnegative(function, "weights of pmaf.Gram", metric.weights, wait=check_values)
+    given = metric.tensors[0] if isinstance(metric, Gram) else metric
+    check_sizes(function, metric=("the order of X", X.n, given.shape[-1]))
+    if given.dtype != dtype and not torch.is_autocast_enabled(given.device.type):
+        raise TypeError(
+            f"pmaf.{function}: arguments must share one dtype, got X {dtype}, metric {given.dtype}; convert with "
+            ".to(dtype)"
+        )
+    if given.device != X.device:
+        raise ValueError(f"pmaf.{function}: metric is on {given.device} but X on {X.device}; move one with .to")
+    check_broadcast(function, X=X.batch_shape, metric=given.shape[:-2])
+    with no_autocast(given):
+        if isinstance(metric, Gram):
+            B = metric.with_tensors([t.to(working_dtype(t.dtype)) for t in metric.tensors]).dense()
+        else:
+            B = metric.to(working_dtype(dtype))
+            B = B if exact else (B + B.mH) / 2  # a factorisation reads one triangle
+        B = B.to(working_dtype(dtype))
+        return X if isinstance(X, Dense) else Dense(X.dense()), B
+
+
+def nearest(function: str, X: Operator, near: float, largest: bool, solver: object) -> Nearest:
+    """The solver for the pairs nearest to a number.
+
+    Args:
+        function: the public function, for messages.
+        X: the operator.
+        near: the number.
+        largest: must be as by default.
+        solver: must not be given, or be the one that finds all pairs.
+
+    Returns:
+        The solver.
+
+    Raises:
+        TypeError: if X is not a dense or a Gram matrix.
+        ValueError: if an end of the spectrum, or a solver for one, is asked for as well.
+    """
+    shift = check_real(function, "near", near, "finite")
+    if not largest:
+        raise ValueError(f"pmaf.{function}: near={near} and largest=False exclude each other; leave one of them out")
+    if solver is not None and solver != "eigh" and not isinstance(solver, Eigh):
+        raise ValueError(
+            f"pmaf.{function}: near={near} finds all pairs with 'eigh', got solver={describe(solver)}; leave it out"
+        )
+    if not isinstance(X, (Dense, Gram)):
+        raise TypeError(
+            f"pmaf.{function}: with near= X must be a dense tensor or pmaf.Gram, got {type(X).__name__} of order "
+            f"{X.n}; make it dense if its order allows"
+        )
+    return Nearest(shift=shift)
+
+
+def check_reference(
+    function: str, operator: Operator, reference: Tensor | None, k: int, batch: torch.Size | None = None
+) -> None:
     """What the sign of eigenvectors is measured by.
+
+    Args:
+        function: the public function, for messages.
+        operator: X.
+        reference: what the user gave.
+        k: how many pairs.
+        batch: of the problem, if it is more than that of X.
 
     Raises:
         TypeError: if the reference is complex and X is not.
     """
     if reference is None:
         return
+    batch = operator.batch_shape if batch is None else batch
     check_tensor(function, "reference", reference, 1, "(*, n) or (*, n, k)")
     if one_for_each(reference, operator, k):
-        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-2])
+        check_broadcast(function, X=batch, reference=reference.shape[:-2])
     else:
         check_sizes(function, reference=("the order of X", operator.n, reference.shape[-1]))
-        check_broadcast(function, X=operator.batch_shape, reference=reference.shape[:-1])
+        check_broadcast(function, X=batch, reference=reference.shape[:-1])
     if reference.is_complex() and not operator.dtype.is_complex:
         raise TypeError(f"pmaf.{function}: reference must be real, as X is, got {describe(reference)}")
 
@@ -324,20 +445,31 @@ def columns_of(reference: Tensor | None, operator: Operator, U: Tensor) -> Tenso
 def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    return None if quick is None else Eigenpairs(quick[1], quick[0])
+    if quick is None:
+        return None
+    if quick[0].is_complex():
+        solution = reported(quick)
+        return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
+    return Eigenpairs(quick[1], quick[0])
 
 
 def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    if quick is None:
-        return None
+    return None if quick is None else reported(quick)
+
+
+def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
+    """The solution, of which every item is known to be well, the phase of complex vectors fixed."""
     U, values, notes = quick
     last = values.detach()[..., -1]
     following, residual = notes[NEXT].reshape(last.shape), notes[RESIDUAL].reshape(last.shape).clone()
     gap = (last - following).abs() if U.shape[-1] < U.shape[-2] else torch.full_like(last, torch.inf)
     status = torch.zeros(last.shape, dtype=torch.int64)
-    return IEDSolution(values, U, status, torch.ones_like(status), residual, gap)
+    report = Report(status, torch.ones_like(status), residual, gap)
+    if U.is_complex():
+        U = fix_phase(notes[NORM].reshape(last.shape), U, values.detach(), report, None, U.dtype)
+    return IEDSolution(values, U, *report)
 
 
 ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors), short_ied)

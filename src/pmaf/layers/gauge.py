@@ -15,6 +15,7 @@ from pmaf.checks.tensors import first_index
 from pmaf.errors import GaugeWarning
 from pmaf.handover import EigenAux, Report
 from pmaf.implicit.modes import Implicit
+from pmaf.linalg.reduction import forth
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.signs import decided_sign
 from pmaf.linalg.tolerances import relative_tolerance
@@ -29,14 +30,19 @@ __all__ = ["fix_phase", "watch_gauge"]
 
 
 def fix_phase(
-    X: Operator, U: Tensor, eigenvalues: Tensor, report: Report, reference: Tensor | None, dtype: torch.dtype
+    X: Operator | Tensor,
+    U: Tensor,
+    eigenvalues: Tensor,
+    report: Report,
+    reference: Tensor | None,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Turn each column so that its inner product with the reference is real and non-negative.
 
     A column that is orthogonal to the reference, to rounding, is turned by a second, fixed vector.
 
     Args:
-        X: the matrix.
+        X: the matrix, or its norm, ``(*,)``.
         U: unit columns, ``(*, n, k)``.
         eigenvalues: theirs, ``(*, k)``.
         report: of the solve.
@@ -50,13 +56,13 @@ def fix_phase(
 
 
 @torch.no_grad()
-def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
+def rounding_of_vectors(X: Operator | Tensor, eigenvalues: Tensor, report: Report, dtype: torch.dtype) -> Tensor:
     """What rounding and the solver's tolerance leave open of each eigenvector: ε‖X‖/gap, at most ε^¼.
 
     Where it is more the vector is next to arbitrary, and so is its sign.
 
     Args:
-        X: the matrix.
+        X: the matrix, or its norm, ``(*,)``.
         eigenvalues: the selected ones, ``(*, k)``.
         report: of the solve.
         dtype: of the input, which was rounded to it.
@@ -68,9 +74,13 @@ def rounding_of_vectors(X: Operator, eigenvalues: Tensor, report: Report, dtype:
     most = torch.finfo(eigenvalues.dtype).eps ** 0.25
     gap = torch.where(report.gap.isnan(), torch.inf, report.gap)[..., None]
     if k > 1:
-        between = eigenvalues.diff(dim=-1).abs()
-        gap = torch.minimum(torch.cat((between, gap), -1), torch.cat((between[..., :1], between), -1))
-    if isinstance(X, Gram):
+        ordered, order = eigenvalues.sort(dim=-1)
+        between = torch.nn.functional.pad(ordered.diff(dim=-1), (1, 1), value=torch.inf)
+        nearest = torch.minimum(between[..., 1:], between[..., :-1])
+        gap = torch.minimum(torch.empty_like(nearest).scatter(-1, order, nearest), gap)
+    if isinstance(X, Tensor):
+        ratio = X[..., None] / gap
+    elif isinstance(X, Gram):
         ratio = (torch.linalg.vector_norm(X.factor, dim=(-2, -1))[..., None] / gap.sqrt()).square()
     elif isinstance(X, (Dense, Sparse)):
         ratio = torch.linalg.vector_norm(X.tensors[0], dim=(-2, -1) if X.core_dims else None)[..., None] / gap
@@ -87,6 +97,7 @@ def watch_gauge(
     eigenvalues: Tensor,
     aux: EigenAux,
     known: Implicit,
+    L: Tensor | None = None,
 ) -> None:
     """Look at the gradient that reaches U, and warn if it depends on the choice of basis.
 
@@ -100,10 +111,12 @@ def watch_gauge(
         eigenvalues: theirs, ``(*, k)``.
         aux: what the forward pass left: the whole spectrum and eigenbasis, if the solver found them.
         known: what counts as repeated.
+        L: the lower triangular factor of a metric, where X and aux belong to the reduced problem.
     """
     if not U.requires_grad or not readable(U):
         return
     vectors, values, rest, basis = (t.detach() for t in (U, eigenvalues, aux.spectrum, aux.V))
+    vectors = vectors if L is None else L.mH @ vectors
     k, n = vectors.shape[-1], vectors.shape[-2]
     if aux.factor.shape[-1] == n:  # the whole spectrum is not known, but within reach
         with torch.no_grad():
@@ -121,6 +134,7 @@ def watch_gauge(
         if gradient is None or not readable(gradient):
             return
         with torch.no_grad():
+            gradient = gradient if L is None else forth(L, gradient)
             size = torch.linalg.vector_norm(gradient, dim=-2)  # (*, k)
             size = torch.maximum(size[..., :, None], size[..., None, :]) * enough
             G = vectors.mH @ gradient

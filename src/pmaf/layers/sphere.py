@@ -22,6 +22,7 @@ from pmaf.handover import ForwardResult
 from pmaf.implicit.dense_jacobian import DenseJacobian, LeastSquaresJacobian, QuadraticJacobian
 from pmaf.implicit.modes import Backward, Implicit
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
+from pmaf.layers.direct_sphere import direct_less, direct_quadratic
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
@@ -98,6 +99,31 @@ def _less(
         True
     """
     options = Options(_door, start, solver, backward, degenerate, constraint)
+    if free is None and start is None and solver is None and backward is None:
+
+        def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
+            return _general_less(options, A, b, radius, weights, None)
+
+        quick = direct_less(A, b, radius, weights, constraint == "ball", again)
+        if quick is not None:
+            return quick
+    return _general_less(options, A, b, radius, weights, free)
+
+
+def _general_less(
+    options: Options,
+    A: Tensor | Operator,
+    b: Tensor,
+    radius: float | Tensor,
+    weights: Tensor | None,
+    free: Tensor | None,
+) -> LESSSolution:
+    """Least squares in any form, on any device, by any solver.
+
+    Raises:
+        ValueError: if A has no columns, or the backward mode knows no weights or free unknowns.
+    """
+    _door, start, degenerate = options.door, options.start, options.policy
     if isinstance(A, Operator) or (isinstance(A, Tensor) and A.layout != torch.strided):
         if isinstance(A, Tensor):
             check_tensor(_door.name, "A", A, 2, "(m, n)", sparse=True)
@@ -126,9 +152,11 @@ def _less(
     shapes["radius"] = r.shape
     check_broadcast(_door.name, **shapes)
     check_start(_door.name, start, n, tuple(shapes.values()), A)
-    empty = None
     if free is not None and free.shape[-1] == 0:  # a block without columns is none, and z is empty
-        free, empty = None, A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
+        empty = A.new_zeros(*torch.broadcast_shapes(*shapes.values()), 0, dtype=dtype)
+        given = {"constraint": options.constraint, "start": start, "solver": options.solver, "degenerate": degenerate}
+        bare = _less(_door, A, b, radius=radius, weights=weights, backward=options.backward, **given)
+        return bare._replace(z=empty)
     params: tuple[Any, ...] = (
         A.to(work),
         b.to(work),
@@ -151,7 +179,7 @@ def _less(
         found = found if units is None else units.outwards(found)
     solution = _solution(found, dtype)
     if free is None:
-        return solution._replace(z=empty)
+        return solution
     z, status = narrowed(found.solution[2], dtype, solution.status)
     return solution._replace(status=status, z=z)
 
@@ -201,6 +229,20 @@ def _sphere_quadratic(
         tensor([2., 0.])
     """
     options = Options(_door, start, solver, backward, degenerate, constraint)
+    if start is None and solver is None and backward is None:
+
+        def again(H: Any, g: Any, _: None, radius: Any) -> LESSSolution:
+            return _general_quadratic(options, H, g, radius)
+
+        quick = direct_quadratic(H, g, radius, constraint == "ball", again)
+        if quick is not None:
+            return quick
+    return _general_quadratic(options, H, g, radius)
+
+
+def _general_quadratic(options: Options, H: Tensor | Operator, g: Tensor, radius: float | Tensor) -> LESSSolution:
+    """A quadratic in any form, on any device, by any solver."""
+    _door, start, degenerate = options.door, options.start, options.policy
     if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
         if isinstance(H, Tensor):
             check_tensor(_door.name, "H", H, 2, "(n, n)", sparse=True)

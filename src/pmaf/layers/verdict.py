@@ -61,7 +61,7 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
     """
     if not readable(status) or not bool(status.any()):  # CONVERGED is zero
         return
-    for failure in (Status.NON_FINITE, Status.MAX_STEPS):
+    for failure in (Status.NON_FINITE, Status.NOT_DEFINITE, Status.MAX_STEPS):
         if bool((status == failure).any()):
             raise ConvergenceError(message(function, status, failure))
     if bool((status == Status.NOT_UNIQUE).any()):

@@ -12,7 +12,17 @@ from torch import Tensor
 
 from pmaf.linalg.dtypes import LONG, double
 
-__all__ = ["adjoint_matvec", "combined", "inner_products", "interleaved", "lengths", "matvec", "transposed"]
+__all__ = [
+    "adjoint_matvec",
+    "combined",
+    "inner_products",
+    "interleaved",
+    "lengths",
+    "matvec",
+    "narrow_adjoint",
+    "narrow_product",
+    "transposed",
+]
 
 PIECE = 512  # of this length
 
@@ -27,6 +37,16 @@ def adjoint_matvec(A: Tensor, x: Tensor) -> Tensor:
     if not A.is_complex():
         return (x[..., None, :] @ A)[..., 0, :]
     return (x.conj()[..., None, :] @ A)[..., 0, :].conj()
+
+
+def narrow_product(A: Tensor, V: Tensor) -> Tensor:
+    """A V for a tall A ``(*, m, n)`` and a few columns V ``(*, n, k)``, which are laid out one after the other."""
+    return A @ V.mT.contiguous().mT
+
+
+def narrow_adjoint(A: Tensor, U: Tensor) -> Tensor:
+    """AᴴU for a tall A ``(*, m, n)`` and a few columns U ``(*, m, k)``, as a product of rows."""
+    return (U.mH @ A).mH
 
 
 def interleaved(parts: Sequence[Tensor]) -> Tensor:

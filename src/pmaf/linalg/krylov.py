@@ -31,14 +31,16 @@ def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(W.dtype).tiny
     Q, rows = W[..., :0], []
     for j, w in enumerate(W.split(1, -1)):
-        first = inner_products(Q, w)
-        w = w - combined(Q, first)
-        second = inner_products(Q, w)
-        w = w - combined(Q, second)
+        along = w[..., :0, :]
+        if j:
+            first = inner_products(Q, w)
+            w = w - combined(Q, first)
+            second = inner_products(Q, w)
+            w, along = w - combined(Q, second), first + second
         peak = w.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
         length = peak * inner_products(w / peak, w / peak).real.clamp_min(tiny).sqrt()
         rest = W.new_zeros(*W.shape[:-2], W.shape[-1] - j - 1, 1)
-        rows.append(torch.cat((first + second, length.to(W.dtype), rest), -2))
+        rows.append(torch.cat((along, length.to(W.dtype), rest), -2))
         Q = join(Q, w / length.to(W.dtype))
     return Q, torch.cat(rows, -1)
 

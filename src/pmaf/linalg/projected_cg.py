@@ -75,7 +75,10 @@ def complement_cg(
     signed = shift * unit
     B = project(H.mT)
     B_size = size(B, tiny)
-    B = project(B / B_size)
+    whole = size(H.mT, tiny)
+    base = (whole / B_size).clamp_min(1)[..., 0]
+    # Of a right-hand side without a part outside span(U) rounding leaves one, for which steps would be spent in vain.
+    B = torch.where(B_size > 4 * rtol * whole, project(B / B_size), 0)
     A_size = size(project(matrix(B)), tiny)
     unit, signed = unit / A_size, signed / A_size
     A_norm = signed.abs().clamp_min(1)[..., 0]  # (*, k), to an order of magnitude
@@ -87,7 +90,7 @@ def complement_cg(
     for _ in range(ROUNDS):
         active, P = ~done & sound, R
         rho = inner(R, R)
-        bound = (rtol / 4 * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
+        bound = (rtol / 4 * (base + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
         step = 0
         while budget > 0 and bool(active.any()):
             budget, step = budget - 1, step + 1
@@ -101,11 +104,11 @@ def complement_cg(
             P = torch.addcmul(R, torch.where(active, fresh / rho, 0)[..., None], P)
             rho = fresh
             if step % 4 == 0:
-                bound = (rtol / 4 * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
+                bound = (rtol / 4 * (base + A_norm * torch.linalg.vector_norm(W, dim=-1))).square()
             active = active & (rho > bound)
         W = torch.where(sound[..., None], project(W), 0)
         R = torch.where(sound[..., None], B - project(matrix(W)), 0)
-        bound = rtol * (1 + A_norm * torch.linalg.vector_norm(W, dim=-1))
+        bound = rtol * (base + A_norm * torch.linalg.vector_norm(W, dim=-1))
         done = sound & (torch.linalg.vector_norm(R, dim=-1) <= bound)
         if budget <= 0 or bool((done | ~sound).all()):
             break

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
+from pmaf.operators.factors import Factors
 from pmaf.transforms import readable, untracked
 
 __all__ = ["Pattern", "Sparse", "pattern_and_values"]
@@ -47,6 +48,10 @@ class Pattern:
         """The pattern of the transpose, and the order in which its entries take the values."""
         order = torch.argsort(self.columns, stable=True)
         return Pattern(self.columns[order], self.rows[order], self.shape[::-1]), order
+
+    def sides(self) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
+        """How many rows there are and which one each entry is in, and the same of columns."""
+        return (self.shape[0], self.rows), (self.shape[1], self.columns)
 
     def matmat(self, values: Tensor, V: Tensor) -> Tensor:
         """A V for values ``(e,)`` and V ``(n, p)``."""
@@ -116,6 +121,7 @@ class Sparse(Operator):
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern, self.tensors = pattern, (values,)
+        self.factors = Factors()  # shared with all that is derived from this by other values
 
     @property
     def n(self) -> int:
@@ -135,10 +141,10 @@ class Sparse(Operator):
             return product
         return (product + self.pattern.adjoint(values, V)) / 2
 
-    def symmetric(self, V: Tensor) -> bool:
+    def symmetric(self, *given: Tensor) -> bool:
         """Whether Xv and Xᴴv differ by rounding only; no, where nobody may look or autograd follows."""
         (values,) = self.tensors
-        if not (untracked(values, V) and readable(values)):
+        if not (untracked(values, *given) and readable(values)):
             return False
         if self.known is None:
             v = first_vector(self.n, self.dtype, self.device, 0)[:, None]
@@ -151,6 +157,13 @@ class Sparse(Operator):
     def rmatmat(self, Y: Tensor) -> Tensor:
         """Xᴴ Y."""
         return self.matmat(Y) if self.hermitian else self.pattern.adjoint(self.tensors[0], Y)
+
+    @property
+    def size(self) -> float:
+        """A bound of ‖X‖, the largest sum of magnitudes in a row or a column."""
+        size = self.tensors[0].detach().abs()
+        sums = [size.new_zeros(m).index_add_(0, at, size).amax() for m, at in self.pattern.sides() if m]
+        return float(max(sums, default=0.0))
 
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """The entries of sym(W Uᴴ) on the pattern, or of W Uᴴ where all of X counts."""

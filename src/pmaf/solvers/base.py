@@ -94,6 +94,9 @@ class EigenAnswer(NamedTuple):
     norm: Tensor | None = None  # (*,) an estimate of ‖X‖, where the spectrum is not there to tell
     residual: Tensor | None = None  # (*,) the largest ‖Xu − λu‖/norm, where the solver has measured it on X itself
     factor: Tensor | None = None  # (*, n, n) the tridiagonal form of X that a compiled kernel left
+    gap: Tensor | None = (
+        None  # (*,) distance to ``next`` of the selected pair nearest to it, where they are in no order
+    )
 
 
 class SphereSolver(Protocol):

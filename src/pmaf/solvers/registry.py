@@ -3,8 +3,11 @@
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
 from pmaf.checks.values import describe
 from pmaf.operators.base import Operator
+from pmaf.operators.convert import as_operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse
@@ -22,6 +25,8 @@ def table(package: ModuleType) -> dict[str, type[Any]]:
 
 
 SPHERE, EIGEN = table(sphere), table(eigen)
+DECOMPOSED, MANY = 4096, 50  # order up to which more than n/50 pairs are left to a dense decomposition
+FEW_STEPS = "a few steps of Lanczos' method often save the decomposition"
 DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
@@ -57,19 +62,28 @@ def named(function: str, solver: Any, table: dict[str, type[Any]]) -> Any:
     return solver
 
 
-def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = True, *, wait: bool = True) -> Any:
+def select(
+    problem: str,
+    X: Operator | Tensor | None = None,
+    k: int = 1,
+    largest: bool = True,
+    *,
+    wait: bool = True,
+    why: bool = False,
+) -> Any:
     """The solver that is used when none is named.
 
     Args:
         problem: "less", "sphere_quadratic" or "ied".
-        X: the operator, for "ied"; without it, a large dense matrix is assumed.
+        X: the matrix, for "ied", an operator or a tensor; without it, a large dense matrix is assumed.
         k: how many eigenpairs.
         largest: which end of the spectrum.
         wait: whether the host may wait for the device, which the functions that end in ``_ex`` only do on the CPU,
             where there is nothing to wait for.
+        why: whether to say why.
 
     Returns:
-        A solver object.
+        A solver object; with ``why=True``, the solver and a sentence.
 
     Raises:
         ValueError: if the problem is unknown.
@@ -79,23 +93,50 @@ def select(problem: str, X: Operator | None = None, k: int = 1, largest: bool = 
         >>> pmaf.solvers.select("less")
         Secular(max_steps=60, gram_limit=10000.0)
     """
+    chosen: Any
     if problem in ("less", "sphere_quadratic"):
-        return sphere.Secular() if wait else sphere.MoreSorensen()
-    if problem == "ied" and X is None:
-        return eigen.LanczosEigh() if wait else eigen.CholeskyInverseIteration()
-    if problem != "ied":
+        if wait:
+            chosen, reason = sphere.Secular(), "global and certified, and the fastest where the host may wait"
+        else:
+            chosen, reason = sphere.MoreSorensen(), "global and certified, and the host need not wait for the device"
+    elif problem == "ied":
+        chosen, reason = of_eigenpairs(as_operator(X) if isinstance(X, Tensor) else X, k, largest, wait)
+    else:
         raise ValueError(f"pmaf.solvers.select: problem must be 'less', 'sphere_quadratic' or 'ied', got {problem!r}")
-    if isinstance(X, (Sparse, MatVec)):
-        if X.n > DENSE_LIMIT and 4 * k < X.n:
-            return eigen.BlockLanczos()
-        return eigen.Eigh() if wait else eigen.CholeskyInverseIteration()
+    return (chosen, reason) if why else chosen
+
+
+def of_eigenpairs(X: Operator | None, k: int, largest: bool, wait: bool) -> tuple[Any, str]:
+    """The solver for leading eigenpairs, and why."""
+    if isinstance(X, (Sparse, MatVec)) and X.n > DENSE_LIMIT and 4 * k < X.n:
+        return of_large(X, k, largest)
     if not wait:
-        return eigen.CholeskyInverseIteration()
+        return eigen.CholeskyInverseIteration(), "the host need not wait for the device"
+    if X is None:
+        return eigen.LanczosEigh(), FEW_STEPS
+    if isinstance(X, (Sparse, MatVec)):
+        return eigen.Eigh(), "of this order, or for so many pairs, a dense decomposition is the fastest"
     if not isinstance(X, Dense):
-        return eigen.Eigh()
+        return eigen.Eigh(), "the smaller side of the factor is decomposed"
     if eigen.Tridiagonal.applies(X) and (X.n <= eigen.Tridiagonal.first or compiling()):
-        return eigen.Tridiagonal()
+        return eigen.Tridiagonal(), "the compiled kernel is the fastest"
     if eigen.ClosedForm.suits(X.n, k, X.dtype):
-        return eigen.ClosedForm()
+        return eigen.ClosedForm(), "formulas are the fastest for matrices this small"
     # A traced graph needs outputs of a fixed shape; whether LanczosEigh leaves an eigenbasis depends on the values.
-    return eigen.Eigh() if compiling() else eigen.LanczosEigh()
+    if compiling():
+        return eigen.Eigh(), "a traced graph needs outputs of a fixed shape"
+    return eigen.LanczosEigh(), FEW_STEPS
+
+
+def of_large(X: Sparse | MatVec, k: int, largest: bool) -> tuple[Any, str]:
+    """The solver for a large sparse matrix, or a function."""
+    if isinstance(X, MatVec):
+        return eigen.BlockLanczos(), "the matrix is known by its products alone"
+    if not largest and eigen.ShiftInvert.pays(X):
+        return eigen.ShiftInvert(), "the factors stay sparse, and the smallest pairs are far apart in the inverse"
+    if X.n <= DECOMPOSED and MANY * k > X.n:
+        return eigen.Eigh(), "for so many pairs a dense decomposition costs less than a Krylov space"
+    if largest:
+        return eigen.BlockLanczos(), "the largest pairs mostly stand apart, and products find them"
+    reason = "the factors would be too full, or SciPy (pip install 'pmaf[sparse]') is not there to make them"
+    return eigen.BlockLanczos(), reason

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pmaf.errors import GradientWarning
 from pmaf.implicit.complement.direct import complement_by_factorisation, solve_deflated
+from pmaf.implicit.complement.factorised import solve_factorised
 from pmaf.implicit.complement.small import entrywise, solve_small
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.projected_cg import complement_cg
@@ -23,6 +24,7 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
+from pmaf.operators.sparse import Sparse
 from pmaf.transforms import cheap, compiling, wrapped
 
 __all__ = ["solve_without_basis"]
@@ -75,7 +77,11 @@ def solve_without_basis(
         finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)
         W = complement_by_factorisation(X, finite, basis, H, degenerate, largest=largest, rtol=rtol, atol=atol)
     else:
-        W, converged = solve_outside(X, values, U, H, degenerate, largest=largest)
+        factor = X.factors.get(X.tensors[0], -1.0 if largest else 1.0) if isinstance(X, Sparse) and look else None
+        if isinstance(X, Sparse) and factor is not None:
+            W, converged = solve_factorised(factor, values, U, H, X.size, rtol * X.size + atol)
+        else:
+            W, converged = solve_outside(X, values, U, H, degenerate, largest=largest)
         if not bool(converged.all()):
             W = rescue(X, values, U, H, W, converged, rtol, atol)
     if whole_block or values.shape[-1] == 1:

@@ -22,7 +22,8 @@ __all__ = ["gradient_in_tridiagonal", "solve_in_tridiagonal"]
 def kept(aux: EigenAux, U: Tensor) -> Eigenpairs:
     """What the kernel found, as its derivatives want it."""
     code = aux.failed.to(torch.int32) * int(Code.NOT_FINITE)
-    return Eigenpairs(aux.eigenvalues, U, aux.following, aux.norm, aux.norm, code, aux.factor, 0)
+    values, following, norm, factor = (x.contiguous() for x in (aux.eigenvalues, aux.following, aux.norm, aux.factor))
+    return Eigenpairs(values, U, following, norm, norm, code.contiguous(), factor, 0)
 
 
 def solve_in_tridiagonal(

@@ -7,5 +7,6 @@ from pmaf.solvers.eigen.eigh import Eigh as Eigh
 from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration as EigvalsInverseIteration
 from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh as LanczosEigh
 from pmaf.solvers.eigen.power_iteration import PowerIteration as PowerIteration
+from pmaf.solvers.eigen.shift_invert import ShiftInvert as ShiftInvert
 from pmaf.solvers.eigen.simultaneous_iteration import SimultaneousIteration as SimultaneousIteration
 from pmaf.solvers.eigen.tridiagonal import Tridiagonal as Tridiagonal

@@ -1,0 +1,197 @@
+r"""Singular triplets: check → choose a solver → differentiate → answer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pmaf.checks.tensors import check_broadcast, check_sizes, check_start
+from pmaf.checks.values import check_integer, check_tensor, describe
+from pmaf.forward.triplets import TripletForward
+from pmaf.implicit.modes import Backward, Implicit
+from pmaf.implicit.triplets import TripletEquations
+from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
+from pmaf.layers.gauge import fix_phase
+from pmaf.layers.verdict import narrowed_values
+from pmaf.linalg.dtypes import double, working_dtype
+from pmaf.linalg.scaling import in_range, magnitude, power_of_two
+from pmaf.operators.dense import Dense
+from pmaf.operators.jordan_wielandt import JordanWielandt
+from pmaf.solution import SVDSolution
+from pmaf.solvers import EIGEN, BlockLanczos, named, select
+from pmaf.solvers.base import EigenSolver
+from pmaf.transforms import compiling, no_autocast
+
+__all__ = ["Triplets", "svd", "svd_ex"]
+
+
+class Triplets(NamedTuple):
+    """Left singular vectors ``(*, m, k)``, singular values ``(*, k)`` and right singular vectors ``(*, k, n)``."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def _svd(
+    _door: Door,
+    A: Tensor,
+    k: int = 1,
+    *,
+    largest: bool = True,
+    reference: Tensor | None = None,
+    start: Tensor | None = None,
+    solver: EigenSolver | str | None = None,
+    backward: Backward | None = None,
+    degenerate: str = "drop",
+) -> SVDSolution:
+    r"""The k leading singular triplets of a matrix, as :func:`torch.linalg.svd` without its tail.
+
+    .. math:: A \approx U \,\mathrm{diag}(S)\, V^H,\qquad U^H U = V^H V = I
+
+    Leading dimensions are batch dimensions. Supports float32, float64, complex64 and complex128; half precision is
+    computed in float32 and returned in the input's type. Gradients, in closed form and to any order, need the selected
+    singular values to be separated from the others and, for single vectors, from each other; U of a tall matrix and V
+    of a wide one also from zero. Whatever repeats or vanishes among the others does not matter. S alone has the
+    subgradient of least norm where it is zero. Nothing of size max(m, n)² is formed.
+
+    Cost: where the wanted singular values are of the order of the largest, a product AᴴA and its leading eigenpairs;
+    else a whole decomposition of the small side, after A = QR. O(mnk) for the backward pass. Checks the result, which
+    synchronises the device.
+
+    Args:
+        A: ``(*, m, n)``, a tensor.
+        k: how many triplets, 1 ≤ k ≤ min(m, n).
+        largest: the largest singular values in descending order, else the smallest of the min(m, n) in ascending order.
+        reference: ``(*, n)`` or ``(*, n, k)``; each *right* vector has a real, non-negative inner product with it, as
+            in :func:`ied`. The all-ones vector if not given.
+        start: ``(*, n, p)`` or ``(n,)``, right vectors where an iterative solver begins.
+        solver: for the eigenpairs of AᴴA, or of AAᴴ where that is smaller; see :mod:`pmaf.solvers`. Chosen if not
+            given.
+        backward: :class:`pmaf.Implicit`, the default, or :class:`pmaf.Unrolled`.
+        degenerate: what becomes of a gradient that is not determined: ``"drop"`` it and warn, ``"nan"`` or ``"raise"``.
+
+    Returns:
+        The named triple ``(U, S, Vh)`` of shapes ``(*, m, k)``, ``(*, k)`` and ``(*, k, n)``.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an argument has the wrong shape or value.
+        ConvergenceError: if an item could not be solved; the message names the first.
+        DegeneracyError: if an item is not unique and ``degenerate="raise"``.
+
+    Example:
+        >>> import torch, pmaf
+        >>> A = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> U, S, Vh = pmaf.svd(A, 1)
+        >>> S, Vh
+        (tensor([3.]), tensor([[1., 0.]]))
+    """
+    options = Options(_door, start, solver, backward, degenerate, largest=largest)
+    known = options.tolerances
+    k, work = check_matrix(_door.name, A, k), working_dtype(A.dtype)
+    dtype, (m, n) = A.dtype, A.shape[-2:]
+    check_right(_door.name, A, reference, k)
+    start = check_start(_door.name, start, n, (A.shape[:-2],), A, block=True)
+    chosen = choose(_door, A, k, largest, solver, start)
+    if start is not None and m < n:
+        start = A.detach().to(work) @ start.to(work)
+    A = A.to(work)
+    unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
+    if unit is not None:
+        A = A / unit[..., None, None]
+    forward = TripletForward(k, largest, chosen, start, known.rtol, known.atol)
+    shell = JordanWielandt(A).structure()
+    modes: Modes = {Implicit: lambda: TripletEquations(degenerate, shell, largest, known.rtol, known.atol)}
+    with no_autocast(A):
+        found = differentiate(options, "singular triplets", modes, forward, (A,), (2,))
+        Z, S = found.solution
+        U, V = Z[..., :m, :] * 2**0.5, Z[..., m:, :] * 2**0.5
+        columns = None
+        if reference is not None:
+            columns = reference if each(reference, A, k) else reference[..., None]
+            columns = columns.detach().to(V.dtype)
+        turned = fix_phase(Dense(A), V, S, found.report, columns, dtype)
+        U = U * (V.conj() * turned).sum(-2, keepdim=True)
+    told = found.report
+    status, gap = told.status, told.gap
+    if unit is not None:
+        S, gap = S * unit[..., None], gap * unit
+    if unit is not None or S.dtype != dtype:
+        S, status = narrowed_values(S, dtype, status)
+    return SVDSolution(U.to(dtype), S, turned.mH.to(dtype), status, told.steps, told.residual, gap)
+
+
+def check_matrix(function: str, A: Any, k: Any) -> int:
+    """A is a dense matrix and has k singular values.
+
+    Raises:
+        TypeError: if A is no dense tensor.
+        ValueError: if k is out of range.
+    """
+    if not isinstance(A, Tensor):
+        raise TypeError(f"pmaf.{function}: A must be a dense torch.Tensor of shape (*, m, n), got {describe(A)}")
+    check_tensor(function, "A", A, 2, "(*, m, n)")
+    own, most = check_integer(function, "k", k, least=None), min(A.shape[-2:])
+    if not 1 <= own <= most:
+        raise ValueError(f"pmaf.{function}: k must lie between 1 and min(m, n) = {most}, got {k}")
+    return own
+
+
+def each(reference: Tensor, A: Tensor, k: int) -> bool:
+    """Whether a reference has a vector for each of the k triplets."""
+    return reference.dim() == A.dim() and reference.shape[-2:] == (A.shape[-1], k)
+
+
+def check_right(function: str, A: Tensor, reference: Tensor | None, k: int) -> None:
+    """What the sign of right vectors is measured by.
+
+    Raises:
+        TypeError: if the reference is complex and A is not.
+    """
+    if reference is None:
+        return
+    check_tensor(function, "reference", reference, 1, "(*, n) or (*, n, k)")
+    single = not each(reference, A, k)
+    if single:
+        check_sizes(function, reference=("the columns of A", A.shape[-1], reference.shape[-1]))
+    check_broadcast(function, A=A.shape[:-2], reference=reference.shape[: -1 if single else -2])
+    if reference.is_complex() and not A.is_complex():
+        raise TypeError(f"pmaf.{function}: reference must be real, as A is, got {describe(reference)}")
+
+
+def choose(
+    door: Door, A: Tensor, k: int, largest: bool, solver: EigenSolver | str | None, start: Tensor | None
+) -> EigenSolver | None:
+    """The solver for the Gram matrix; none while a graph is traced, whose outputs need a fixed shape."""
+    if solver is not None:
+        chosen: EigenSolver = named(door.name, solver, EIGEN)
+    elif start is not None:
+        chosen = BlockLanczos()
+    else:
+        n = min(A.shape[-2:])
+        like = A.new_empty(1, dtype=double(working_dtype(A.dtype)))
+        chosen = select("ied", Dense(like.expand(*A.shape[:-2], n, n)), k, largest)
+    return None if compiling() else chosen
+
+
+svd = raising("svd", _svd, lambda solution: Triplets(*solution[:3]))
+svd_ex = reporting(
+    "svd_ex",
+    _svd,
+    """:func:`svd` that reports a status for each item instead of raising.
+
+The arguments are those of :func:`svd`. Nothing is raised for numerical reasons, with ``degenerate="raise"`` not
+before a gradient is asked for; an item without an answer is NaN, its gradient is zero and its status says why.
+
+Returns:
+    An :class:`SVDSolution`.
+
+Example:
+    >>> import torch, pmaf
+    >>> found = pmaf.svd_ex(torch.diag(torch.tensor([1.0, 4.0, 2.0])), 1)
+    >>> found.gap, pmaf.Status(int(found.status)).name
+    (tensor(2.), 'CONVERGED')
+""",
+)

@@ -1,0 +1,146 @@
+r"""Triangular factors of sparse Hermitian matrices, and what their pivots prove.
+
+With pivots taken from the diagonal in an order that keeps the factors sparse,
+
+    S (A − σI) Sᵀ = L U = L D Lᴴ,
+
+so by Sylvester's law D has as many negative entries as A has eigenvalues below σ. In floating-point arithmetic this
+is the inertia of A − σI + E with ‖E‖ of about ε ‖|L||D||Lᴴ|‖, which is known once the factors are: where no eigenvalue
+is that near to σ, the count is that of A.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["SparseFactor", "SparseMatrix", "available", "predicted_work"]
+
+ROUNDINGS = 10  # units of rounding that an entry of L D Lᴴ may be off, relative to |L||D||Lᴴ|
+
+
+@cache
+def available() -> bool:
+    """Whether SciPy is installed, which brings SuperLU."""
+    try:
+        import scipy.sparse.linalg  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class SparseMatrix:
+    """A Hermitian matrix for SciPy, in double precision.
+
+    Args:
+        starts: where each row starts, ``(n + 1,)``.
+        columns: of the entries, ``(e,)``.
+        values: of the entries, ``(e,)``.
+        symmetric: whether the matrix is Hermitian to rounding; else its Hermitian part is taken.
+    """
+
+    def __init__(self, starts: Tensor, columns: Tensor, values: Tensor, *, symmetric: bool) -> None:
+        import scipy.sparse as sp
+
+        n = len(starts) - 1
+        wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
+        # Rows of A are the columns of Aᵀ, and Aᵀ is the conjugate of a Hermitian A.
+        arrays = (wide.conj().resolve_conj().numpy(), columns.int().numpy(), starts.int().numpy())
+        A = sp.csc_array(arrays, shape=(n, n))
+        if not symmetric:
+            A = sp.csc_array((A + A.conj().T) / 2)
+        A.sum_duplicates()
+        self.A, self.n, self.eye = A, n, sp.eye_array(n, format="csc", dtype=A.dtype)
+
+    def lower_bound(self, sign: float) -> float:
+        """Gershgorin's bound of the smallest eigenvalue of ±A from below."""
+        diagonal = self.A.diagonal().real
+        radius = np.asarray(abs(self.A).sum(0)).ravel() - np.abs(diagonal)
+        return float(np.min(sign * diagonal - radius)) if self.n else 0.0
+
+    def factor(self, sign: float, shift: float) -> SparseFactor | None:
+        """The factors of ±A − shift·I; none where a pivot vanishes."""
+        from scipy.sparse.linalg import splu
+
+        M = (sign * self.A - shift * self.eye).tocsc()
+        options = {"SymmetricMode": True}
+        try:
+            lu = splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+        except RuntimeError:  # exactly singular
+            return None
+        return SparseFactor(lu, sign, shift)
+
+
+class SparseFactor:
+    """The factors of ±A − σI.
+
+    Args:
+        lu: of SciPy.
+        sign: 1 or −1.
+        shift: σ.
+    """
+
+    def __init__(self, lu: Any, sign: float, shift: float) -> None:
+        self.lu, self.sign, self.shift = lu, sign, shift
+        self.from_diagonal = bool(np.array_equal(lu.perm_r, lu.perm_c))
+        self.margin = float("inf")  # how near to σ an eigenvalue would have to be for the count to be wrong
+        self.negative = -1  # eigenvalues of ±A below σ; unknown if negative
+
+    def count(self) -> int:
+        """How many eigenvalues of ±A lie below σ; −1 where the pivots do not tell."""
+        if self.negative < 0 and self.from_diagonal:
+            U = self.lu.U
+            d = U.diagonal()
+            if np.all(d.real > 0) and np.all(np.isfinite(d)):
+                self.negative, self.margin = 0, 0.0  # Cholesky's method: as stable as can be
+            elif np.all(np.isfinite(d)) and np.all(d != 0):
+                size = abs(U)
+                bulk = size.T @ ((size @ np.ones(len(d))) / np.abs(d))  # |L||D||Lᴴ| 1
+                self.margin = ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.max(bulk, initial=0.0))
+                self.negative = int(np.count_nonzero(d.real < 0))
+        return self.negative
+
+    def solve(self, V: Tensor) -> Tensor:
+        """(±A − σI)⁻¹ V for a block V, ``(n, p)``."""
+        right = V.detach().resolve_conj().numpy()
+        column = np.ascontiguousarray(right[:, 0]) if right.shape[1] == 1 else np.asfortranarray(right)
+        solution = torch.from_numpy(self.lu.solve(column))
+        return solution[:, None] if solution.dim() == 1 else solution
+
+
+def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
+    """About how many entries the factors have and how many operations they cost, from how wide the graph is.
+
+    The levels of a breadth-first search from a far end are separators. The widest one, of w nodes, becomes a dense
+    block of w² entries and w³ operations, which dominates except where w is small.
+
+    Args:
+        starts: where each row starts, ``(n + 1,)``.
+        columns: of the entries, ``(e,)``.
+
+    Returns:
+        Entries and operations.
+    """
+    import scipy.sparse as sp
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+    n = len(starts) - 1
+    graph = sp.csr_array((np.ones(len(columns)), columns.int().numpy(), starts.int().numpy()), shape=(n, n))
+    parts, label = connected_components(graph, directed=False)
+    sizes = np.bincount(label, minlength=parts)
+    first = int(np.argmax(label == np.argmax(sizes)))
+    order, before = breadth_first_order(graph, first, directed=False)
+    order, before = breadth_first_order(graph, int(order[-1]), directed=False)
+    root = order[0]
+    before = np.where(before < 0, np.arange(n), before)
+    depth = (before != np.arange(n)).astype(np.int64)
+    while np.any(before[order] != root):  # pointers to ancestors, twice as far each time
+        depth, before = depth + depth[before], before[before]
+    width = float(np.bincount(depth[order]).max())
+    average = len(columns) / max(n, 1)
+    entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
+    return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
