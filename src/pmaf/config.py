@@ -28,8 +28,8 @@ def blas() -> str:
     """The linear algebra that torch was built with, and its version where torch tells it."""
     built = torch.__config__.show()
     names = dict(re.findall(r"\b(BLAS_INFO|LAPACK_INFO)=(\w+)", built))
-    version = re.search(r"Math Kernel Library Version ([\w.\- ]+?)(?: Product| for|$)", built, re.MULTILINE)
-    parts = list(dict.fromkeys([*names.values(), *([version[1].strip()] if version else [])]))
+    version = re.search(r"Math Kernel Library Version ([\w.]+)", built)
+    parts = list(dict.fromkeys([*names.values(), *([version[1]] if version else [])]))
     return " ".join(parts) or "unknown"
 
 

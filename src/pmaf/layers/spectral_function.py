@@ -70,7 +70,8 @@ def scalar_function(function: str, fn: Any, like: Tensor | None = None) -> Scala
         )
     if like is None or not torch.is_grad_enabled():
         return Elementwise(fn, function)
-    if getattr(fn(torch.ones(1, dtype=like.dtype.to_real(), device=like.device)), "requires_grad", False):
+    sample = torch.ones(1, dtype=like.new_empty(0).real.dtype, device=like.device)
+    if getattr(fn(sample), "requires_grad", False):
         raise ValueError(
             f"pmaf.{function}: fn must not depend on tensors that require a gradient, which would not reach them; use "
             "pmaf.ied and (U * fn(eigenvalues)[..., None, :]) @ U.mH"

@@ -348,7 +348,7 @@ class Elementwise(ScalarFunction):
 
         Raises:
             TypeError: if that is not a real tensor.
-            ValueError: if it has another shape, or depends on what is being learned.
+            ValueError: if it has another shape.
         """
         y: Any = self.function(x)
         if not isinstance(y, Tensor) or not y.is_floating_point():
