@@ -65,7 +65,7 @@ def follows_nothing() -> bool:
 
 def open_to_kernels(x: Tensor) -> bool:
     """Whether compiled code may work on the memory of x: on the host, with nothing but reverse mode watching."""
-    return on_host(x) and follows_nothing()
+    return on_host(x) and follows_nothing() and torch._C._len_torch_dispatch_stack() == 0
 
 
 def levels_of(*names: str) -> int:

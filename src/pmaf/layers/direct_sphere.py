@@ -155,7 +155,9 @@ class Problem(NamedTuple):
 
 def short_problem(A: object, b: object, radius: object, weights: object) -> Problem | None:
     """The problem; ``None`` where the general path has to look."""
-    if not (type(A) in PLAIN and type(b) in PLAIN and isinstance(A, Tensor) and isinstance(b, Tensor) and available()):
+    if not (type(A) in PLAIN and type(b) in PLAIN and isinstance(A, Tensor) and isinstance(b, Tensor)):
+        return None
+    if not (open_to_kernels(A) and open_to_kernels(b) and available()):
         return None
     if A.dtype not in TYPES or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
         return None
