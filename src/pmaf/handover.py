@@ -92,6 +92,7 @@ class TripletAux(NamedTuple):
     right: Tensor  # (*, n, n) all right vectors, or empty
     norm: Tensor  # (*,) the largest singular value, or an estimate
     gram: Tensor  # (*, n, n) AᴴA, or empty; and of it
+    vectors: Tensor  # (*, n, k) the selected eigenvectors, or empty
     squares: Tensor  # (*, k) the selected eigenvalues
     all_squares: Tensor  # (*, n) all of them, or empty
     V: Tensor  # (*, n, n) all eigenvectors, or empty

@@ -132,6 +132,7 @@ class TripletForward:
             none,
             size.sqrt().to(real),
             G,
+            V,
             squares,
             aux.spectrum,
             aux.V,
@@ -166,9 +167,8 @@ class TripletForward:
         off = torch.zeros(batch, dtype=torch.bool, device=T.device)
         parts = (S, left, right, S.amax(-1))
         parts = tuple(x.detach().clone(memory_format=torch.contiguous_format) for x in parts)
-        kept = TripletAux(
-            off, off.clone(), S[..., :k].detach(), *parts, none, few, few.clone(), none.clone(), none.clone()
-        )
+        empty = (none, none.clone(), few, few.clone(), none.clone(), none.clone())
+        kept = TripletAux(off, off.clone(), S[..., :k].detach(), *parts, *empty)
         steps = torch.ones(batch, dtype=torch.int64, device=T.device)
         residual = measured(T, chosen[0], chosen[1], chosen[2], S.detach().amax(-1))
         return *chosen, following, kept, torch.where(finite, residual, torch.nan), steps
@@ -225,6 +225,7 @@ def _(A: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
         of(m, n, dtype=A.dtype),
         of(n, n, dtype=A.dtype),
         of(),
+        of(0, 0, dtype=wide),
         of(0, 0, dtype=wide),
         of(0, dtype=few),
         of(0, dtype=few),

@@ -105,9 +105,11 @@ class TripletEquations(EigenpairEquations):
             aux.factor,
         )
         standard = EigenpairEquations(self.policy, Dense(aux.gram[..., :0, :0]).structure(), self.largest, 0.0, 0.0)
-        h = (b * values + narrow_adjoint(T, a)).to(wide)
-        lower = standard.complement((aux.gram,), v.to(wide), left, h, whole_block=False).to(b.dtype)
-        lower = lower - v * (v.conj() * lower).sum(-2, keepdim=True)
+        # v is rounded to the type of A; what is left of the exact vector would be divided by next to nothing.
+        exact, h = aux.vectors, (b * values + narrow_adjoint(T, a)).to(wide)
+        h = h - exact * (exact.conj() * h).sum(-2, keepdim=True)
+        wanted = standard.complement((aux.gram,), exact, left, h, whole_block=False)
+        lower = (wanted - exact * (exact.conj() * wanted).sum(-2, keepdim=True)).to(b.dtype)
         upper = (a + narrow_product(T, lower)) / torch.where(values > 0, values, 1)
         own_part = (alpha - beta) / torch.where(values > 0, 4 * values, 1)
         return upper + u * own_part, lower - v * own_part
