@@ -16,6 +16,8 @@ extern "C" int pmaf_sphere(int isa, const pmaf::SphereCall* call);
 extern "C" int pmaf_sphere_gradient(int isa, const pmaf::SphereGradientCall* call);
 extern "C" int pmaf_gram(int isa, const pmaf::GramCall* call);
 extern "C" int pmaf_gram_gradient(int isa, const pmaf::GramGradientCall* call);
+extern "C" int pmaf_gram_product(int isa, const pmaf::GramProductCall* call);
+extern "C" int pmaf_gram_outer(int isa, const pmaf::GramOuterCall* call);
 
 namespace {
 
@@ -114,6 +116,24 @@ void gram(int isa, int B, int m, int n, int k, bool weighted, bool poison) {
   for (const T& entry : F_gradient) check(std::isfinite(entry), "gradient of a factor", isa, B, m, n);
 }
 
+void products(int isa, int B, int m, int n, int k, bool poison) {
+  auto F = normal<float>(std::size_t(B) * m * n, 9);
+  const auto U = normal<double>(std::size_t(B) * n * k, 10), W = normal<double>(std::size_t(B) * n * k, 11);
+  std::vector<double> X(std::size_t(B) * n * n);
+  std::vector<float> gradient(F.size());
+  std::vector<std::int32_t> code(B, 0);
+  if (poison && !F.empty()) F[0] = std::nanf(""), code[0] = 1;
+  pmaf::GramProductCall call{};
+  call.batch = B, call.m = m, call.n = n, call.threads = 2, call.F = F.data(), call.X = X.data();
+  pmaf_gram_product(isa, &call);
+  for (int i = code[0]; i < B; i++) check(X[std::size_t(i) * n * n] >= 0, "square of a factor", isa, B, m, n);
+  pmaf::GramOuterCall back{};
+  back.batch = B, back.m = m, back.n = n, back.k = k, back.threads = 2, back.F = F.data(), back.code = code.data();
+  back.U = U.data(), back.W = W.data(), back.F_gradient = gradient.data();
+  pmaf_gram_outer(isa, &back);
+  for (float entry : gradient) check(std::isfinite(entry), "gradient of a square", isa, B, m, n);
+}
+
 template <class T>
 void everything(int isa) {
   const int shapes[][3] = {{1, 1, 1}, {1, 20, 3}, {9, 8, 3}, {11, 3, 5}, {3, 0, 2}, {5, 70, 33}, {2, 60, 41}, {2, 120, 97}};
@@ -123,7 +143,10 @@ void everything(int isa) {
         sphere<T>(isa, shape[0], shape[1], shape[2], quadratic, (way & 1) && !quadratic, way & 2, way & 4);
   const int factors[][4] = {{1, 1, 1, 1}, {9, 16, 3, 1}, {10, 100, 9, 2}, {3, 2, 5, 5}, {2, 0, 3, 1}, {3, 50, 40, 3}};
   for (const auto& f : factors)
-    for (int way = 0; way < 4; way++) gram<T>(isa, f[0], f[1], f[2], f[3], way & 1, way & 2);
+    for (int way = 0; way < 4; way++) {
+      gram<T>(isa, f[0], f[1], f[2], f[3], way & 1, way & 2);
+      products(isa, f[0], f[1], f[2], f[3], way & 2);
+    }
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
 from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.layers.gauge import fix_phase
+from pmaf.linalg.dtypes import double
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import IEDSolution
@@ -140,6 +141,8 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
         return None
     F = X.factor
     if type(F) not in PLAIN or F.dtype not in MOST or F.layout != torch.strided or not open_to_kernels(F):
+        return None
+    if double(F) != torch.float64:
         return None
     batch, (m, n) = F.shape[:-2], F.shape[-2:]
     if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
