@@ -14,7 +14,9 @@ import pmaf
 from cases import randn
 from pmaf.forward.custom_ops import encode
 from pmaf.forward.eigen import EigenForward
+from pmaf.forward.generalised import GeneralisedForward
 from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.forward.triplets import TripletForward
 from pmaf.kernels import available
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
@@ -36,6 +38,10 @@ def eigen(operator, k: int, solver) -> str:
 
 X, F = symmetric(3, 5, 5), randn(2, 3, 6, seed=1)
 A, b, C, radius = randn(3, 6, 4), randn(3, 6, seed=1), randn(1, 6, 2, seed=2), torch.ones(1, dtype=torch.float64)
+GENERALISED = encode(
+    GeneralisedForward(Dense(X).structure(), 2, True, pmaf.solvers.Eigh(), None, None, 0.0, False, 1e-6)
+)
+TRIPLETS = encode(TripletForward(2, True, pmaf.solvers.Eigh(), None, None, 0.0))
 U = torch.linalg.eigh(X)
 DOUBT = torch.zeros(3, dtype=torch.bool)
 
@@ -63,6 +69,11 @@ CALLS = {
     "more_sorensen": ("least_squares_on_sphere", (A, b, None, None, radius, None, FACTORISED)),
     "gram": ("eigenpairs", (F, None, eigen(Gram(F), 2, pmaf.solvers.Eigh()))),
     "tridiagonal": ("eigenpairs", (X, None, eigen(Dense(X), 2, pmaf.solvers.Tridiagonal()))),
+    "generalised": (
+        "generalised_eigenpairs",
+        (X, X @ X.mH + torch.eye(5, dtype=X.dtype), None, GENERALISED),
+    ),
+    "triplets": ("singular_triplets", (F, None, TRIPLETS)),
     "complement in the tridiagonal form": ("complement_tridiagonal", tridiagonal_arguments()),
     "complement": (
         "complement",

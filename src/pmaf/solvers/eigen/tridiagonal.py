@@ -89,8 +89,11 @@ class Tridiagonal(Solver):
             )
         found = eigenpairs(A, k, largest=largest, allowed=math.inf)
         done = torch.ones_like(found.code, dtype=torch.bool)
+        values = found.values
+        if k > 1:  # of values that coincide to rounding the order is left open
+            values = (values.cummin(-1) if largest else values.cummax(-1)).values
         answer = EigenAnswer(
-            found.values,
+            values,
             found.vectors,
             done,
             done.to(torch.int64),
