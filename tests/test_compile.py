@@ -41,7 +41,7 @@ A, b, C, radius = randn(3, 6, 4), randn(3, 6, seed=1), randn(1, 6, 2, seed=2), t
 GENERALISED = encode(
     GeneralisedForward(Dense(X).structure(), 2, True, pmaf.solvers.Eigh(), None, None, 0.0, False, 1e-6)
 )
-TRIPLETS = encode(TripletForward(2, True, pmaf.solvers.Eigh(), None, None, 0.0))
+TRIPLETS = encode(TripletForward(2, True, None, None, None, 0.0))
 U = torch.linalg.eigh(X)
 DOUBT = torch.zeros(3, dtype=torch.bool)
 

@@ -25,8 +25,6 @@ __all__ = [
 ]
 
 PIECE = 512  # of this length
-EXACT = 1e-10  # rounding below which sums of up to FULL terms keep more digits than anyone asks for
-FULL = 1 << 18
 
 
 def matvec(A: Tensor, x: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ def transposed(X: Tensor) -> Tensor:
 def inner_products(V: Tensor, W: Tensor) -> Tensor:
     """VᴴW, ``(*, m, p)``, for V ``(*, n, m)`` and W ``(*, n, p)``; pieces of long sums are added in double."""
     n = V.shape[-2]
-    if n <= LONG or (n <= FULL and torch.finfo(V.dtype).eps < EXACT):
+    if n <= LONG:
         return V.mH @ W
     whole = n - n % PIECE
     left, right = (M.mT[..., :whole].unflatten(-1, (-1, PIECE)).transpose(-3, -2) for M in (V, W))
