@@ -10,7 +10,7 @@ SENSITIVE := $(addprefix tests/test_,$(addsuffix .py,backward_modes batching cer
   paper_less_solvers readme transforms))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-threads test-portable lint format docs clean
+.PHONY: help setup run test test-threads test-portable test-fallback test-sanitized lint format docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -38,6 +38,15 @@ test-portable: setup  ## run what is sensitive to rounding as three other proces
 	  echo "$$processor"; \
 	  env OMP_NUM_THREADS=1 $$processor $(PYTEST) -n auto -m "not slow" $(SENSITIVE) || exit 1; \
 	done
+
+test-fallback: setup  ## run what the compiled kernels answer without them, as on machines that cannot have them
+	OMP_NUM_THREADS=1 PMAF_KERNELS=off $(PYTEST) -n auto -m "not slow" $(SENSITIVE)
+
+test-sanitized: setup  ## build the kernels' own tests under AddressSanitizer and UBSan, and run them
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitized -G Ninja -DPMAF_SANITIZE=ON
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target pmaf_kernels_test pmaf_sphere_test
+	build/sanitized/pmaf_kernels_test
+	build/sanitized/pmaf_sphere_test
 
 lint: setup  ## ruff, formatting, mypy --strict and the arrows between packages
 	$(BIN)/ruff check .
