@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pmaf import __version__
+from pmaf.config import show_config
 from pmaf.kernels.loader import reason
 
 pytest.importorskip("typer")
@@ -96,6 +97,11 @@ class TestFirstContact:
         assert first == f"pmaf {__version__}"
         assert second == f"kernels: {reason()}"
         assert pmaf("--version", PMAF_KERNELS="off").stdout.splitlines()[1].startswith("kernels: switched off")
+
+    def test_env(self) -> None:
+        told = pmaf("env").stdout.splitlines()
+        assert told[:4] == show_config().splitlines()[:4]  # the number of threads may differ
+        assert any("kernels" in line and reason() in line for line in told)
 
     @pytest.mark.parametrize("argument", ["--help", "--version"])
     def test_torch_is_not_imported_for(self, argument: str) -> None:

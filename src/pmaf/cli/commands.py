@@ -191,6 +191,14 @@ def reproduce_all(quick: Quick = False, fresh: Fresh = False, out: Out = Path("r
 
 
 @app.command()
+def env() -> None:
+    """Print the versions, the compiled kernels or why there are none, the threads and the processor."""
+    from pmaf.config import show_config
+
+    show_config()
+
+
+@app.command()
 def bench(
     device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="How often each method has its turn.")] = 5,
