@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import importlib
 import math
@@ -122,3 +123,23 @@ class TestClaims:
     def test_lobpcg_has_no_vmap(self):
         with pytest.raises(RuntimeError):  # whichever operation it meets first
             torch.func.vmap(lambda X: torch.lobpcg(X, 1)[0])(symmetric(2, n=9))
+
+
+def test_the_times_are_those_of_the_benchmark():
+    """Every row of the README's table of times stands in the recorded results."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    row = re.compile(r"^\| ([\d,]+) × (\d+)×\d+ \| (\d+) \| (\w+) \| ([\d.e+]+) ms \| ([\d.]+) \| ([\d.]+) \|$", re.M)
+    shown = row.findall(text)
+    assert shown
+    recorded = {}
+    for isa in ("avx512", "avx2"):
+        with (ROOT / "benchmarks" / "results" / f"kernels_{isa}.csv").open(encoding="utf-8") as file:
+            for entry in csv.DictReader(file):
+                recorded[isa, entry["case"], entry["dtype"], entry["spectrum"]] = entry
+    for batch, n, k, dtype, milliseconds, *ratios in shown:
+        case = f"{batch.replace(',', '')}x{n}x{k}"
+        entry = recorded["avx512", case, dtype, "gaussian"]
+        total = float(entry["pmaf_forward_us"]) + float(entry["pmaf_backward_us"])
+        assert milliseconds == f"{total / 1000:.2g}"
+        speedups = [recorded[isa, case, dtype, "gaussian"]["speedup"] for isa in ("avx512", "avx2")]
+        assert ratios == [f"{float(x):.1f}" for x in speedups]
