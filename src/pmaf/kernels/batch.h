@@ -29,13 +29,6 @@ int run_lanes(Kernel& kernel, std::int64_t first, int lanes) {
   return kernel.template run<typename LanesOf<T, is_complex, W>::type>(first, lanes);
 }
 
-// How many threads are worth starting; `work` is about how many operations an item takes.
-inline int useful_threads(std::int64_t batch, int threads, double work) {
-  const double enough = 2e7;  // operations that are worth a thread, about a millisecond
-  const double useful = work * static_cast<double>(batch) / enough;
-  return useful < threads ? (useful < 1 ? 1 : static_cast<int>(useful)) : threads;
-}
-
 // The whole batch.
 template <class T, bool is_complex, class Kernel>
 int run_batch(Kernel& kernel, std::int64_t batch, int threads, double work) {

@@ -1,4 +1,5 @@
-// Runs a kernel over a batch in blocks of items, on several threads where that is asked for, each with memory of its own.
+// Runs a kernel over a batch in blocks of items, on several threads where that is asked for and worth it, each with memory
+// of its own.
 #pragma once
 
 #include <new>
@@ -9,12 +10,15 @@
 namespace pmaf {
 namespace PMAF_ISA {
 
-// The or of what kernel(first, count, arena) returns for blocks of `width` items; `failed` where there is no memory.
+// The or of what kernel(first, count, arena) returns for blocks of `width` items; `failed` where there is no memory. An item
+// takes about `work` operations.
 template <class Kernel>
-int over_blocks(std::int64_t batch, int width, int threads, std::size_t bytes, int failed, const Kernel& kernel) {
+int over_blocks(std::int64_t batch, int width, int threads, double work, std::size_t bytes, int failed,
+                const Kernel& kernel) {
   bytes = (bytes / Arena::alignment + 1) * Arena::alignment;
   const std::int64_t blocks = (batch + width - 1) / width;
-  threads = threads < 1 ? 1 : threads > most_threads ? most_threads : threads;
+  threads = useful_threads(batch, threads > most_threads ? most_threads : threads, work);
+  threads = threads < 1 ? 1 : threads;
   threads = threads > blocks ? static_cast<int>(blocks) : threads;
   const std::unique_ptr<char[]> memory(new (std::nothrow) char[bytes * threads + Arena::alignment]);
   if (!memory) return failed;
@@ -36,7 +40,8 @@ int over_some(const Call& call, int width, int failed, const Wanted& wanted) {
   count = 0;
   for (std::int64_t i = 0; i < call.batch; i++)
     if (wanted(i)) items[count++] = i;
-  return over_blocks(count, width, call.threads, Kernel::bytes(call.n), failed, Kernel{call, items.get()});
+  const double n = static_cast<double>(call.n), work = n * n * (static_cast<double>(call.m) + 100 * n);
+  return over_blocks(count, width, call.threads, work, Kernel::bytes(call.n), failed, Kernel{call, items.get()});
 }
 
 }  // namespace PMAF_ISA

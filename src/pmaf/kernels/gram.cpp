@@ -7,10 +7,20 @@
 namespace pmaf {
 namespace PMAF_ISA {
 
+// About how many operations sweeps over the pairs of columns take, and products with the factor.
+template <class Call>
+double sweeps(const Call& call) {
+  return 10.0 * static_cast<double>(call.m) * static_cast<double>(call.n * call.n);
+}
+template <class Call>
+double products(const Call& call, std::int64_t columns) {
+  return 2.0 * static_cast<double>(call.m) * static_cast<double>(call.n * columns);
+}
+
 template <class D, int W>
 int gram_in_lanes(const GramCall& call) {
   const GramSolver<D, W> kernel{call};
-  return over_blocks(call.batch, W, call.threads, kernel.bytes(call.n), GRAM_NO_MEMORY, kernel);
+  return over_blocks(call.batch, W, call.threads, sweeps(call), kernel.bytes(call.n), GRAM_NO_MEMORY, kernel);
 }
 
 template <class D>
@@ -21,22 +31,25 @@ int gram_of(const GramCall& call) {
 template <class D>
 int gram_gradient_of(const GramGradientCall& call) {
   const GramGradient<D> kernel{call};
-  return over_blocks(call.batch, 1, call.threads, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+  const double work = products(call, 2 * call.k);
+  return over_blocks(call.batch, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
 }
 
 // Few items, or ones whose square in lanes leaves the nearest memory, are taken one at a time: with the same bits.
 int gram_product(const GramProductCall& call) {
   constexpr int W = full_width<double>;
   constexpr std::int64_t widest = 24;
+  const double work = products(call, call.n);
   if (call.batch < W || call.n > widest)
-    return over_blocks(call.batch, 1, call.threads, ProductOfOne::bytes(call.n), GRAM_NO_MEMORY, ProductOfOne{call});
+    return over_blocks(call.batch, 1, call.threads, work, ProductOfOne::bytes(call.n), GRAM_NO_MEMORY, ProductOfOne{call});
   using Kernel = ProductInLanes<W>;
-  return over_blocks(call.batch, W, call.threads, Kernel::bytes(call.n), GRAM_NO_MEMORY, Kernel{call});
+  return over_blocks(call.batch, W, call.threads, work, Kernel::bytes(call.n), GRAM_NO_MEMORY, Kernel{call});
 }
 
 int gram_outer(const GramOuterCall& call) {
   const GramOuter kernel{call};
-  return over_blocks(call.batch, 1, call.threads, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+  const double work = products(call, 2 * call.k);
+  return over_blocks(call.batch, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
 }
 
 int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }

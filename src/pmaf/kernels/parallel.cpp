@@ -7,6 +7,12 @@
 
 namespace pmaf {
 
+int useful_threads(std::int64_t batch, int threads, double work) {
+  const double enough = 2e7;  // operations that are worth a thread, about a millisecond
+  const double useful = work * static_cast<double>(batch) / enough;
+  return useful < threads ? (useful < 1 ? 1 : static_cast<int>(useful)) : threads;
+}
+
 int run_blocks(std::int64_t blocks, int threads, int (*run)(void*, std::int64_t, int), void* context) {
   if (threads > most_threads) threads = most_threads;
   if (threads > blocks) threads = static_cast<int>(blocks);

@@ -9,6 +9,9 @@ namespace pmaf {
 
 constexpr int most_threads = 64;
 
+// How many threads are worth starting; `work` is about how many operations an item takes.
+int useful_threads(std::int64_t batch, int threads, double work);
+
 // Calls run(context, block, thread) for block = 0 … blocks − 1 on up to `threads` threads; the or of what it returns.
 int run_blocks(std::int64_t blocks, int threads, int (*run)(void*, std::int64_t, int), void* context);
 

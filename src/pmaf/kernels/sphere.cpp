@@ -10,7 +10,9 @@ constexpr std::int64_t most_singular = 128;
 
 template <class Kernel, class Call>
 int run(const Call& call, const Kernel& kernel, int width) {
-  return over_blocks(call.batch, width, call.threads, kernel.bytes(call.n), SPHERE_NO_MEMORY, kernel);
+  const double n = static_cast<double>(call.n), m = call.m < 0 ? 0.0 : static_cast<double>(call.m);
+  const double work = n * n * (m + 10 * n);
+  return over_blocks(call.batch, width, call.threads, work, kernel.bytes(call.n), SPHERE_NO_MEMORY, kernel);
 }
 
 template <template <class, class, class, bool> class Kernel, bool quadratic, class D, class Call>
