@@ -16,6 +16,7 @@ from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
 from pmaf.linalg.scaling import in_range, magnitude, power_of_two
+from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.operators.jordan_wielandt import JordanWielandt
 from pmaf.solution import SVDSolution
@@ -101,9 +102,10 @@ def _svd(
     unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
     if unit is not None:
         A = A / unit[..., None, None]
-    forward = TripletForward(k, largest, chosen, start, known.rtol, known.atol)
+    rtol = relative_tolerance(known.rtol, A.dtype, min(m, n))  # what rounding leaves does not grow with the long side
+    forward = TripletForward(k, largest, chosen, start, rtol, known.atol)
     shell = JordanWielandt(A).structure()
-    modes: Modes = {Implicit: lambda: TripletEquations(degenerate, shell, largest, known.rtol, known.atol)}
+    modes: Modes = {Implicit: lambda: TripletEquations(degenerate, shell, largest, rtol, known.atol)}
     with no_autocast(A):
         found = differentiate(options, "singular triplets", modes, forward, (A,), (2,))
         Z, S = found.solution
