@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pmaf.layers.eigen import Eigenpairs as Eigenpairs
     from pmaf.layers.eigen import ied as ied
     from pmaf.layers.eigen import ied_ex as ied_ex
-    from pmaf.layers.eigen import principal_projector as principal_projector
-    from pmaf.layers.eigen import principal_projector_ex as principal_projector_ex
+    from pmaf.layers.projector import principal_projector as principal_projector
+    from pmaf.layers.projector import principal_projector_ex as principal_projector_ex
     from pmaf.layers.spectral_function import spectral_function as spectral_function
     from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.layers.sphere import less as less
@@ -88,8 +88,8 @@ _HOMES = {
     "less": "pmaf.layers.sphere",
     "less_ex": "pmaf.layers.sphere",
     "nn": "pmaf.nn",
-    "principal_projector": "pmaf.layers.eigen",
-    "principal_projector_ex": "pmaf.layers.eigen",
+    "principal_projector": "pmaf.layers.projector",
+    "principal_projector_ex": "pmaf.layers.projector",
     "show_config": "pmaf.config",
     "solvers": "pmaf.solvers",
     "spectral_function": "pmaf.layers.spectral_function",

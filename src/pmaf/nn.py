@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pmaf.checks.values import (
@@ -14,17 +13,15 @@ from pmaf.checks.values import (
     check_flags,
     check_integer,
     check_real,
-    check_tensor,
     describe,
 )
 from pmaf.implicit.modes import Backward
-from pmaf.layers.eigen import Eigenpairs, ied, principal_projector
+from pmaf.layers.eigen import Eigenpairs, ied
+from pmaf.layers.pooling import principal_pool
 from pmaf.layers.spectral_function import Function, scalar_function, spectral_function
 from pmaf.layers.sphere import less
 from pmaf.layers.svd import Triplets, svd
-from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
-from pmaf.operators.gram import Gram
 from pmaf.solvers import EIGEN, SPHERE, named
 
 __all__ = ["IED", "LESS", "SVD", "PrincipalPool2d", "SpectralFunction"]
@@ -122,7 +119,40 @@ class LESS(nn.Module):
         )
 
 
-class IED(nn.Module):
+class Leading(nn.Module):
+    """What the modules have in common that select k leading pairs or triplets."""
+
+    def __init__(
+        self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
+    ) -> None:
+        super().__init__()
+        name = f"nn.{type(self).__name__}"
+        check_configuration(name, solver, EIGEN, degenerate, backward, largest=largest)
+        self.k, self.largest = check_integer(name, "k", k), largest
+        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The configuration but for k, as keyword arguments of the function."""
+        return {
+            "largest": self.largest,
+            "solver": self.solver,
+            "backward": self.backward_mode,
+            "degenerate": self.degenerate,
+        }
+
+    def extra_repr(self) -> str:
+        """The configuration."""
+        return non_default(
+            k=(self.k, None),
+            largest=(self.largest, True),
+            solver=(self.solver, None),
+            backward=(self.backward_mode, None),
+            degenerate=(self.degenerate, "drop"),
+        )
+
+
+class IED(Leading):
     r"""Implicit eigen decomposition as a module; see :func:`pmaf.ied`.
 
     Args:
@@ -141,35 +171,9 @@ class IED(nn.Module):
         IED(k=2)
     """
 
-    def __init__(
-        self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
-    ) -> None:
-        super().__init__()
-        check_configuration("nn.IED", solver, EIGEN, degenerate, backward, largest=largest)
-        self.k, self.largest = check_integer("nn.IED", "k", k), largest
-        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
-
     def forward(self, X: Tensor | Operator, reference: Tensor | None = None) -> Eigenpairs:
         """The named pair of eigenvalues ``(*, k)`` and eigenvectors ``(*, n, k)`` of X ``(*, n, n)``."""
-        return ied(
-            X,
-            self.k,
-            largest=self.largest,
-            reference=reference,
-            solver=self.solver,
-            backward=self.backward_mode,
-            degenerate=self.degenerate,
-        )
-
-    def extra_repr(self) -> str:
-        """The configuration."""
-        return non_default(
-            k=(self.k, None),
-            largest=(self.largest, True),
-            solver=(self.solver, None),
-            backward=(self.backward_mode, None),
-            degenerate=(self.degenerate, "drop"),
-        )
+        return ied(X, self.k, reference=reference, **self.options)
 
 
 class SpectralFunction(nn.Module):
@@ -225,7 +229,7 @@ class SpectralFunction(nn.Module):
         )
 
 
-class SVD(nn.Module):
+class SVD(Leading):
     r"""Leading singular triplets as a module; see :func:`pmaf.svd`.
 
     Args:
@@ -244,35 +248,9 @@ class SVD(nn.Module):
         SVD(k=2)
     """
 
-    def __init__(
-        self, k: int = 1, *, largest: bool = True, solver: Any = None, backward: Any = None, degenerate: str = "drop"
-    ) -> None:
-        super().__init__()
-        check_configuration("nn.SVD", solver, EIGEN, degenerate, backward, largest=largest)
-        self.k, self.largest = check_integer("nn.SVD", "k", k), largest
-        self.solver, self.backward_mode, self.degenerate = solver, backward, degenerate
-
     def forward(self, A: Tensor, reference: Tensor | None = None) -> Triplets:
         """The named triple of U ``(*, m, k)``, S ``(*, k)`` and Vh ``(*, k, n)`` of A ``(*, m, n)``."""
-        return svd(
-            A,
-            self.k,
-            largest=self.largest,
-            reference=reference,
-            solver=self.solver,
-            backward=self.backward_mode,
-            degenerate=self.degenerate,
-        )
-
-    def extra_repr(self) -> str:
-        """The configuration."""
-        return non_default(
-            k=(self.k, None),
-            largest=(self.largest, True),
-            solver=(self.solver, None),
-            backward=(self.backward_mode, None),
-            degenerate=(self.degenerate, "drop"),
-        )
+        return svd(A, self.k, reference=reference, **self.options)
 
 
 class PrincipalPool2d(nn.Module):
@@ -343,33 +321,15 @@ class PrincipalPool2d(nn.Module):
         Raises:
             ValueError: if there are no channels or pixels.
         """
-        check_tensor("nn.PrincipalPool2d", "features", features, 3, "(*, C, H, W)")
-        if 0 in features.shape[-3:]:
-            raise ValueError(
-                f"pmaf.nn.PrincipalPool2d: features must have channels and pixels, got {describe(features)}"
-            )
-        F = features.flatten(-2).mT.to(working_dtype(features.dtype))  # (*, H·W, C)
-        mean = F.mean(-2)  # (*, C)
-        centred = F - mean[..., None, :] if self.center else F
-        if self.kind == "projector":
-            return self.projector(centred).flatten(-2).to(features.dtype)
-        row = torch.linalg.vector_norm(F.detach(), dim=(-2, -1)) / F.shape[-2] ** 0.5  # the length of a typical feature
-        noise = 8 * torch.finfo(features.dtype).eps * row
-        # Of features that are normalised over the pixels the mean is rounding and says nothing of the sign.
-        mean = torch.where((torch.linalg.vector_norm(mean, dim=-1) > noise)[..., None], mean, 0)
-        values, U = ied(Gram(centred), self.k, reference=mean, solver=self.solver, degenerate=self.degenerate)
-        if self.scale:
-            kept = values > 1e-12 * values.amax(-1, keepdim=True)  # √ has no slope at zero
-            root = torch.where(kept, torch.where(kept, values / F.shape[-2], 1).sqrt(), 0)
-            U = U * root[..., None, :]
-        return U.mT.flatten(-2).to(features.dtype)
-
-    def projector(self, F: Tensor) -> Tensor:
-        """U Uᵀ, ``(*, C, C)``, or with the root mean square along each direction in between."""
-        if self.scale:
-            X = Gram(F / F.shape[-2] ** 0.5)
-            return spectral_function(X, "sqrt", self.k, solver=self.solver, degenerate=self.degenerate)
-        return principal_projector(Gram(F), self.k, solver=self.solver, degenerate=self.degenerate)
+        return principal_pool(
+            features,
+            self.k,
+            self.kind,
+            center=self.center,
+            scale=self.scale,
+            solver=self.solver,
+            degenerate=self.degenerate,
+        )
 
     def extra_repr(self) -> str:
         """The configuration."""

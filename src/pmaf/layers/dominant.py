@@ -16,7 +16,7 @@ from pmaf.implicit.dominant import DominantEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.modes import Backward, Unrolled
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
-from pmaf.layers.eigen import check_reference, columns_of, prepare
+from pmaf.layers.eigen_arguments import check_reference, columns_of, prepare
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.tolerances import relative_tolerance

@@ -19,7 +19,7 @@ from pmaf.implicit.eigen import SubspaceEquations
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.spectral_function import SpectralDerivative
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
-from pmaf.layers.eigen import nothing_selected, prepare, reads_values
+from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
 from pmaf.linalg.divided_differences import NAMED, Elementwise, Power, ScalarFunction
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
