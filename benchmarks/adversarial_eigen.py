@@ -31,7 +31,7 @@ import pmaf
 RESULTS = Path(__file__).parent / "results" / "adversarial_eigen.csv"
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 SIZES = (1, 2, 3, 4, 5, 8, 13, 24, 40)
-BATCH = 25
+BATCH = 100
 SOLVERS = (None, "eigh", "lanczos_eigh", "cholesky_inverse_iteration", "eigvals_inverse_iteration", "closed_form",
            "power_iteration", "simultaneous_iteration", "block_lanczos")  # fmt: skip
 SINGLE = ("power_iteration", "closed_form", "eigvals_inverse_iteration")  # one pair at a time
@@ -39,9 +39,9 @@ MEASURED = ("items", "claimed", "declined", "silent", "wrong values", "wrong gra
 
 
 def spectrum(kind: str, n: int, generator: torch.Generator) -> Tensor:
-    """Eigenvalues of order one, ``(n,)``, in double precision."""
-    x = torch.rand(n, dtype=torch.float64, generator=generator)
-    near = 10.0 ** -float(torch.randint(1, 15, (), generator=generator))
+    """Eigenvalues of order one, ``(BATCH, n)``, in double precision."""
+    x = torch.rand(BATCH, n, dtype=torch.float64, generator=generator)
+    near = 10.0 ** -torch.randint(1, 15, (BATCH, 1), generator=generator).double()
     index = torch.arange(n, dtype=torch.float64)
     return {
         "uniform": x,
@@ -51,13 +51,13 @@ def spectrum(kind: str, n: int, generator: torch.Generator) -> Tensor:
         "cluster at the top": torch.where(index < (n + 1) // 2, 1 + near * x, -x),
         "cluster everywhere": 1 + near * x,
         "two at the top": torch.where(index < 2, 1 + near * index, x / 2),
-        "repeated": torch.where(index < (n + 1) // 2, 1.0, 0.25),
+        "repeated": torch.where(index < (n + 1) // 2, 1.0, 0.25).double(),
         "mirrored": torch.where(index % 2 == 0, 1.0, -1.0) * (1 + near * index),
         "one apart": torch.where(index == 0, 1.0, near * x),
-        "low rank": torch.where(index < 1, 1.0, 0.0),
+        "low rank": torch.where(index < 1, 1.0, 0.0).double(),
         "identity": torch.ones(n, dtype=torch.float64),
         "zero": torch.zeros(n, dtype=torch.float64),
-    }[kind]
+    }[kind].expand(BATCH, n)
 
 
 KINDS = ("uniform", "both signs", "graded", "graded both signs", "cluster at the top", "cluster everywhere",
@@ -69,8 +69,7 @@ def matrices(kind: str, n: int, dtype: torch.dtype, generator: torch.Generator) 
     wide = torch.complex128 if dtype.is_complex else torch.float64
     Q = torch.linalg.qr(torch.randn(BATCH, n, n, dtype=wide, generator=generator))[0]
     Q[0], Q[1] = torch.eye(n, dtype=wide), torch.eye(n, dtype=wide).flip(0)
-    values = torch.stack([spectrum(kind, n, generator) for _ in range(BATCH)]).to(wide)
-    X = (Q * values[:, None, :]) @ Q.mH
+    X = (Q * spectrum(kind, n, generator)[:, None, :]) @ Q.mH
     return (X + X.mH).to(dtype) / 2
 
 
