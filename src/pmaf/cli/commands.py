@@ -314,7 +314,7 @@ def main() -> None:
     """Run the command line; a refusal is one sentence and exit status 2, never a traceback."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch.profiler writes into the progress bar
     try:
-        app()
+        app(prog_name="pmaf")
     except KeyboardInterrupt:
         typer.echo("pmaf: interrupted", err=True)
         sys.exit(130)

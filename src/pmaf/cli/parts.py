@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -95,6 +95,13 @@ class Parts:
         self.folder = output.parent / f".{output.name}.{mark}"
         self._arrays: _Arrays | None = None
         self._journal: BinaryIO | None = None
+        self._files = ExitStack()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
 
     def records(self) -> dict[int, Record]:
         """What is finished, by this process, by others or by an earlier run, in the order of the cells."""
@@ -127,7 +134,8 @@ class Parts:
             assert self._arrays is not None
             self._arrays.write(cell, values)
             if self._journal is None:
-                self._journal = (self.folder / f"done-{uuid4().hex}").open("xb", buffering=0)
+                journal = (self.folder / f"done-{uuid4().hex}").open("xb", buffering=0)
+                self._journal = self._files.enter_context(journal)
             self._journal.write(json.dumps(record).encode() + b"\n")
 
     def open(self) -> None:
@@ -142,7 +150,7 @@ class Parts:
                 if self.output.suffix == _ZARR:
                     self._arrays = _Zarr(self.folder, self.members, self.plan)
                 else:
-                    self._arrays = _Flat(self.folder, self.output.suffix, self.members, self.plan)
+                    self._arrays = _Flat(self.folder, self.output.suffix, self.members, self.plan, self._files)
 
     def commit(self) -> None:
         """Put the finished output in its place, and remove all parts, those of other inputs and options too.
@@ -164,9 +172,8 @@ class Parts:
                 shutil.rmtree(path, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove the parts, records first."""
-        if self._journal is not None:
-            self._journal.close()
+        """Remove the parts."""
+        self._files.close()
         gone = self.folder.with_name(f"{self.folder.name}.gone")
         shutil.rmtree(gone, ignore_errors=True)
         try:
@@ -186,7 +193,7 @@ class Parts:
 class _Flat:
     """A ``.npy`` file for each array, written item by item, and in the end linked or put into an archive."""
 
-    def __init__(self, folder: Path, suffix: str, members: Mapping[str, Member], plan: Plan) -> None:
+    def __init__(self, folder: Path, suffix: str, members: Mapping[str, Member], plan: Plan, files: ExitStack) -> None:
         self._folder, self._suffix, self._members = folder, suffix, members
         self._files: dict[str, tuple[BinaryIO, int]] = {}
         for name, (core, dtype) in members.items():
@@ -194,7 +201,7 @@ class _Flat:
             shape = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": plan.batch + core}
             np.lib.format.write_array_header_1_0(head, shape)
             descriptor = os.open(folder / f"{name}.npy", os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            file = os.fdopen(descriptor, "r+b", buffering=0)
+            file = files.enter_context(os.fdopen(descriptor, "r+b", buffering=0))
             file.write(head.getvalue())
             _reserve(file, head.tell() + plan.items * prod(core) * dtype.itemsize)
             self._files[name] = file, head.tell()

@@ -129,22 +129,30 @@ def work(batch: Batch, output: Path, run: Run) -> Summary | None:
         if job.was(f"{mark}/written"):
             return None  # by the others, before this process was there
         raise FileError(f"{output} is there already: give another name, or replace it with --overwrite")
-    parts = Parts(output, batch.members(), plan, mark)
-    try:
-        return _share(batch, plan, parts, mark, run)
-    except BaseException as error:
-        finished = sum(record.items for record in parts.records().values())
-        if not finished or (isinstance(error, ValueError) and not isinstance(error, UnreachableError)):
-            parts.discard()  # of no use to anyone: other data, or other options, make other parts
-        kept = (
-            f"{finished} of {plan.items} items are finished and kept beside {output}, "
-            "the same command goes on from there"
-        )
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(kept if finished else "nothing was finished yet") from None
-        if isinstance(error, UnreachableError) and finished:
-            raise UnreachableError(f"{error}; {kept}") from None
-        raise
+    with Parts(output, batch.members(), plan, mark) as parts:
+        try:
+            return _share(batch, plan, parts, mark, run)
+        except BaseException as error:
+            said = _in_words(error, parts)
+            if said is None:
+                raise
+            raise said from None
+
+
+def _in_words(error: BaseException, parts: Parts) -> BaseException | None:
+    """What is kept of a run that ended early, nothing that is of no use to the next; ``None`` if it goes unsaid."""
+    finished = sum(record.items for record in parts.records().values())
+    if not finished or (isinstance(error, ValueError) and not isinstance(error, UnreachableError)):
+        parts.discard()  # other data, or other options, make other parts
+    kept = (
+        f"{finished} of {parts.plan.items} items are finished and kept beside {parts.output}, "
+        "the same command goes on from there"
+    )
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(kept if finished else "nothing was finished yet")
+    if isinstance(error, UnreachableError) and finished:
+        return UnreachableError(f"{error}; {kept}")
+    return None
 
 
 def _share(batch: Batch, plan: Plan, parts: Parts, mark: str, run: Run) -> Summary | None:
@@ -157,10 +165,9 @@ def _share(batch: Batch, plan: Plan, parts: Parts, mark: str, run: Run) -> Summa
     before = parts.records()
     kept = sum(record.items for record in before.values()) - job.add(f"{mark}/items", 0)
 
-    def done(fresh: int) -> None:
-        sum_ = kept + job.add(f"{mark}/items", fresh)
+    def tell(items: int) -> None:
         if run.report is not None and not job.rank:
-            run.report(max(0, min(sum_, plan.items)), plan.items)
+            run.report(max(0, min(items, plan.items)), plan.items)
 
     def solve(at: int) -> None:
         since, cell = time.perf_counter(), plan[at]
@@ -170,11 +177,10 @@ def _share(batch: Batch, plan: Plan, parts: Parts, mark: str, run: Run) -> Summa
             found = batch.solve(cell)
         answer: dict[str, Array] = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
         parts.write(cell, answer, measure(at, cell, answer, time.perf_counter() - since))
-        done(cell.stop - cell.start)
+        tell(kept + job.add(f"{mark}/items", cell.stop - cell.start))
 
-    if run.report is not None and not job.rank:
-        run.report(0, plan.items)
-    done(0)
+    tell(0)
+    tell(kept + job.add(f"{mark}/items", 0))
     while (at := job.add(f"{mark}/dealt", 1) - 1) < len(plan):
         if at not in before:
             solve(at)
@@ -185,12 +191,15 @@ def _share(batch: Batch, plan: Plan, parts: Parts, mark: str, run: Run) -> Summa
     while missing := [at for at in range(len(plan)) if at not in records]:
         longest = max((record.seconds for record in records.values()), default=_PATIENCE)
         if time.perf_counter() - since > 2 * longest + 1:
-            solve(missing[0])  # whoever had it is gone
+            solve(missing[0])  # whoever had it is gone, and the next will be overdue too
+            records = parts.records()
+            continue
         time.sleep(min(1.0, longest / 8 + 0.01))
         seen, records = len(records), parts.records()
         if len(records) > seen:
             since = time.perf_counter()
-            done(0)
+            tell(sum(record.items for record in records.values()))
+    tell(plan.items)
     if _mark(batch, plan, parts.output) != mark:
         raise FileError("an input was changed while it was being read: run the command again when it is whole")
     job.once(f"{mark}/written")
