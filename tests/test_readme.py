@@ -19,7 +19,7 @@ import printed
 from cases import symmetric
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n\n((?:    [^\n]*\n)+))?", re.M | re.S)
 
 
@@ -35,8 +35,8 @@ def test_examples_run(page, capsys):
 
 
 def test_the_reference_lists_every_public_name():
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r":: pmaf\.([\w.]+)", page))
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")]
+    listed = set(re.findall(r":: pmaf\.([\w.]+)", "".join(pages)))
     modules = {"nn", "solvers"}
     assert set(pmaf.__all__) - modules <= listed
     assert {f"nn.{name}" for name in pmaf.nn.__all__} <= listed
