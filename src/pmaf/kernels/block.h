@@ -127,8 +127,7 @@ struct Block {
     const auto tiny = most < L(smallest);
     L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
     power = select(bad | (most == L(T(0))), L(T(0)), power);
-    using I = typename L::mask::V;
-    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
+    const L one = to_numbers<T, W>(to_integers(power) >> 1);
     const L two = power - one;
     power_of_two(one).store(scale_up[0]);
     power_of_two(two).store(scale_up[1]);
