@@ -161,7 +161,8 @@ for match in matches.double().numpy():
         )
     robust.append(torch.from_numpy(model.params).float())
 answers["RANSAC, 500 draws"] = torch.stack(robust)
-# RANSAC does as well here; what it cannot do is to hand a gradient on, to features that are learned with it.
+# RANSAC is a little better on these matches. What it cannot do is to hand a gradient on, to features that are learned
+# together with the weights.
 errors = {
     name: torch.where(good, distances(F, matches), torch.nan).nanmedian(-1).values for name, F in answers.items()
 }
@@ -172,7 +173,8 @@ assert errors["learned weights"].median() < 0.5 * errors["all alike"].median()
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(1.5, 1, 1))
 axes[0].imshow(np.concatenate((left, right), 1), cmap="gray")
-inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:MATCHES, 0]
+inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:, 0]
+inside = inside[torch.randperm(len(inside))[:MATCHES]]
 flat = torch.cat(((x[inside] - centre) / (width / 2), (y[inside] - centre) / (width / 2)), -1)[None]
 with torch.no_grad():
     shown = network(flat, cues[inside][None])[0]
