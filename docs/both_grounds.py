@@ -10,8 +10,22 @@ from matplotlib.figure import Figure
 
 PAPER, INK = "#131416", "#cfd0d0"  # furo's own, in the dark
 # Which panel of an example's first figure is its thumbnail; the first, if nothing is said.
-PANELS = {"discriminant": 1, "eight_point": 2, "fiedler": 1, "gravity_alignment": 1, "homography": 1, "normalised_cut": 2}
-PANELS |= {"normals": 1, "rotation_averaging": 2, "trust_region": 2, "pagerank": 0}
+PANELS = {
+    "discriminant": 1,
+    "eight_point": 2,
+    "fiedler": 1,
+    "gravity_alignment": 1,
+    "homography": 1,
+    "normalised_cut": 2,
+}
+PANELS |= {
+    "diffusion_tensors": 1,
+    "second_order_pooling": 1,
+    "normals": 1,
+    "rotation_averaging": 2,
+    "trust_region": 2,
+    "pagerank": 0,
+}
 GETTERS = ("color", "facecolor", "edgecolor", "markeredgecolor", "markerfacecolor")
 
 
@@ -33,7 +47,12 @@ def scraper(block: tuple[Any, ...], block_vars: dict[str, Any], gallery_conf: di
         figure.savefig(dark, facecolor=PAPER, **settings)
         name = example.replace("_", " ")
         for path, ground in ((light, "only-light"), (dark, "only-dark")):
-            lines += [f".. image:: /{path.relative_to(source).as_posix()}", f"   :alt: {name}", f"   :class: {ground}", ""]
+            lines += [
+                f".. image:: /{path.relative_to(source).as_posix()}",
+                f"   :alt: {name}",
+                f"   :class: {ground}",
+                "",
+            ]
     plt.close("all")
     return "\n".join(lines)
 

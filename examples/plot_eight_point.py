@@ -9,13 +9,13 @@ fundamental matrix estimation*, 2018):
 
 .. math:: f = \\operatorname{argmin}_{\\|f\\| = 1} \\sum_i w_i\\, (a_i^\\top f)^2 .
 
-With :func:`pmaf.ied` of :class:`pmaf.Gram` the nine-dimensional problem is solved from its factor, and its gradient does
-not mind that unwanted singular values come together.
+With :func:`pmaf.ied` of :class:`pmaf.Gram` the nine-dimensional problem is solved from its factor, and its gradient
+does not mind that unwanted singular values come together.
 
 The matches are ORB features of the stereo pair that comes with scikit-image, by the nearest descriptor and nothing
 else. Each sample is a window of the left view, seen through a random homography, as is the right one, so that the
-fundamental matrix is another each time. Which matches may be right is known from the rectified pair. The upper half is for training, the lower half for
-the test. RANSAC on the same matches is the baseline that people have.
+fundamental matrix is another each time. Which matches may be right is known from the rectified pair. The upper half
+is for training, the lower half for the test. RANSAC on the same matches is the baseline that people have.
 """
 
 import warnings
@@ -35,8 +35,8 @@ left, right = (color.rgb2gray(io.imread(f"{folder}motorcycle_{side}.png")) for s
 height, width = left.shape
 
 # %%
-# Matches: for each feature on the left the nearest on the right. In a rectified pair a right match lies in the same row.
-# Features are found tile by tile, so that they cover the picture.
+# Matches: for each feature on the left the nearest on the right. In a rectified pair a right match lies in the same
+# row. Features are found tile by tile, so that they cover the picture.
 TILE = 125
 
 
@@ -100,7 +100,8 @@ def samples(count: int, train: bool) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 # %%
-# The layer, and the network: each match is looked at together with the mean and the spread of all (context normalisation).
+# The layer, and the network: each match is looked at together with the mean and the spread of all (context
+# normalisation).
 def fundamental(matches: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """F with bᵀ F a = 0, of unit length, ``(B, 3, 3)``."""
     one = torch.ones_like(matches[..., :1])
@@ -163,9 +164,7 @@ for match in matches.double().numpy():
 answers["RANSAC, 500 draws"] = torch.stack(robust)
 # RANSAC is a little better on these matches. What it cannot do is to hand a gradient on, to features that are learned
 # together with the weights.
-errors = {
-    name: torch.where(good, distances(F, matches), torch.nan).nanmedian(-1).values for name, F in answers.items()
-}
+errors = {name: torch.where(good, distances(F, matches), torch.nan).nanmedian(-1).values for name, F in answers.items()}
 for name, error in errors.items():
     print(f"{name:18} {error.median():5.1f} px, {100 * float((error < 5).float().mean()):.0f} % below 5 px")
 assert errors["learned weights"].median() < 0.5 * errors["all alike"].median()

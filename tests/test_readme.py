@@ -122,7 +122,9 @@ class TestClaims:
 
     def test_lobpcg_has_no_gradient_of_a_sparse_matrix_and_takes_no_complex_one(self):
         diagonal = torch.arange(20)
-        X = torch.sparse_coo_tensor(torch.stack((diagonal, diagonal)), torch.rand(20) + diagonal, (20, 20), check_invariants=False)
+        X = torch.sparse_coo_tensor(
+            torch.stack((diagonal, diagonal)), torch.rand(20) + diagonal, (20, 20), check_invariants=False
+        )
         values, _ = torch.lobpcg(X.requires_grad_(), 1)
         with pytest.raises(ValueError, match="sparse"):
             values.sum().backward()

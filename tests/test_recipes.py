@@ -1,4 +1,5 @@
-"""The recipes do what the calls do in whose place they stand: beside the library where it is installed, else its formula."""
+"""The recipes do what the calls do in whose place they stand: beside the library where it is installed, else its
+formula."""
 
 from __future__ import annotations
 
@@ -106,7 +107,7 @@ class TestRotations:
         same_with_gradients(recipes.nearest_rotation, roma.special_procrustes, M)
 
     def test_openfold(self, recipes):
-        """Its formula: the last vector of ``torch.linalg.eigh`` of the same matrix, for matrices that are nearly rotations."""
+        """Its formula, the last vector of ``torch.linalg.eigh``, for matrices that are nearly rotations."""
         roma = pytest.importorskip("roma")
         R = roma.random_rotmat(40, dtype=torch.float64) + 0.1 * random(40, 3, 3)
 
@@ -164,13 +165,13 @@ class TestSpheres:
 
     def problem(self):
         A, b = random(30, 4), random(30)
-        return A, b, pmaf.less(A, b), lambda u: 0.5 * (A @ u - b).square().sum()
+        return pmaf.less(A, b), lambda u: 0.5 * (A @ u - b).square().sum()
 
     def test_geoopt(self):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             geoopt = pytest.importorskip("geoopt")
-        A, b, best, misfit = self.problem()
+        best, misfit = self.problem()
         start = torch.nn.functional.normalize(best + 0.2 * random(4), dim=-1)
         u = geoopt.ManifoldParameter(start, manifold=geoopt.Sphere())
         optimiser = geoopt.optim.RiemannianSGD([u], lr=0.02)
@@ -183,7 +184,7 @@ class TestSpheres:
 
     def test_geotorch(self):
         geotorch = pytest.importorskip("geotorch")
-        A, b, best, misfit = self.problem()
+        best, misfit = self.problem()
         layer = torch.nn.Linear(4, 1, bias=False, dtype=torch.float64)
         geotorch.sphere(layer, "weight")
         layer.weight = torch.nn.functional.normalize(best + 0.2 * random(4), dim=-1)[None]
