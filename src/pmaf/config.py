@@ -12,7 +12,7 @@ import torch
 import pmaf
 from pmaf.kernels.loader import reason
 
-__all__ = ["processor", "show_config"]
+__all__ = ["configuration", "processor", "show_config"]
 
 
 def processor() -> str:
@@ -33,22 +33,17 @@ def blas() -> str:
     return " ".join(parts) or "unknown"
 
 
-def show_config() -> str:
-    """Print versions, compiled kernels and their instruction set or why there are none, threads, BLAS and processor.
+def configuration() -> dict[str, str]:
+    """Versions, compiled kernels and their instruction set or why there are none, threads, BLAS and processor.
 
     Returns:
-        The text that was printed.
-
-    Example:
-        >>> import pmaf
-        >>> text = pmaf.show_config()  # doctest: +ELLIPSIS
-        pmaf ...
+        What is told, by its name.
     """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none seen by torch"
     variables = {
         name: value for name, value in sorted(os.environ.items()) if name.startswith(("PMAF_", "OMP_", "MKL_"))
     }
-    rows = {
+    return {
         "pmaf": pmaf.__version__,
         "kernels": reason(),
         "torch": torch.__version__,
@@ -60,6 +55,19 @@ def show_config() -> str:
         "GPU": gpu,
         "environment": " ".join(f"{name}={value}" for name, value in variables.items()) or "nothing set",
     }
-    text = "\n".join(f"{name:12}{value}" for name, value in rows.items())
+
+
+def show_config() -> str:
+    """Print versions, compiled kernels and their instruction set or why there are none, threads, BLAS and processor.
+
+    Returns:
+        The text that was printed.
+
+    Example:
+        >>> import pmaf
+        >>> text = pmaf.show_config()  # doctest: +ELLIPSIS
+        pmaf ...
+    """
+    text = "\n".join(f"{name:12}{value}" for name, value in configuration().items())
     print(text)
     return text
