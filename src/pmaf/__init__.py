@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pmaf.solution import Status as Status
     from pmaf.solution import SVDSolution as SVDSolution
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOMES = {
     "Certificate": "pmaf.layers.certificate",
     "ConvergenceError": "pmaf.errors",
