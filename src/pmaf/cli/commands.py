@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pmaf import __version__
 from pmaf.errors import MissingExtraError
+from pmaf.version import __version__
 
 try:
     import typer
