@@ -127,6 +127,17 @@ class TestUnluckyStarts:
                 assert int(found.status) == Status.NOT_UNIQUE
                 assert float(found.residual) <= 1e-12
 
+    @pytest.mark.parametrize("solver", ITERATIVE)
+    def test_a_mixture_of_two(self, solver):
+        """Of two values so close that any mixture of their vectors passes for one, the larger."""
+        near = 5e-12
+        X = torch.diag(torch.cat((torch.tensor([1 + near, 1.0]), torch.linspace(0, 0.5, 4))).double())
+        X[0, 0] = 1 + near
+        start = torch.tensor([[2e-3], [1.0], [0.1], [0.1], [0.1], [0.1]], dtype=torch.float64)
+        found = pmaf.ied_ex(X, 1, solver=solver, start=start)
+        if int(found.status) != Status.MAX_STEPS:
+            assert abs(float(found.eigenvalues[0]) - 1 - near) <= 5e-13
+
     @settings(max_examples=40, deadline=None)
     @given(data=st.data())
     def test_any_eigenvectors(self, data):

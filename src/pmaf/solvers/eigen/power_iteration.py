@@ -8,6 +8,7 @@ from torch import Tensor
 from pmaf.checks.values import set_flags, set_integers, set_reals
 from pmaf.linalg.batched import lengths
 from pmaf.linalg.krylov import orthonormal
+from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
 from pmaf.solvers.base import EigenAnswer, Solver
@@ -19,6 +20,11 @@ __all__ = ["PROBE_STEPS", "PowerIteration"]
 PROBE_STEPS = 8  # products spent on finding the shift
 
 
+def unit(u: Tensor) -> Tensor:
+    """Columns of length one, ``(*, n, p)``; zero ones stay as they are."""
+    return u / lengths(u).clamp_min(torch.finfo(u.dtype).tiny)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PowerIteration(Solver):
     r"""The leading eigenpair by :math:`u \leftarrow (X + \sigma I)u / \|(X + \sigma I)u\|`.
@@ -26,13 +32,15 @@ class PowerIteration(Solver):
     Without a shift the iteration finds the eigenvalue of largest *magnitude*. Here :math:`\sigma` comes from the Ritz
     values of a short Lanczos run, :math:`\theta_2 \le \lambda_2` and :math:`\theta_{\min}`, so that the algebraically
     largest eigenvalue lies farthest from :math:`-\sigma`. A pair is accepted only if its measured residual is small and
-    its value is not below the largest Ritz value of that run, which starts from a random vector of its own.
+    its value is not below the largest Ritz value of that run, which starts from a random vector of its own, nor below
+    that of u and a second column, which is kept orthogonal to u: of two eigenvalues that nearly coincide u may hold any
+    mixture, and the second column then holds what u lacks.
 
     With ``symmetric=False`` X may be any square matrix and the pair is its dominant (largest in magnitude) real one, as
     PageRank needs. A second column, kept orthogonal to the first, tells how large the next eigenvalue is in modulus:
     ``next`` is as large as the eigenvalue itself if the dominant one is tied. Complex dominant pairs never settle.
 
-    Batched; works in the dtype and on the device of X; costs one product a step.
+    Batched; works in the dtype and on the device of X; costs one product with two columns a step.
 
     Args:
         rtol: residual ‖Xu − λu‖ / ‖X‖ to reach; by default :func:`default_rtol`.
@@ -103,17 +111,27 @@ class PowerIteration(Solver):
         shift = dominating_shift(low, second, norm)[..., None, None]
 
         def step(state: State) -> tuple[State, Tensor]:
-            u, y, _ = state
-            u = y + shift * u
-            u = u / lengths(u).clamp_min(torch.finfo(u.dtype).tiny)
-            y = operator(u)
+            V, Y, _ = state
+            V = Y + shift * V
+            u, z = unit(V[..., :1]), V[..., 1:]
+            V = torch.cat((u, unit(z - u * (u.conj() * z).sum(-2, keepdim=True))), -1)
+            Y = operator(V)
+            y = Y[..., :1]
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)
-            residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1))
-            done = (residual <= rtol * norm) & (theta[..., 0] >= high - rtol * norm)
-            return (u, y, theta), done | ~operator.finite
+            misfit = y - theta[..., None] * u
+            residual = torch.linalg.vector_norm(misfit, dim=(-2, -1))
+            # The larger eigenvalue of what both columns span lies above θ by ½(√(d² + 4|b|²) − d).
+            d = theta - (V.conj() * Y)[..., 1:].real.sum(-2)
+            b = (V[..., 1:].conj() * misfit).sum(-2).abs()
+            above = (torch.hypot(d, 2 * b) - d).sum(-1) / 2
+            enough = torch.maximum(high, theta[..., 0] + above) - rtol * norm
+            return (V, Y, theta), (residual <= rtol * norm) & (theta[..., 0] >= enough) | ~operator.finite
 
-        state = (u, operator(u), low[..., None])
-        (u, _, theta), done, steps = iterate(step, state, operator.finite.shape, self.max_steps)
+        second_column = random_block(X.n, min(1, X.n - 1), X.dtype, X.device, seed=3)
+        V = torch.cat((u, second_column.expand(*u.shape[:-1], -1)), -1)
+        state = (V, operator(V), low[..., None])
+        (V, _, theta), done, steps = iterate(step, state, operator.finite.shape, self.max_steps)
+        u = V[..., :1]
         return EigenAnswer(operator.original(theta), u, done & operator.finite, steps, norm=norm * operator.scale)
 
     def dominant(self, X: Operator, start: Tensor | None) -> EigenAnswer:
