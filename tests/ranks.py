@@ -385,6 +385,11 @@ def a_bad_item(mesh: DeviceMesh) -> None:
         found = pmaf.less_ex(*placed)
         assert full(found.status).tolist() == [0, 0, int(pmaf.Status.NON_FINITE), 0, 0]
         close(full(found.u)[[0, 1, 3, 4]], good[[0, 1, 3, 4]])
+        for fn in (lambda A: pmaf.less_ex(A, b if A is one else placed[1]).u, lambda A: pmaf.svd_ex(A).Vh):  # noqa: B023
+            one, two = A.clone().requires_grad_(), placed[0].detach().requires_grad_()
+            (expected,) = torch.autograd.grad(fn(one).square()[..., 0].nansum(), one)
+            (gradient,) = torch.autograd.grad(full(fn(two)).square()[..., 0].nansum(), two)
+            close(gradient, expected)
         for call in (lambda: pmaf.less(*placed), lambda: pmaf.ied(pmaf.Gram(placed[0])), lambda: pmaf.svd(placed[0])):  # noqa: B023
             told = everywhere(said(call))
             assert set(told) == {told[0]}

@@ -33,7 +33,7 @@ class Condensed(NamedTuple):
     """Rows of all ranks, replaced by fewer."""
 
     S: Tensor  # (*, s, N), the same on every rank
-    Q: Tensor  # (*, mᵢ, s), this rank's part of M = Q S; no gradient flows through it
+    Q: Tensor  # (*, mᵢ, s), this rank's part of M = Q S, or empty; no gradient flows through it
 
 
 class Triangle:
@@ -58,7 +58,14 @@ class Triangle:
 
 
 def condensed(
-    function: str, M: Tensor, weights: Tensor | None, lead: int, m: int, groups: Groups, kind: torch.dtype
+    function: str,
+    M: Tensor,
+    weights: Tensor | None,
+    lead: int,
+    m: int,
+    groups: Groups,
+    kind: torch.dtype,
+    left: bool,
 ) -> Condensed:
     """Fewer rows with the same Gram matrix.
 
@@ -70,6 +77,7 @@ def condensed(
         m: the rows of all ranks.
         groups: the ranks.
         kind: the type of the data, real, which says how much squaring may cost.
+        left: whether Q is needed; all columns have to be independent then.
 
     Returns:
         S and Q.
@@ -93,20 +101,27 @@ def condensed(
     some = bool(bad.any())
     eye = torch.eye(N, dtype=G.dtype, device=G.device)
     S = by_cholesky(torch.where(bad[..., None, None], eye, G) if some else G, lead)
-    root = None if weights is None else weights.detach().sqrt()
-    Mw = M.detach() if root is None else root[..., None] * M.detach()
-    Q = torch.linalg.solve_triangular(S.detach()[..., :lead, :lead], Mw[..., :lead], upper=True, left=False)
-    Q = torch.cat((Q, Q.new_zeros(*Q.shape[:-1], N - lead)), -1)
+    Q = orthonormal_rows(M.detach(), weights, S.detach()) if left else M.detach()[..., :0]
     if not some:
         return Condensed(S, Q)
     at = bad.flatten().nonzero()[:, 0]
     w = None if weights is None else weights.expand(*batch, -1).reshape(-1, weights.shape[-1])[at]
     better = by_reflectors(M.reshape(-1, *M.shape[-2:])[at], w, m, groups)
     short = N - better.S.shape[-2]
-    replaced = torch.nn.functional.pad(better.S, (0, 0, 0, short))
-    S = S.reshape(-1, N, N).index_copy(0, at, replaced).reshape(S.shape)
-    Qs = Q.reshape(-1, *Q.shape[-2:]).index_copy(0, at, torch.nn.functional.pad(better.Q, (0, short)))
-    return Condensed(S, Qs.reshape(Q.shape))
+    S = put(S, at, torch.nn.functional.pad(better.S, (0, 0, 0, short)))
+    return Condensed(S, put(Q, at, torch.nn.functional.pad(better.Q, (0, short))) if left else Q)
+
+
+def put(x: Tensor, at: Tensor, items: Tensor) -> Tensor:
+    """Matrices of which some are replaced by others."""
+    return x.reshape(-1, *x.shape[-2:]).index_copy(0, at, items).reshape(x.shape)
+
+
+def orthonormal_rows(M: Tensor, weights: Tensor | None, R: Tensor) -> Tensor:
+    """M R⁻¹, the rows of M weighted."""
+    rows = M if weights is None else weights.detach().sqrt()[..., None] * M
+    Q: Tensor = torch.linalg.solve_triangular(R, rows, upper=True, left=False)
+    return Q
 
 
 def refuse_negative(function: str, agreed: int) -> None:
