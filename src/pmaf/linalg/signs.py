@@ -58,13 +58,19 @@ def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | float |
     inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)  # (*, 1, k)
     length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
     if callable(rounding):
-        clear = cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all())
-        rounding = eps**0.25 if clear else rounding()
+        if cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all()):
+            return unit_of(inner)
+        rounding = rounding()
     off = torch.as_tensor(rounding, dtype=U.real.dtype, device=U.device).clamp(min=32 * eps)
     known = inner.detach().abs() > (off[..., None, :] if off.dim() else off) * length
     if anywhere(~known):
         second = (generic(n, U)[:, None] * U).sum(-2, keepdim=True)
         inner = torch.where(known, inner, second)
-    if not U.is_complex():
+    return unit_of(inner)
+
+
+def unit_of(inner: Tensor) -> Tensor:
+    """The unit numbers that turn inner products to the non-negative real axis; 1 for zero."""
+    if not inner.is_complex():
         return torch.ones_like(inner).copysign(inner.detach())
     return torch.sgn(torch.where(inner.detach().abs() > 0, inner, 1)).conj()
