@@ -250,10 +250,10 @@ def measured(solution: Any, divided: Divided, groups: Groups, kind: torch.dtype)
     size = S.detach()[..., :n].abs().square().sum(-2).amax(-1)  # of ‖MᴴM‖, from below
     if hasattr(solution, "u"):
         size = size + solution.multiplier.detach().abs()
-    residual = solution.residual + amount / torch.where(size > 0, size, 1)
-    poor = residual > 30 * relative_tolerance(None, working_dtype(kind), n)
+    amount = amount / torch.where(size > 0, size, 1)
+    poor = amount > 30 * relative_tolerance(None, working_dtype(kind), n)
     status = torch.where(poor & (solution.status == Status.CONVERGED), Status.MAX_STEPS, solution.status)
-    return solution._replace(residual=residual, status=status)
+    return solution._replace(residual=solution.residual + amount, status=status)
 
 
 def silence(divided: Divided, failed: Tensor) -> None:
