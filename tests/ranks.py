@@ -491,6 +491,23 @@ def vectors_divided_by_rows(mesh: DeviceMesh) -> None:
 
 
 @check
+def page_rank(mesh: DeviceMesh) -> None:
+    n = 30
+    links = (torch.rand(n, n, dtype=torch.float64) < 0.2) + 0.05  # from column to row
+    weights = torch.randn(n, dtype=torch.float64)
+    found = []
+    for L in (links.clone().requires_grad_(), place(links, mesh, Shard(0)).requires_grad_()):
+        X = L if L.grad_fn is None and not isinstance(L, DTensor) else pmaf.MatVec(product, n, L)
+        solution = pmaf.dominant_pair_ex(X)
+        assert full(solution.status) == pmaf.Status.CONVERGED
+        loss = (full(solution.eigenvector) * weights).sum() + full(solution.eigenvalue)
+        found.append((solution.eigenvalue, solution.eigenvector, torch.autograd.grad(loss, L)[0]))
+    assert found[1][1].placements == found[1][2].placements == (Shard(0),)
+    for x, y in zip(found[1], found[0], strict=True):
+        close(x, y, 1e6)
+
+
+@check
 def vectors_refused(mesh: DeviceMesh) -> None:
     skew, nan = torch.randn(20, 20), torch.eye(20)
     nan[3, 3] = torch.nan
@@ -504,7 +521,7 @@ def vectors_refused(mesh: DeviceMesh) -> None:
         (lambda: pmaf.ied(of(nan), 2), "NON_FINITE"),
         (lambda: pmaf.ied(of(eye, lambda L, V: full(V))), "must return a DTensor like V"),
         (lambda: pmaf.ied(of(eye), solver="eigh"), "solver cannot be given"),
-        (lambda: pmaf.dominant_pair(of(eye)), "is for pmaf.ied"),
+        (lambda: pmaf.spectral_function(of(eye), "exp"), "is for pmaf.ied"),
         (lambda: pmaf.less(of(eye), eye[0]), "what works is"),
     ]
     for call, text in calls:

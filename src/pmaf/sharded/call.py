@@ -17,6 +17,7 @@ from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.sharded.collectives import Groups, copied, reduce, tied
+from pmaf.sharded.dominant import dominant
 from pmaf.sharded.placements import Layout, Leaf, leaves_of, locally, planned
 from pmaf.sharded.products import eigenpairs
 from pmaf.sharded.rows import MAX, Condensed, condensed, defect
@@ -46,8 +47,8 @@ def answered(
         ValueError: if it raises on another rank, or an argument is divided in a way that does not work.
     """
     if isinstance(arguments.get("X"), MatVec):
-        solution = eigenpairs(function, arguments)
-        return solution, solution.status.to_local()  # type: ignore[attr-defined]
+        solution = of_products(function, arguments)
+        return solution, solution.status.to_local()
     leaves = leaves_of(function, arguments)
     layout = planned(function, leaves)
     here, shared = locally(layout, leaves)
@@ -74,6 +75,31 @@ def answered(
     solution = spread_out(found, layout, shared)
     status = status_of(solution)
     return solution, status.full_tensor() if agrees and worst else status.to_local().new_zeros(())
+
+
+def of_products(function: str, arguments: Mapping[str, Any]) -> Any:
+    """The solution for a matrix known by its products with vectors that are divided.
+
+    Raises:
+        ValueError: if the function, or an argument, is not for this.
+    """
+    known: dict[str, tuple[Callable[..., Any], set[str]]] = {
+        "ied": (eigenpairs, {"X", "k", "largest", "reference", "degenerate"}),
+        "dominant_pair": (dominant, {"X", "reference"}),
+    }
+    name = function.removesuffix("_ex")
+    if name not in known:
+        raise ValueError(
+            f"pmaf.{function}: a pmaf.MatVec made of DTensors is for pmaf.ied and pmaf.dominant_pair; give it "
+            "replicated tensors"
+        )
+    solve, taken = known[name]
+    others = sorted(name for name, value in arguments.items() if name not in taken and value is not None)
+    if others:
+        raise ValueError(
+            f"pmaf.{function}: with a pmaf.MatVec made of DTensors {', '.join(others)} cannot be given; leave it out"
+        )
+    return solve(function, arguments)
 
 
 REFUSED = 2  # beside 0 and 1, whether an item has a status
