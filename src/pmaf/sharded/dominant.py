@@ -47,7 +47,7 @@ def dominant(function: str, arguments: Mapping[str, Any]) -> DominantSolution:
     params = rows.params(working_dtype(dtype))
     u, value, told = SharedDominant.apply(rows, *params)  # type: ignore[no-untyped-call]
     gap = torch.full_like(value, torch.nan)
-    u = u * signs(rows, u, value[None], gap, told[2], arguments.get("reference"))
+    u = u * signs(rows, u, value[None], gap, told[2] * value.abs(), value.abs(), arguments.get("reference"))
     fields = (value.to(dtype), told[0].long(), told[1].long(), told[2], gap)
     eigenvalue, status, steps, residual, gap = map(rows.replicated, fields)
     return DominantSolution(eigenvalue, rows.whole(u.to(dtype))[:, 0], status, steps, residual, gap)

@@ -128,15 +128,30 @@ def eigenpairs(function: str, arguments: Mapping[str, Any]) -> IEDSolution:
         rows, k, largest, policy, *rows.params(working_dtype(dtype))
     )
     status, steps, residual = told[0].long(), told[1].long(), told[2]
-    U = U * signs(rows, U, values, gap, residual, arguments.get("reference"))
+    U = U * signs(rows, U, values, gap, residual * told[3], told[3], arguments.get("reference"))
     real = dtype.to_real() if not dtype.is_complex else values.dtype
     fields = (values.to(real), status, steps, residual.to(values.dtype), gap)
     eigenvalues, status, steps, residual, gap = map(rows.replicated, fields)
     return IEDSolution(eigenvalues, rows.whole(U.to(dtype)), status, steps, residual, gap)
 
 
-def signs(rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, residual: Tensor, reference: Any) -> Tensor:
-    """The unit numbers that turn columns as :func:`pmaf.ied` turns them, ``(k,)``; constants for the gradient."""
+def signs(
+    rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, misfit: Tensor, norm: Tensor, reference: Any
+) -> Tensor:
+    """The unit numbers that turn columns as :func:`pmaf.ied` turns them, ``(k,)``; constants for the gradient.
+
+    Args:
+        rows: how vectors are divided.
+        U: this rank's rows of the columns.
+        values: their eigenvalues.
+        gap: the distance to the next one, NaN where it is not known.
+        misfit: ‖XU − UΛ‖.
+        norm: ‖X‖.
+        reference: what the user gave.
+
+    Returns:
+        The numbers.
+    """
     with torch.no_grad():
         eps, part = torch.finfo(U.dtype).eps, slice(rows.before, rows.before + rows.own)
         if reference is None:
@@ -152,7 +167,7 @@ def signs(rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, residual: Tenso
         length = reduce(looked.abs().square().sum(0), rows.groups).sqrt()
         seen = reduce(torch.stack(((looked.conj() * U).sum(0), (second * U).sum(0))), rows.groups)
         apart = torch.cat((values.diff().abs(), gap.nan_to_num(torch.inf)[None])).amin()
-        off = ((8 * eps + residual) * values.abs().amax() / apart + 32 * eps).nan_to_num(1).clamp_max(eps**0.25)
+        off = ((8 * eps * norm + misfit) / apart + 32 * eps).nan_to_num(1).clamp_max(eps**0.25)
         decided = torch.where(seen[0].abs() > off * length, seen[0], seen[1])
         return torch.sgn(torch.where(decided == 0, 1, decided)).conj()
 
@@ -191,7 +206,7 @@ class SharedPairs(torch.autograd.Function):
         failed = ~found.residual.isfinite()
         status = torch.where(failed, Status.NON_FINITE, status)
         U, values, gap = (torch.where(failed, torch.nan, x) for x in (found.U, values, gap))
-        told = torch.stack([status.to(values.dtype), torch.full_like(gap, found.steps), found.residual])
+        told = torch.stack([status.to(values.dtype), torch.full_like(gap, found.steps), found.residual, found.norm])
         ctx.settings = (rows, largest, policy, bool(failed), bool(status == Status.NOT_UNIQUE), level)
         ctx.save_for_backward(*params, U, values, gap)
         ctx.mark_non_differentiable(gap, told)
