@@ -9,6 +9,7 @@
 // in units of its own in which its norm is at most one; with `largest=False` it is −T.
 #pragma once
 
+#include <cstring>
 #include <type_traits>
 
 #include "lanes.h"
@@ -40,8 +41,8 @@ constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
 template <class T>
 constexpr int rows_from = 160;
 
-// From this size on a few real matrices are tridiagonalised one after the other, which gives the same answer.
-constexpr int single_from = 8, single_most = 4;
+// From this size on a real matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
+constexpr int single_from = 24;
 
 template <class S_>
 struct Block {
@@ -57,14 +58,14 @@ struct Block {
 
   int n, k;
   bool largest;
-  S *X, *A, *tau, *U, *vector, *work, *staging;  // X: n×n, the Hermitian part in its lower triangle; A: packed reflectors
+  S *X, *A, *tau, *U, *vector, *work, *staging;  // X: the Hermitian part; A: the reflectors; packed lower triangles
   L *d, *e;
   double *td, *te, *tf;      // T in its own units: d, e, −e²
   double *values;            // k + 1, of T
   double *unit, *norm;       // what T was divided by, an upper estimate of the largest |eigenvalue| of X; both of X
   double *scratch[5];        // n each
   double *Z;                 // k × n, eigenvectors of T
-  double *h, *y, *image;     // wide vectors
+  double *h, *y, *image, *wide;  // wide vectors
   double *inner;             // k, wide
   T *scale_up[2], *scale_down[2];  // two factors each, whose product is the power of two
   L not_finite, skew, squares;
@@ -74,23 +75,23 @@ struct Block {
   const T* source = nullptr;  // the first item's matrix
   T* factor = nullptr;        // and its factor
   int items = 0;
-  T *triangle, *row_work;
+  T *square, *row_work;
   double *left, *right;
 
   Block(int n_, int k_, bool largest_, Arena& arena, bool forward) : n(n_), k(k_), largest(largest_) {
     by_rows = !S::is_complex && n >= rows_from<T>;
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
-    X = arena.take<S>(by_rows ? 0 : std::ptrdiff_t(n) * n);
-    A = arena.take<S>(by_rows ? 0 : row(n));
-    const bool single = !S::is_complex && !by_rows && n >= single_from;
-    triangle = arena.take<T>(forward && (by_rows || single) ? n * pitch : 0);
-    row_work = arena.take<T>(by_rows || single ? 4 * pitch : 0);
+    X = arena.take<S>(by_rows ? 0 : triangle(n));
+    A = arena.take<S>(by_rows ? 0 : triangle(n));
+    const bool alone = !S::is_complex && !by_rows && n >= single_from;
+    square = arena.take<T>(forward && (by_rows || alone) ? n * pitch : 0);
+    row_work = arena.take<T>(by_rows || alone ? 4 * pitch : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
     U = arena.take<S>(std::ptrdiff_t(n) * k);
     vector = arena.take<S>(n);
-    work = arena.take<S>(4 * std::ptrdiff_t(n));
+    work = arena.take<S>(2 * std::ptrdiff_t(n));
     staging = arena.take<S>(std::ptrdiff_t(n) * staged_rows());
     d = arena.take<L>(n);
     e = arena.take<L>(n);
@@ -105,6 +106,7 @@ struct Block {
     h = arena.take<double>(std::ptrdiff_t(n) * stride);
     y = arena.take<double>(std::ptrdiff_t(n) * stride);
     image = arena.take<double>(std::ptrdiff_t(n) * stride);
+    wide = arena.take<double>(std::ptrdiff_t(n) * stride);
     inner = arena.take<double>(std::ptrdiff_t(k) * stride);
     for (int i = 0; i < 2; i++) scale_up[i] = arena.take<T>(W), scale_down[i] = arena.take<T>(W);
   }
@@ -113,8 +115,9 @@ struct Block {
   Part part(double* p, int half, int which) const { return {p + which * W + half * Wd}; }
   Tridiagonal<Wd, W> tridiagonal(int half) const { return {n, rows(td, half), rows(te, half), rows(tf, half)}; }
   S* u(int i) const { return U + std::ptrdiff_t(i) * n; }
-  // Small matrices are gathered whole before they are turned from lanes into items, larger ones row by row.
-  int staged_rows() const { return n <= 32 ? n : 1; }
+  // Matrices are turned from lanes into items row by row; small ones whose rows do not fill registers, all rows at once.
+  static constexpr int staged_rows(int n) { return n <= 32 && n % W != 0 ? n : 1; }
+  int staged_rows() const { return staged_rows(n); }
   double sign() const { return largest ? 1.0 : -1.0; }
   D value(int i, int half) const { return V::load_real(values + std::ptrdiff_t(i) * W, half); }
 
@@ -124,8 +127,7 @@ struct Block {
     const auto tiny = most < L(smallest);
     L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
     power = select(bad | (most == L(T(0))), L(T(0)), power);
-    using I = typename L::mask::V;
-    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
+    const L one = to_numbers<T, W>(to_integers(power) >> 1);
     const L two = power - one;
     power_of_two(one).store(scale_up[0]);
     power_of_two(two).store(scale_up[1]);
@@ -137,34 +139,27 @@ struct Block {
   // Reads the matrices of the first pass, and tridiagonalises them.
   void factorise_matrices(const T* from, T* to, int lanes) {
     if (by_rows) return factorise_rows(from, to, lanes);
-    load(from, lanes);
-    if (!S::is_complex && n >= single_from && lanes <= single_most) tridiagonalise_singly(lanes);
-    else tridiagonalise(n, A, d, e, tau, work);
+    load<true>(from, lanes);
+    if (!S::is_complex && n >= single_from && lanes == 1) tridiagonalise_alone();
+    else tridiagonalise(n, X, A, d, e, tau, work);
     store_factor(to, lanes);
   }
 
-  // One item after the other; lanes beyond repeat the first.
-  void tridiagonalise_singly(int lanes) {
+  // The first item; all lanes hold the same.
+  void tridiagonalise_alone() {
     if constexpr (!S::is_complex) {
       const std::ptrdiff_t length = Rowwise<T>::pitch(n);
-      for (int l = 0; l < lanes; l++) {
-        const auto put = [&](L& to, T x) {
-          if (l == 0) to = L(x);
-          else to.set(l, x);
-        };
-        for (int i = 0; i < n; i++) {
-          for (int j = 0; j <= i; j++) triangle[i * length + j] = triangle[j * length + i] = X[std::ptrdiff_t(i) * n + j][l];
-          for (std::ptrdiff_t j = n; j < length; j++) triangle[i * length + j] = T(0);
-        }
-        Rowwise<T>(n, triangle, row_work)
-            .tridiagonalise([&](int j, T x) { put(d[j], x); },
-                            [&](int j, T off, T t) { put(e[j], off), put(tau[j], t); },
-                            [&](int j, int i, T x) { put(A[row(i) + j], x); });
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) square[i * length + j] = square[j * length + i] = X[column(n, j) + i][0];
+        for (std::ptrdiff_t j = n; j < length; j++) square[i * length + j] = T(0);
       }
+      Rowwise<T>(n, square, row_work)
+          .tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, T t) { e[j] = L(off), tau[j] = L(t); },
+                          [&](int j, int i, T x) { A[column(n, j) + i] = L(x); });
     }
   }
 
-  // The same one at a time: scale, finiteness and asymmetry as in `load`.
+  // All of them by rows, one at a time: scale, finiteness and asymmetry as in `load`.
   void factorise_rows(const T* from, T* to, int lanes) {
     if constexpr (!S::is_complex) {
       look_at_rows(from, to, lanes);
@@ -174,12 +169,12 @@ struct Block {
         const bool bad = not_finite[l] != T(0);
         T apart = T(0), size = T(0);
         if (bad)
-          for (std::ptrdiff_t i = 0; i < n * ByRows<T>::pitch(n); i++) triangle[i] = T(0);
+          for (std::ptrdiff_t i = 0; i < n * ByRows<T>::pitch(n); i++) square[i] = T(0);
         else
-          ByRows<T>::symmetrise(n, from + l * count, scale_down[0][l], scale_down[1][l], triangle, apart, size);
+          ByRows<T>::symmetrise(n, from + l * count, scale_down[0][l], scale_down[1][l], square, apart, size);
         skew.set(l, apart);
         squares.set(l, size);
-        ByRows<T>::tridiagonalise(n, triangle, to + l * count, row_work);
+        ByRows<T>::tridiagonalise(n, square, to + l * count, row_work);
       }
       for (int l = 0; l < W; l++) {
         const T* f = to + (l < lanes ? l : 0) * count;
@@ -194,21 +189,28 @@ struct Block {
   // Where the matrices and factors are that are worked on by rows, and the scale of the former.
   void look_at_rows(const T* from, T* to, int lanes) {
     source = from, factor = to, items = lanes;
+    scan_items(from, lanes);
+    skew = squares = L(T(0));
+  }
+
+  // The scale of matrices, one after the other, and whether they are finite.
+  void scan_items(const T* from, int lanes) {
+    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
     L most(T(0)), poison(T(0));
     for (int l = 0; l < W; l++) {
-      T large, sick;
-      ByRows<T>::scan(from + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n, std::ptrdiff_t(n) * n, large, sick);
+      T large = most[0], sick = poison[0];  // lanes beyond repeat the first
+      if (l < lanes) ByRows<T>::scan(from + l * numbers, numbers, large, sick);
       most.set(l, large);
       poison.set(l, sick);
     }
     find_scale(most, ~(poison == L(T(0))));
-    skew = squares = L(T(0));
   }
 
   // The matrices and factors of the second pass.
   void recall(const T* from, const T* factors, int lanes) {
     if (!by_rows) {
-      load(from, lanes);
+      if (sizeof(T) == 4) load<false>(from, lanes);
+      else scan_items(from, lanes);  // in double precision nothing is multiplied by X
       load_factor(factors, lanes);
       return;
     }
@@ -245,51 +247,70 @@ struct Block {
     }
   }
 
-  // Reads W matrices; finds their scale, whether they are finite, and how far from Hermitian.
+  // Reads W matrices; finds their scale, whether they are finite, and if `measured`, how far from Hermitian.
+  template <bool measured>
   void load(const T* from, int lanes) {
-    const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
-    load_items<T, W>(from, count * parts, lanes, count * parts, reinterpret_cast<T*>(X));
-    const L* entries = reinterpret_cast<const L*>(X);
-    L poison(T(0)), most(T(0));
-    for (std::ptrdiff_t i = 0; i < count * parts; i++) {
-      poison = fma(entries[i], L(T(0)), poison);
-      most = max(abs(entries[i]), most);
+    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
+    const int rows = staged_rows();
+    if (rows == n) {
+      load_items<T, W>(from, numbers, lanes, numbers, reinterpret_cast<T*>(staging));
+      const L* entries = reinterpret_cast<const L*>(staging);
+      L poison(T(0)), most(T(0));
+      for (std::ptrdiff_t i = 0; i < numbers; i++) {
+        poison = fma(entries[i], L(T(0)), poison);
+        most = max(abs(entries[i]), most);
+      }
+      find_scale(most, ~(poison == L(T(0))));
+    } else {
+      scan_items(from, lanes);
     }
-    const auto bad = ~(poison == L(T(0)));
-    find_scale(most, bad);
+    const auto bad = not_finite > L(T(0));
     const L down = L::load(scale_down[0]), further = L::load(scale_down[1]);
-    skew = squares = L(T(0));
     const auto scaled = [&](S x) {
       if constexpr (S::is_complex) return S(scaled_real(x.re, down, further, bad), scaled_real(x.im, down, further, bad));
       else return scaled_real(x, down, further, bad);
     };
-    for (int i = 0; i < n; i++)
-      for (int j = 0; j <= i; j++) {
-        S& lower = X[std::ptrdiff_t(i) * n + j];
-        const S a = scaled(lower), b = conj(scaled(X[std::ptrdiff_t(j) * n + i]));
-        const S middle = (a + b) * L(T(0.5));
-        skew = add_square(a - b, skew);
-        squares = add_square(middle, squares);
-        lower = middle;
-        A[row(i) + j] = middle;
+    L apart(T(0)), size(T(0));
+    const auto middle_of = [&](S a, S b) {
+      const S middle = (a + b) * L(T(0.5));
+      if (measured) apart = add_square(a - b, apart), size = add_square(middle, size);
+      return middle;
+    };
+    for (int i = 0; i < n; i++) {  // entries right of the diagonal wait where their partners will be
+      if (rows != n)
+        load_items<T, W>(from + std::ptrdiff_t(i) * n * parts, numbers, lanes, std::ptrdiff_t(n) * parts,
+                         reinterpret_cast<T*>(staging));
+      const S* entry = staging + (rows == n ? std::ptrdiff_t(i) * n : 0);
+      for (int j = 0; j < i; j++) {
+        S& held = X[column(n, j) + i];
+        held = middle_of(scaled(entry[j]), conj(held));
       }
+      S* right = X + column(n, i);
+      const S here = scaled(entry[i]);
+      right[i] = middle_of(here, conj(here));
+      for (int j = i + 1; j < n; j++) right[j] = scaled(entry[j]);
+    }
+    skew = apart, squares = size;
   }
   PMAF_INLINE static L scaled_real(L x, L one, L two, typename L::mask bad) { return select(bad, L(T(0)), x * one * two); }
 
-  // The factor, item by item; see tridiagonal.h.
+  // The factor, item by item; see tridiagonal.h. Row by row, whole registers of zeros go by themselves.
   void store_factor(T* to, int lanes) const {
     const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
     const int rows = staged_rows();
     for (int i = 0; i < n; i++) {
       S* out = staging + std::ptrdiff_t(i % rows) * n;
-      for (int j = 0; j < i; j++) out[j] = S(T(0));
+      const int first = rows == n ? 0 : first_of_factor(i);
+      for (int j = first; j < i; j++) out[j] = S(T(0));
       if (i > 0) out[i - 1] = tau[i - 1];
       out[i] = S(d[i]);
       if (i + 1 < n) out[i + 1] = S(e[i]);
-      for (int j = i + 2; j < n; j++) out[j] = A[row(j) + i];
-      if ((i + 1) % rows == 0)
-        store_items<T, W>(reinterpret_cast<const T*>(staging), std::ptrdiff_t(rows) * n * parts,
-                          to + std::ptrdiff_t(i + 1 - rows) * n * parts, numbers, lanes);
+      for (int j = i + 2; j < n; j++) out[j] = A[column(n, i) + j];
+      if ((i + 1) % rows != 0) continue;
+      T* place = to + std::ptrdiff_t(i + 1 - rows) * n * parts;
+      for (int l = 0; l < lanes && first > 0; l++) std::memset(place + l * numbers, 0, first * parts * sizeof(T));
+      store_items<T, W>(reinterpret_cast<const T*>(staging + first), (std::ptrdiff_t(rows) * n - first) * parts,
+                        place + first * parts, numbers, lanes);
     }
   }
 
@@ -297,16 +318,20 @@ struct Block {
     const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
     const int rows = staged_rows();
     for (int i = 0; i < n; i++) {
-      if (i % rows == 0)
-        load_items<T, W>(from + std::ptrdiff_t(i) * n * parts, numbers, lanes, std::ptrdiff_t(rows) * n * parts,
-                         reinterpret_cast<T*>(staging));
+      if (i % rows == 0) {
+        const int first = rows == n ? 0 : first_of_factor(i);
+        load_items<T, W>(from + (std::ptrdiff_t(i) * n + first) * parts, numbers, lanes,
+                         (std::ptrdiff_t(rows) * n - first) * parts, reinterpret_cast<T*>(staging + first));
+      }
       const S* in = staging + std::ptrdiff_t(i % rows) * n;
       if (i > 0) tau[i - 1] = in[i - 1];
       d[i] = real_part(in[i]);
       if (i + 1 < n) e[i] = real_part(in[i + 1]);
-      for (int j = i + 2; j < n; j++) A[row(j) + i] = in[j];
+      for (int j = i + 2; j < n; j++) A[column(n, i) + j] = in[j];
     }
   }
+  // Before it row i of a factor holds nothing but zeros.
+  static int first_of_factor(int i) { return i > 0 ? (i - 1) / W * W : 0; }
 
   // T in units of its own, from d and e.
   void scale_tridiagonal() {
@@ -341,21 +366,48 @@ struct Block {
   template <class F>
   void multiply(const F* v, double* to) const {
     if (by_rows) return multiply_rows(v, to);
+    const double* x;
+    if constexpr (std::is_same_v<F, double>) x = v;
+    else widen(v, wide), x = wide;
     for (int half = 0; half < halves; half++) {
-      for (int i = 0; i < n; i++) {
-        const S* a = X + std::ptrdiff_t(i) * n;
-        const C vi = V::load(v + std::ptrdiff_t(i) * step<F>, half);
-        C sum(0.0);
-        for (int j = 0; j < i; j++) {
-          const C x = V::load(a + j, half);
-          sum = fma(x, V::load(v + std::ptrdiff_t(j) * step<F>, half), sum);
-          double* p = to + std::ptrdiff_t(j) * stride;
-          V::store(p, half, conj_fma(x, vi, V::load(p, half)));
-        }
-        sum = fma(vi, real_part(V::load(a + i, half)), sum);
-        V::store(to + std::ptrdiff_t(i) * stride, half, sum);
+      for (int i = 0; i < n; i++) V::store(to + std::ptrdiff_t(i) * stride, half, C(0.0));
+      constexpr int columns = S::is_complex ? 2 : 4;
+      int k = 0;
+      for (; k + columns <= n; k += columns) multiply_columns<columns>(k, x, to, half);
+      for (; k < n; k++) multiply_columns<1>(k, x, to, half);
+    }
+  }
+
+  // What columns k … k + R − 1 of the lower triangle, and rows of the upper one, add to X x.
+  template <int R>
+  PMAF_INLINE void multiply_columns(int k, const double* x, double* to, int half) const {
+    const S* a[R];
+    C own[R], sums[R];
+    for (int r = 0; r < R; r++) {
+      a[r] = X + column(n, k + r);
+      own[r] = V::load(x + std::ptrdiff_t(k + r) * stride, half);
+      sums[r] = V::load(to + std::ptrdiff_t(k + r) * stride, half);
+    }
+    for (int r = 0; r < R; r++) {
+      sums[r] = fma(own[r], real_part(V::load(a[r] + k + r, half)), sums[r]);
+      for (int c = 0; c < r; c++) {
+        const C entry = V::load(a[c] + k + r, half);
+        sums[r] = fma(entry, own[c], sums[r]);
+        sums[c] = conj_fma(entry, own[r], sums[c]);
       }
     }
+    for (int i = k + R; i < n; i++) {
+      double* p = to + std::ptrdiff_t(i) * stride;
+      const C xi = V::load(x + std::ptrdiff_t(i) * stride, half);
+      C total = V::load(p, half);
+      for (int r = 0; r < R; r++) {
+        const C entry = V::load(a[r] + i, half);
+        sums[r] = conj_fma(entry, xi, sums[r]);
+        total = fma(entry, own[r], total);
+      }
+      V::store(p, half, total);
+    }
+    for (int r = 0; r < R; r++) V::store(to + std::ptrdiff_t(k + r) * stride, half, sums[r]);
   }
 
   template <class F>

@@ -21,7 +21,7 @@ struct GradientRoom {
     tolerance = arena.take<double>(S::width);
     rest = arena.take<double>(std::ptrdiff_t(n) * Wide<S>::stride);
     W = arena.take<S>(std::ptrdiff_t(n) * k);
-    sum = arena.take<S>(n <= 32 ? std::ptrdiff_t(n) * n : n);
+    sum = arena.take<S>(std::ptrdiff_t(n) * Block<S>::staged_rows(n));
   }
 };
 
@@ -159,26 +159,27 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
 
   if (call.gradient) {
     const T* cotangent = static_cast<const T*>(call.values_cotangent);
-    for (int w = 0; w < k; w++) {  // λ̄ u counts as a part of w
+    for (int w = 0; w < k; w++) {  // λ̄ u counts as a part of w, and ½ goes to u
       S *out = room.W + std::ptrdiff_t(w) * n, *u = block.u(w);
       const L factor = cotangent ? gather<T, W>(cotangent + first * k + w, k, lanes) : L(T(0));
       for (int i = 0; i < n; i++) {
         const S along = u[i] * factor;
-        out[i] = solving ? out[i] + along : along;
-        if (!solving) out[i] = select(fine, out[i], S(T(0)));
+        out[i] = select(fine, solving ? out[i] + along : along, S(T(0)));
+        u[i] = select(fine, u[i] * L(T(0.5)), S(T(0)));
       }
     }
     T* gradient = static_cast<T*>(call.gradient) + first * numbers;
-    const int rows = n <= 32 ? n : 1;
+    const int rows = block.staged_rows();
     for (int i = 0; i < n; i++) {
       S* out = room.sum + std::ptrdiff_t(i % rows) * n;
-      for (int j = 0; j < n; j++) out[j] = S(T(0));
       for (int w = 0; w < k; w++) {
         const S *u = block.u(w), *v = room.W + std::ptrdiff_t(w) * n;
-        const S ui = u[i] * L(T(0.5)), vi = v[i] * L(T(0.5));
-        for (int j = 0; j < n; j++) out[j] = out[j] + (outer(vi, u[j]) + outer(ui, v[j]));
+        const S ui = u[i], vi = v[i];
+        for (int j = 0; j < n; j++) {
+          const S entry = outer(vi, u[j]) + outer(ui, v[j]);
+          out[j] = w == 0 ? entry : out[j] + entry;
+        }
       }
-      for (int j = 0; j < n; j++) out[j] = select(fine, out[j], S(T(0)));
       if ((i + 1) % rows == 0)
         store_items<T, W>(reinterpret_cast<const T*>(room.sum), std::ptrdiff_t(rows) * n * parts,
                           gradient + std::ptrdiff_t(i + 1 - rows) * n * parts, numbers, lanes);

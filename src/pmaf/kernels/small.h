@@ -33,8 +33,8 @@ struct Small {
   static constexpr int entries = N * (N + 1) / 2;
   D a[entries];
 
-  PMAF_INLINE D& at(int i, int j) { return a[i >= j ? row(i) + j : row(j) + i]; }
-  PMAF_INLINE const D& at(int i, int j) const { return a[i >= j ? row(i) + j : row(j) + i]; }
+  PMAF_INLINE D& at(int i, int j) { return a[i >= j ? triangle(i) + j : triangle(j) + i]; }
+  PMAF_INLINE const D& at(int i, int j) const { return a[i >= j ? triangle(i) + j : triangle(j) + i]; }
 
   // Reads the symmetric parts; Σ|X − Xᵀ|² and Σ|X|² over the lower triangle.
   PMAF_INLINE void load(const float* from, int lanes, D& skew, D& squares) {

@@ -17,7 +17,7 @@ constexpr int extras = 4;
 // Up to this order matrices lie side by side in lanes; up to the next, float data are computed in double precision.
 constexpr std::int64_t most_in_lanes = 40, most_widened = 96;
 
-constexpr std::ptrdiff_t basis_size(std::ptrdiff_t n) { return n * (n + 1) / 2 + n; }
+constexpr std::ptrdiff_t basis_size(std::ptrdiff_t n) { return triangle(n) + n; }
 
 // How many numbers the factor of an item takes.
 constexpr std::ptrdiff_t factor_size(std::ptrdiff_t n) { return basis_size(n) + n + extras; }
@@ -30,11 +30,11 @@ struct LaneBasis {
   int n;
   R *A, *tau, *d, *e, *work;
 
-  static std::ptrdiff_t memory(std::ptrdiff_t n) { return W * (n * (n + 1) / 2 + 7 * n); }  // in numbers
+  static std::ptrdiff_t memory(std::ptrdiff_t n) { return W * (triangle(n) + 5 * n); }  // in numbers
 
   LaneBasis(int order, C* place) : n(order) {
     A = reinterpret_cast<R*>(place);
-    tau = A + row(n);
+    tau = A + triangle(n);
     d = tau + n;
     e = d + n;
     work = e + n;
@@ -46,29 +46,29 @@ struct LaneBasis {
         R tile[W];
         for (int l = 0; l < W; l++) tile[l] = R::load(G + l * stride * stride + i * stride + j);
         transpose(tile);
-        for (int k = 0; k < W && j + k <= i; k++) A[row(i) + j + k] = tile[k];
+        for (int k = 0; k < W && j + k <= i; k++) A[column(n, j + k) + i] = tile[k];
       }
   }
   void factorise() {
     tau[n - 1] = R(C(0));
-    tridiagonalise(n, A, d, e, tau, work);
+    tridiagonalise(n, A, A, d, e, tau, work);
   }
   void apply(R* x) const { apply_q(n, A, tau, x); }
   void apply_adjoint(R* x) const { apply_q_adjoint(n, A, tau, x); }
   void put(int lanes, C* factor, std::ptrdiff_t stride) {
     for (int i = 0; i < n; i++) {
-      A[row(i) + i] = d[i];
-      if (i > 0) A[row(i) + i - 1] = e[i - 1];
+      A[column(n, i) + i] = d[i];
+      if (i > 0) A[column(n, i - 1) + i] = e[i - 1];
     }
-    store_items<C, W>(reinterpret_cast<const C*>(A), row(n), factor, stride, lanes);
-    store_items<C, W>(reinterpret_cast<const C*>(tau), n, factor + row(n), stride, lanes);
+    store_items<C, W>(reinterpret_cast<const C*>(A), triangle(n), factor, stride, lanes);
+    store_items<C, W>(reinterpret_cast<const C*>(tau), n, factor + triangle(n), stride, lanes);
   }
   void take(int lanes, const C* factor, std::ptrdiff_t stride) {
-    load_items<C, W>(factor, stride, lanes, row(n), reinterpret_cast<C*>(A));
-    load_items<C, W>(factor + row(n), stride, lanes, n, reinterpret_cast<C*>(tau));
+    load_items<C, W>(factor, stride, lanes, triangle(n), reinterpret_cast<C*>(A));
+    load_items<C, W>(factor + triangle(n), stride, lanes, n, reinterpret_cast<C*>(tau));
     for (int i = 0; i < n; i++) {
-      d[i] = A[row(i) + i];
-      if (i > 0) e[i - 1] = A[row(i) + i - 1];
+      d[i] = A[column(n, i) + i];
+      if (i > 0) e[i - 1] = A[column(n, i - 1) + i];
     }
   }
 };

@@ -5,9 +5,10 @@
 //     β = −sign(Re x₀)‖x‖,   τ = (β − x₀)/β,   v = x/(x₀ − β) below the first,
 //     p = τ X v,   w = p − ½ τ (pᴴv) v,   X ← X − v wᴴ − w vᴴ,
 //
-// and Q = H₀ H₁ …. The update of one step and the product of the next share one pass over the rows, two rows at a time.
-// X lies in its lower triangle, row by row without gaps (packed). Entries are expected to be about one in size: columns
-// whose squares vanish beside that are taken for zero, which changes X by less than its rounding.
+// and Q = H₀ H₁ …. The update of one step and the product of the next share one pass over the columns, two at a time.
+// X lies in its lower triangle, column by column without gaps (packed), and each v takes the place of its column. Entries
+// are expected to be about one in size: columns whose squares vanish beside that are taken for zero, which changes X by
+// less than its rounding.
 //
 // The factor of an item is an n×n matrix of the item's type, in units of its own: row j holds d at its diagonal, e right of
 // it, and v (its one left out) from there on; τ stands below the diagonal, zeros elsewhere.
@@ -18,8 +19,11 @@
 namespace pmaf {
 namespace PMAF_ISA {
 
-// Where row i of a packed lower triangle begins.
-constexpr std::ptrdiff_t row(std::ptrdiff_t i) { return i * (i + 1) / 2; }
+// How many entries a triangle of order n has.
+constexpr std::ptrdiff_t triangle(std::ptrdiff_t n) { return n * (n + 1) / 2; }
+
+// Entry (i, j), i ≥ j, of a packed lower triangle is the one at column(n, j) + i.
+constexpr std::ptrdiff_t column(std::ptrdiff_t n, std::ptrdiff_t j) { return j * n - triangle(j); }
 
 // How many reflectors there are: over the complex numbers the last one only turns e to the real axis.
 template <class S>
@@ -42,13 +46,13 @@ PMAF_INLINE S sum_of(int first, int n, Add add) {
 template <class T>
 constexpr T negligible = sizeof(T) == 4 ? T(1e-30) : T(1e-280);
 
-// The reflector of the column x₀, x: returns τ and β and turns x into v.
+// The reflector of x₀ = x[j + 1], …, x[n − 1]: returns τ and β and turns x into v.
 template <class S>
-PMAF_INLINE void reflector(int n, int j, S* A, S& tau, typename S::real& beta) {
+PMAF_INLINE void reflector(int n, int j, S* x, S& tau, typename S::real& beta) {
   using L = typename S::real;
   using T = typename L::scalar;
-  const L squares = sum_of<L>(j + 2, n, [&](int i, L sum) { return add_square(A[row(i) + j], sum); });
-  const S x0 = A[row(j + 1) + j];
+  const L squares = sum_of<L>(j + 2, n, [&](int i, L sum) { return add_square(x[i], sum); });
+  const S x0 = x[j + 1];
   const L x0_real = real_part(x0);
   const auto trivial = squares + (add_square(x0, L(T(0))) - x0_real * x0_real) <= L(negligible<T>);
   const L norm = sqrt(add_square(x0, squares));
@@ -59,7 +63,8 @@ PMAF_INLINE void reflector(int n, int j, S* A, S& tau, typename S::real& beta) {
   // 1/(x₀ − β)
   const L size = add_square(difference, L(T(0)));
   const S inverse = select(trivial, S(T(0)), -conj(difference) * (L(T(1)) / select(trivial, L(T(1)), size)));
-  for (int i = j + 2; i < n; i++) A[row(i) + j] = A[row(i) + j] * inverse;
+  x[j + 1] = S(T(1));
+  for (int i = j + 2; i < n; i++) x[i] = x[i] * inverse;
 }
 
 // a − x·conj(y)
@@ -68,89 +73,74 @@ PMAF_INLINE S minus_outer(S a, S x, S y) {
   return fnma(x, conj(y), a);
 }
 
-// One pass over the rows from `first` on: X ← X − v wᴴ − w vᴴ (the last step's), p = X u (p and u from `first` on).
+// One pass over the columns from `first` on: X ← X − v wᴴ − w vᴴ (the last step's), from one place to another, and p = X u.
 template <bool update, class S>
-void update_and_multiply(int n, int first, S* A, const S* v, const S* w, const S* u, S* p) {
+void update_and_multiply(int n, int first, const S* from, S* A, const S* v, const S* w, const S* u, S* p) {
   using T = typename S::scalar;
   using L = typename S::real;
   const auto diagonal = [&](int i) {
-    S& a = A[row(i) + i];
-    if (update) a = S(real_part(minus_outer(minus_outer(a, v[i], w[i]), w[i], v[i])));
+    S a = from[column(n, i) + i];
+    if (update) A[column(n, i) + i] = a = S(real_part(minus_outer(minus_outer(a, v[i], w[i]), w[i], v[i])));
     return real_part(a);
   };
   for (int i = first; i < n; i++) p[i] = S(T(0));
-  int i = first;
-  for (; i + 1 < n; i += 2) {
-    S* a = A + row(i);
-    S* b = A + row(i + 1);
-    const S ui = u[i], uj = u[i + 1];
-    const S vi = update ? v[i] : ui, vj = update ? v[i + 1] : ui, wi = update ? w[i] : ui, wj = update ? w[i + 1] : ui;
-    S sum_i(T(0)), sum_j(T(0));
-    for (int k = first; k < i; k++) {
-      S x = a[k], y = b[k];
+  int k = first;
+  for (; k + 1 < n; k += 2) {
+    const S *a = from + column(n, k), *b = from + column(n, k + 1);
+    S *to_a = A + column(n, k), *to_b = A + column(n, k + 1);
+    const S uk = u[k], ul = u[k + 1];
+    const S vk = update ? v[k] : uk, vl = update ? v[k + 1] : ul, wk = update ? w[k] : uk, wl = update ? w[k + 1] : ul;
+    const L dk = diagonal(k);
+    S y = a[k + 1];
+    if (update) to_a[k + 1] = y = minus_outer(minus_outer(y, vl, wk), wl, vk);
+    const L dl = diagonal(k + 1);
+    S sum_k = conj_fma(y, ul, fma(uk, dk, p[k])), sum_l = fma(ul, dl, fma(y, uk, p[k + 1]));
+    for (int i = k + 2; i < n; i++) {
+      S x = a[i];
+      y = b[i];
       if (update) {
-        const S vk = v[k], wk = w[k];
+        const S vi = v[i], wi = w[i];
         x = minus_outer(minus_outer(x, vi, wk), wi, vk);
-        y = minus_outer(minus_outer(y, vj, wk), wj, vk);
-        a[k] = x, b[k] = y;
+        y = minus_outer(minus_outer(y, vi, wl), wi, vl);
+        to_a[i] = x, to_b[i] = y;
       }
-      const S uk = u[k];
-      sum_i = fma(x, uk, sum_i);
-      sum_j = fma(y, uk, sum_j);
-      p[k] = conj_fma(y, uj, conj_fma(x, ui, p[k]));
+      const S ui = u[i];
+      sum_k = conj_fma(x, ui, sum_k);
+      sum_l = conj_fma(y, ui, sum_l);
+      p[i] = fma(y, ul, fma(x, uk, p[i]));
     }
-    const L di = diagonal(i);
-    S y = b[i];
-    if (update) b[i] = y = minus_outer(minus_outer(y, vj, wi), wj, vi);
-    const L dj = diagonal(i + 1);
-    p[i] = conj_fma(y, uj, fma(ui, di, sum_i));
-    p[i + 1] = fma(uj, dj, fma(y, ui, sum_j));
+    p[k] = sum_k, p[k + 1] = sum_l;
   }
-  if (i < n) {
-    S* a = A + row(i);
-    S sum(T(0));
-    for (int k = first; k < i; k++) {
-      S x = a[k];
-      if (update) a[k] = x = minus_outer(minus_outer(x, v[i], w[k]), w[i], v[k]);
-      sum = fma(x, u[k], sum);
-      p[k] = conj_fma(x, u[i], p[k]);
-    }
-    p[i] = fma(u[i], diagonal(i), sum);
-  }
+  if (k < n) p[k] = fma(u[k], diagonal(k), p[k]);
 }
 
-// A: packed lower triangle, turned into reflectors; d: n, e: n − 1, tau: n − 1; work: 4 n.
+// X: packed lower triangle; A: the same, turned into reflectors, may be X; d: n, e: n − 1, tau: n − 1; work: 2 n.
 template <class S>
-void tridiagonalise(int n, S* A, typename S::real* d, typename S::real* e, S* tau, S* work) {
+void tridiagonalise(int n, const S* X, S* A, typename S::real* d, typename S::real* e, S* tau, S* work) {
   using T = typename S::scalar;
   using L = typename S::real;
-  S *v = work, *w = work + n, *next_v = work + 2 * n, *p = work + 3 * n;
+  S *w = work, *p = work + n;
   const int steps = reflectors<S>(n);
   for (int j = 0; j < steps; j++) {
-    if (j > 0) {
-      for (int i = j + 1; i < n; i++) {
-        S& a = A[row(i) + j];
-        a = minus_outer(minus_outer(a, v[i], w[j]), w[i], v[j]);
-      }
-      S& a = A[row(j) + j];
-      a = S(real_part(minus_outer(minus_outer(a, v[j], w[j]), w[j], v[j])));
-    }
-    d[j] = real_part(A[row(j) + j]);
-    reflector(n, j, A, tau[j], e[j]);
-    next_v[j + 1] = S(T(1));
-    for (int i = j + 2; i < n; i++) next_v[i] = A[row(i) + j];
-    if (j > 0) update_and_multiply<true>(n, j + 1, A, v, w, next_v, p);
-    else update_and_multiply<false>(n, j + 1, A, v, w, next_v, p);
+    const S *from = j > 1 ? A : X, *x = from + column(n, j), *v = A + column(n, j > 0 ? j - 1 : 0);
+    S* u = A + column(n, j);
+    if (j == 0)
+      for (int i = 0; i < n; i++) u[i] = x[i];
+    else
+      for (int i = j; i < n; i++) u[i] = minus_outer(minus_outer(x[i], v[i], w[j]), w[i], v[j]);
+    d[j] = real_part(u[j]);
+    reflector(n, j, u, tau[j], e[j]);
+    if (j > 0) update_and_multiply<true>(n, j + 1, from, A, v, w, u, p);
+    else update_and_multiply<false>(n, j + 1, from, A, v, w, u, p);
     for (int i = j + 1; i < n; i++) p[i] = p[i] * tau[j];
-    const S inner = sum_of<S>(j + 1, n, [&](int i, S sum) { return conj_fma(p[i], next_v[i], sum); });  // pᴴv
+    const S inner = sum_of<S>(j + 1, n, [&](int i, S sum) { return conj_fma(p[i], u[i], sum); });  // pᴴv
     const S half = tau[j] * inner * L(T(-0.5));
-    for (int i = j + 1; i < n; i++) w[i] = fma(half, next_v[i], p[i]);
-    S* swap = v;
-    v = next_v, next_v = swap;
+    for (int i = j + 1; i < n; i++) w[i] = fma(half, u[i], p[i]);
   }
+  const S *from = steps > 1 ? A : X, *v = A + column(n, steps > 0 ? steps - 1 : 0);
   for (int i = steps; i < n; i++) {
     for (int j = steps; j <= i; j++) {
-      S& a = A[row(i) + j];
+      S a = from[column(n, j) + i];
       if (steps > 0) a = minus_outer(minus_outer(a, v[i], w[j]), w[i], v[j]);
       if (j == i) d[i] = real_part(a);
       else if (j == i - 1) e[j] = real_part(a), tau[j] = S(T(0));
@@ -158,26 +148,26 @@ void tridiagonalise(int n, S* A, typename S::real* d, typename S::real* e, S* ta
   }
 }
 
+// z ← z − s v (vᴴz) for reflector j
+template <class S>
+PMAF_INLINE void reflect(int n, int j, const S* A, S s, S* z) {
+  const S* v = A + column(n, j);
+  S inner = z[j + 1] + sum_of<S>(j + 2, n, [&](int i, S sum) { return conj_fma(v[i], z[i], sum); });
+  inner = inner * s;
+  z[j + 1] -= inner;
+  for (int i = j + 2; i < n; i++) z[i] = fnma(inner, v[i], z[i]);
+}
+
 // z ← Q z
 template <class S>
 void apply_q(int n, const S* A, const S* tau, S* z) {
-  for (int j = reflectors<S>(n) - 1; j >= 0; j--) {
-    S inner = z[j + 1] + sum_of<S>(j + 2, n, [&](int i, S sum) { return conj_fma(A[row(i) + j], z[i], sum); });
-    inner = inner * tau[j];
-    z[j + 1] -= inner;
-    for (int i = j + 2; i < n; i++) z[i] = fnma(inner, A[row(i) + j], z[i]);
-  }
+  for (int j = reflectors<S>(n) - 1; j >= 0; j--) reflect(n, j, A, tau[j], z);
 }
 
 // z ← Qᴴ z
 template <class S>
 void apply_q_adjoint(int n, const S* A, const S* tau, S* z) {
-  for (int j = 0; j < reflectors<S>(n); j++) {
-    S inner = z[j + 1] + sum_of<S>(j + 2, n, [&](int i, S sum) { return conj_fma(A[row(i) + j], z[i], sum); });
-    inner = inner * conj(tau[j]);
-    z[j + 1] -= inner;
-    for (int i = j + 2; i < n; i++) z[i] = fnma(inner, A[row(i) + j], z[i]);
-  }
+  for (int j = 0; j < reflectors<S>(n); j++) reflect(n, j, A, conj(tau[j]), z);
 }
 
 }  // namespace PMAF_ISA

@@ -19,7 +19,7 @@ __all__ = ["decided_sign", "generic"]
 WORD = (1 << 32) - 1
 
 
-def generic(n: int, like: Tensor) -> Tensor:
+def generic(n: int, like: Tensor, before: int = 0) -> Tensor:
     """A fixed vector with entries between −0.4 and 0.6, ``(n,)``, the same on every device and in every precision.
 
     The entries are a bit-mixing hash of i, cut to 24 bits, which single precision holds exactly.
@@ -27,11 +27,12 @@ def generic(n: int, like: Tensor) -> Tensor:
     Args:
         n: how many entries.
         like: gives the device and the (real) type.
+        before: how many entries come before, elsewhere.
 
     Returns:
         The vector, real.
     """
-    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    i = torch.arange(before + 1, before + n + 1, dtype=torch.int64, device=like.device)
     i = (i * 0x9E3779B1) & WORD  # 2³²/φ: spreads neighbours
     i = ((i ^ (i >> 15)) * 0x2C1B3C6D) & WORD
     i = ((i ^ (i >> 12)) * 0x297A2D39) & WORD
