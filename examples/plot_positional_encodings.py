@@ -93,10 +93,9 @@ figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 for axis, g, title in ((axes[0], 0, "random"), (axes[1], 1, "two halves")):
     nodes = (batch == g).nonzero()[:, 0]
     place = nx.kamada_kawai_layout(graphs[g])
-    mine = (batch[edges[0]] == g).nonzero()[:, 0]
-    mine = mine[: len(mine) // 2]
+    mine, back = (batch[edges[0]] == g).nonzero()[:, 0].chunk(2)  # the same edges in both directions
     ends = [tuple((edges[:, e] - nodes[0]).tolist()) for e in mine]
-    wide = influence[mine].abs()
+    wide = influence[mine] + influence[back]  # (uᵢ − uⱼ)²
     nx.draw_networkx_edges(
         graphs[g], place, ends, ax=axis, width=(0.5 + 5 * wide / wide.max()).tolist(), edge_color="gray"
     )
