@@ -1,8 +1,8 @@
 """How the time of forward + backward grows with the order of one matrix and with the number of matrices, beside eigh.
 
-Run ``python benchmarks/growth.py`` (about two minutes on one core). Gaussian symmetric matrices in float32, one thread,
-pmaf's default for one and for four leading pairs and ``torch.linalg.eigh`` with its autograd, in turn. The loss is a fixed
-linear function of the wanted pairs; ``docs/figures.py`` draws the table.
+Run ``python benchmarks/growth.py`` (about two minutes on one core). Gaussian symmetric matrices in float32, one
+thread, pmaf's default for one and for four leading pairs and ``torch.linalg.eigh`` with its autograd, in turn. The
+loss is a fixed linear function of the wanted pairs; ``docs/figures.py`` draws the table.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from pmaf import __version__
 from pmaf.errors import MissingExtraError
+from pmaf.version import __version__
 
 try:
     import typer
