@@ -1,10 +1,11 @@
 """Eigenproblems meant to go wrong, judged by certificates that know nothing of the library.
 
-Spectra × scales × types × sizes × k × ends × solvers. An item whose status claims an answer fails *silently* if, in
-double precision and for its own data, its residual, the orthogonality of its vectors or the distance of its values from
-those of LAPACK (mpmath for a sample) exceed the rounding of its type, or if it claims to be unique and is not; and its
-gradient, that of a weighted projector onto the selected vectors, if it is off by more than rounding × condition. The
-exit status is the number of silent failures, at most 1.
+Spectra × scales × types × sizes × k × ends, or the nearest to a number × solvers × starts, unlucky ones. An item
+whose status claims an answer fails *silently* if, in double precision and for its own data, its residual, the
+orthogonality of its vectors or the distance of its values from those of LAPACK (mpmath for a sample) exceed the
+rounding of its type, or if it claims to be unique and is not; and its gradient, that of a weighted projector onto the
+selected vectors, if it is off by more than rounding × condition. The exit status is the number of silent failures, at
+most 1.
 
     python benchmarks/adversarial_eigen.py --items 100000
 """
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import sys
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,17 +34,17 @@ import pmaf
 RESULTS = Path(__file__).parent / "results" / "adversarial_eigen.csv"
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 SIZES = (1, 2, 3, 4, 5, 8, 13, 24, 40)
-BATCH = 25
-SOLVERS = (None, "eigh", "lanczos_eigh", "cholesky_inverse_iteration", "eigvals_inverse_iteration", "closed_form",
-           "power_iteration", "simultaneous_iteration", "block_lanczos")  # fmt: skip
+BATCH = 100
+SOLVERS = (None, "eigh", "tridiagonal", "lanczos_eigh", "cholesky_inverse_iteration", "eigvals_inverse_iteration",
+           "closed_form", "power_iteration", "simultaneous_iteration", "block_lanczos")  # fmt: skip
 SINGLE = ("power_iteration", "closed_form", "eigvals_inverse_iteration")  # one pair at a time
 MEASURED = ("items", "claimed", "declined", "silent", "wrong values", "wrong gradient", "called unique", "by mpmath")
 
 
 def spectrum(kind: str, n: int, generator: torch.Generator) -> Tensor:
-    """Eigenvalues of order one, ``(n,)``, in double precision."""
-    x = torch.rand(n, dtype=torch.float64, generator=generator)
-    near = 10.0 ** -float(torch.randint(1, 15, (), generator=generator))
+    """Eigenvalues of order one, ``(BATCH, n)``, in double precision."""
+    x = torch.rand(BATCH, n, dtype=torch.float64, generator=generator)
+    near = 10.0 ** -torch.randint(1, 15, (BATCH, 1), generator=generator).double()
     index = torch.arange(n, dtype=torch.float64)
     return {
         "uniform": x,
@@ -51,13 +54,13 @@ def spectrum(kind: str, n: int, generator: torch.Generator) -> Tensor:
         "cluster at the top": torch.where(index < (n + 1) // 2, 1 + near * x, -x),
         "cluster everywhere": 1 + near * x,
         "two at the top": torch.where(index < 2, 1 + near * index, x / 2),
-        "repeated": torch.where(index < (n + 1) // 2, 1.0, 0.25),
+        "repeated": torch.where(index < (n + 1) // 2, 1.0, 0.25).double(),
         "mirrored": torch.where(index % 2 == 0, 1.0, -1.0) * (1 + near * index),
         "one apart": torch.where(index == 0, 1.0, near * x),
-        "low rank": torch.where(index < 1, 1.0, 0.0),
+        "low rank": torch.where(index < 1, 1.0, 0.0).double(),
         "identity": torch.ones(n, dtype=torch.float64),
         "zero": torch.zeros(n, dtype=torch.float64),
-    }[kind]
+    }[kind].expand(BATCH, n)
 
 
 KINDS = ("uniform", "both signs", "graded", "graded both signs", "cluster at the top", "cluster everywhere",
@@ -69,25 +72,37 @@ def matrices(kind: str, n: int, dtype: torch.dtype, generator: torch.Generator) 
     wide = torch.complex128 if dtype.is_complex else torch.float64
     Q = torch.linalg.qr(torch.randn(BATCH, n, n, dtype=wide, generator=generator))[0]
     Q[0], Q[1] = torch.eye(n, dtype=wide), torch.eye(n, dtype=wide).flip(0)
-    values = torch.stack([spectrum(kind, n, generator) for _ in range(BATCH)]).to(wide)
-    X = (Q * values[:, None, :]) @ Q.mH
+    X = (Q * spectrum(kind, n, generator)[:, None, :]) @ Q.mH
     return (X + X.mH).to(dtype) / 2
 
 
-def claims(X: Tensor, k: int, largest: bool, found: pmaf.IEDSolution, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+class Order(NamedTuple):
+    """Which eigenvalues come first: the largest, the smallest, or the nearest to a number."""
+
+    largest: bool
+    near: float | None
+
+    def key(self, values: np.ndarray) -> np.ndarray:
+        """What ascends in that order."""
+        if self.near is not None:
+            return np.abs(values - self.near)
+        return -values if self.largest else values
+
+
+def claims(X: Tensor, k: int, order: Order, found: pmaf.IEDSolution, exponent: int) -> tuple[np.ndarray, np.ndarray]:
     """Masks of items that are wrong, and that are not unique although they say so; X and values of order one."""
     n, eps = X.shape[-1], torch.finfo(X.dtype).eps
     A = X.to(torch.complex128 if X.is_complex() else torch.float64)
     A = (A + A.mH) / 2
     s = np.linalg.eigvalsh(A.numpy())
     norm = np.abs(s).max(-1)
-    s = s[:, ::-1] if largest else s
+    s = np.sort(order.key(s), -1)
     values = torch.ldexp(found.eigenvalues.double(), torch.tensor(-exponent))
     U = found.eigenvectors.to(A.dtype)
     residual = torch.linalg.vector_norm(A @ U - U * values[:, None, :], dim=-2).amax(-1).numpy()
     skew = (U.mH @ U - torch.eye(k, dtype=A.dtype)).abs().amax((-2, -1)).numpy()
     allowed = (30 if eps > 1e-10 else 400) * eps * n**0.5
-    off = np.abs(values.numpy() - s[:, :k]).max(-1)
+    off = np.abs(order.key(values.numpy()) - s[:, :k]).max(-1)
     lost = 2.0 ** (-1074 - exponent) if X.dtype in (torch.float64, torch.complex128) else 2.0 ** (-149 - exponent)
     wrong = ~((residual <= allowed * norm + lost) & (skew <= allowed) & (off <= allowed * norm + lost))
     if k == n:
@@ -97,20 +112,20 @@ def claims(X: Tensor, k: int, largest: bool, found: pmaf.IEDSolution, exponent: 
     )
 
 
-def gradient_is_wrong(X: Tensor, k: int, largest: bool, gradient: Tensor, C: Tensor) -> np.ndarray:
+def gradient_is_wrong(X: Tensor, k: int, order: Order, gradient: Tensor, C: Tensor) -> np.ndarray:
     """Whether the gradient of tr(C U Uᴴ) is off by more than rounding × condition; X of order one."""
     eps, n = torch.finfo(X.dtype).eps, X.shape[-1]
     A = X.to(C.dtype)
     s, V = torch.linalg.eigh((A + A.mH) / 2)
-    wanted = torch.arange(n) >= n - k if largest else torch.arange(n) < k
-    between = wanted[:, None] ^ wanted[None, :]
+    wanted = torch.from_numpy(order.key(s.numpy()).argsort(-1, kind="stable").argsort(-1)) < k
+    between = wanted[:, :, None] ^ wanted[:, None, :]
     difference = s[:, :, None] - s[:, None, :]
     slope = torch.where(between, 1 / torch.where(between, difference, 1), 0)  # of uᵢuⱼᴴ, i wanted and j not
-    slope = torch.where(wanted[:, None], slope, -slope)
+    slope = torch.where(wanted[:, :, None], slope, -slope)
     truth = V @ (slope * (V.mH @ C @ V)) @ V.mH
     gap = torch.where(between, difference.abs(), torch.inf).amin((-2, -1))
     norm = s.abs().amax(-1)
-    some = (wanted[:, None] | wanted[None, :]) & (difference.abs() > eps * norm[:, None, None])
+    some = (wanted[:, :, None] | wanted[:, None, :]) & (difference.abs() > eps * norm[:, None, None])
     inside = torch.where(some, difference.abs(), torch.inf).amin((-2, -1))
     condition = norm / torch.minimum(gap, inside)  # what rounding leaves of zero is divided by gaps inside as well
     size = torch.linalg.matrix_norm(C) / gap
@@ -120,19 +135,18 @@ def gradient_is_wrong(X: Tensor, k: int, largest: bool, gradient: Tensor, C: Ten
     return (judged & ~(error <= allowed * size)).numpy()
 
 
-def by_mpmath(X: Tensor, k: int, largest: bool, values: Tensor, exponent: int) -> bool:
+def by_mpmath(X: Tensor, k: int, order: Order, values: Tensor, exponent: int) -> bool:
     """Whether the values of one item are those of forty digits."""
     eps, n = torch.finfo(X.dtype).eps, X.shape[-1]
     with mpmath.workdps(40):
         solve = mpmath.eighe if X.is_complex() else mpmath.eigsy
-        s = sorted((float(x) for x in solve(mpmath.matrix(X.tolist()), eigvals_only=True)), reverse=largest)
-    norm = max(map(abs, s))
-    scaled = torch.ldexp(values.double(), torch.tensor(-exponent)).tolist()
-    allowed = (30 if eps > 1e-10 else 400) * eps * n**0.5 * norm + 2.0 ** -(149 + exponent) * (eps > 1e-10)
-    return max(abs(a - b) for a, b in zip(scaled, s[:k], strict=True)) <= allowed
+        s = np.array([float(x) for x in solve(mpmath.matrix(X.tolist()), eigvals_only=True)])
+    scaled = torch.ldexp(values.double(), torch.tensor(-exponent)).numpy()
+    allowed = (30 if eps > 1e-10 else 400) * eps * n**0.5 * np.abs(s).max() + 2.0 ** -(149 + exponent) * (eps > 1e-10)
+    return bool(np.abs(order.key(scaled) - np.sort(order.key(s))[:k]).max() <= allowed)
 
 
-def trial(generator: torch.Generator, counts: dict[tuple[str, str], Counter[str]]) -> None:
+def trial(generator: torch.Generator, counts: dict[tuple[str, ...], Counter[str]]) -> None:
     """One batch."""
 
     def pick(options):
@@ -146,9 +160,16 @@ def trial(generator: torch.Generator, counts: dict[tuple[str, str], Counter[str]
     small = dtype in (torch.float32, torch.complex64)
     exponent = pick((0, 0, 0, 20, -20, *((-60, 60, -120, 110) if small else (-500, 500, -1000, 1000))))
     X = matrices(kind, n, dtype, generator)
+    options, order = {}, Order(largest, None)
+    extra = pick(("", "", "start", "near"))
+    if extra == "near" and solver is None:
+        order = Order(True, pick((0.0, 1.0, 0.3, float(torch.linalg.eigvalsh(X[2])[n // 2]))))
+        options["near"] = math.ldexp(order.near, exponent)
+    elif extra == "start" and (solver is None or pmaf.solvers.EIGEN[solver].takes_start):
+        options["start"] = torch.linalg.eigh(X)[1][..., torch.randperm(n, generator=generator)[:k]]
     unit = torch.ldexp(torch.ones((), dtype=X.real.dtype), torch.tensor(exponent))
     data = (X * unit).requires_grad_()
-    found = pmaf.ied_ex(data, k, largest=largest, solver=solver)
+    found = pmaf.ied_ex(data, k, largest=order.largest, solver=solver, **options)
     wide = torch.complex128 if dtype.is_complex else torch.float64
     C = torch.randn(n, n, dtype=wide, generator=generator)
     C = (C + C.mH) / 2
@@ -157,16 +178,17 @@ def trial(generator: torch.Generator, counts: dict[tuple[str, str], Counter[str]
     (gradient,) = torch.autograd.grad(loss, data)
     found = pmaf.IEDSolution(*(x.detach() for x in found))
     claimed = np.isin(found.status.numpy(), (int(pmaf.Status.CONVERGED), int(pmaf.Status.NOT_UNIQUE)))
-    wrong, tied = claims(X, k, largest, found, exponent)
+    wrong, tied = claims(X, k, order, found, exponent)
     off = np.zeros_like(wrong)
     if k < n:
-        off = gradient_is_wrong(X, k, largest, gradient * unit, C) & (np.abs(exponent) <= (100 if small else 900))
+        off = gradient_is_wrong(X, k, order, gradient * unit, C) & (np.abs(exponent) <= (100 if small else 900))
     sample = int(torch.randint(BATCH, (), generator=generator))
     checked = claimed[sample] and n <= 5
-    bad_digits = checked and not by_mpmath(X[sample].detach(), k, largest, found.eigenvalues[sample], exponent)
+    bad_digits = checked and not by_mpmath(X[sample].detach(), k, order, found.eigenvalues[sample], exponent)
     silent = claimed & (wrong | off | tied)
     silent[sample] |= bad_digits
-    row = counts.setdefault((str(solver or "default"), str(dtype).removeprefix("torch.")), Counter())
+    option = next(iter(options), "plain")
+    row = counts.setdefault((str(solver or "default"), option, str(dtype).removeprefix("torch.")), Counter())
     for name, number in {
         "items": BATCH,
         "claimed": claimed.sum(),
@@ -179,7 +201,7 @@ def trial(generator: torch.Generator, counts: dict[tuple[str, str], Counter[str]
     }.items():
         row[name] += int(number)
     if silent.any():
-        print(f"{kind}, n={n}, {dtype}, k={k}, largest={largest}, {solver}, 2^{exponent}: items {silent.nonzero()[0]}",
+        print(f"{kind}, n={n}, {dtype}, k={k}, {order}, {solver}, {option}, 2^{exponent}: items {silent.nonzero()[0]}",
               "values" * bool((claimed & wrong).any()), "gradient" * bool((claimed & off).any()),
               "unique" * bool((claimed & tied).any()), file=sys.stderr)  # fmt: skip
 
@@ -194,12 +216,12 @@ def main() -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of what is left out where selected eigenvalues repeat
     generator = torch.Generator().manual_seed(options.seed)
-    counts: dict[tuple[str, str], Counter[str]] = {}
+    counts: dict[tuple[str, ...], Counter[str]] = {}
     while sum(c["items"] for c in counts.values()) < options.items:
         trial(generator, counts)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("solver", "dtype", *MEASURED))
+        table.writerow(("solver", "option", "dtype", *MEASURED))
         for key, c in sorted(counts.items()):
             table.writerow((*key, *(c[name] for name in MEASURED)))
     total = Counter[str]()

@@ -27,8 +27,14 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
     "ied 8×8": lambda A: pmaf.ied_ex(A + A.mT, 2).eigenvectors,
     "ied Gram": lambda A: pmaf.ied_ex(pmaf.Gram(A), 2, largest=False).eigenvectors,
     "ied block_lanczos": lambda A: pmaf.ied_ex(A + A.mT, 2, solver="block_lanczos").eigenvectors,
+    "ied metric": lambda A: pmaf.ied_ex(A + A.mT, 2, metric=A @ A.mT + torch.eye(8)).eigenvectors,
+    "ied sparse": lambda A: pmaf.ied_ex((A[0] + A[0].mT).to_sparse(), 2).eigenvectors,
+    "svd": lambda A: pmaf.svd_ex(A[..., :5], 2).U,
     "principal_projector": lambda A: pmaf.principal_projector_ex(A + A.mT, 2).projector,
+    "spectral_function": lambda A: pmaf.spectral_function_ex(A + A.mT, "exp").matrix,
+    "dominant_pair": lambda A: pmaf.dominant_pair_ex(A.exp()).eigenvector,
     "less": lambda A: pmaf.less_ex(A[..., :3], A[..., 3]).u,
+    "less in the ball": lambda A: pmaf.less_ex(A[..., :3], A[..., 3], weights=A[..., 4].exp(), constraint="ball").u,
     "sphere_quadratic": lambda A: pmaf.sphere_quadratic_ex(A + A.mT, A[..., 0]).u,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import pmaf as library
 from pmaf import __version__
 from pmaf.config import show_config
 from pmaf.kernels.loader import reason
@@ -98,6 +100,10 @@ class TestFirstContact:
         assert second == f"kernels: {reason()}"
         assert pmaf("--version", PMAF_KERNELS="off").stdout.splitlines()[1].startswith("kernels: switched off")
 
+    def test_completion_of_the_shell(self) -> None:
+        told = pmaf(_PMAF_COMPLETE="complete_bash", COMP_WORDS="pmaf solve less --con", COMP_CWORD="3")
+        assert "--constraint" in told.stdout.split()
+
     def test_env(self) -> None:
         told = pmaf("env").stdout.splitlines()
         assert told[:4] == show_config().splitlines()[:4]  # the number of threads may differ
@@ -144,7 +150,8 @@ class TestSolveLess:
         np.save(folder / "A0.npy", np.load(folder / "A.npy")[0])
         np.save(folder / "b0.npy", np.load(folder / "b.npy")[0])
         for A, b, shape in (("A0", "b0", (4,)), ("A0", "b", (40, 4)), ("A", "b0", (40, 4))):
-            assert inside("solve", "less", f"{A}.npy", f"{b}.npy", "-o", "u.npy", cwd=folder).returncode == 0
+            done = inside("solve", "less", f"{A}.npy", f"{b}.npy", "-o", "u.npy", "--overwrite", cwd=folder)
+            assert done.returncode == 0
             assert np.load(folder / "u.npy").shape == shape
 
     def test_ball_and_torch_files(self, folder: Path, inside: Inside) -> None:
@@ -162,7 +169,7 @@ class TestSolveLess:
         np.save(folder / "bad.npy", A)
         done = pmaf("solve", "less", "bad.npy", "b.npy", "-o", "u.npz", cwd=folder)
         assert done.returncode == 1
-        assert "1 of 40 item has no answer, first item 7 with NON_FINITE" in done.stderr
+        assert "1 of 40 items has no answer, first item 7 with NON_FINITE" in done.stderr
         assert pmaf("solve", "less", "A.npy", "b.npy", "-o", "good.npz", cwd=folder).returncode == 0
         with np.load(folder / "u.npz") as out, np.load(folder / "good.npz") as good:
             others = np.arange(40) != 7
@@ -200,11 +207,44 @@ class TestSolveIED:
 
 
 class TestTheFamily:
+    def test_weights_and_free_unknowns(self, folder: Path, inside: Inside) -> None:
+        A, b = np.load(folder / "A.npy"), np.load(folder / "b.npy")
+        rng = np.random.default_rng(1)
+        weights, free = rng.uniform(size=(40, 6)), rng.normal(size=(6, 2))
+        np.save(folder / "w.npy", weights)
+        np.save(folder / "C.npy", free)
+        given = ("--weights", "w.npy", "--free", "C.npy", "--constraint", "ball", "--radius", "0.3")
+        assert inside("solve", "less", "A.npy", "b.npy", "-o", "u.npz", *given, cwd=folder).returncode == 0
+        options = {"weights": torch.from_numpy(weights), "free": torch.from_numpy(free)}
+        right = library.less_ex(torch.from_numpy(A), torch.from_numpy(b), radius=0.3, constraint="ball", **options)
+        with np.load(folder / "u.npz") as out:
+            assert np.allclose(out["u"], right.u, rtol=0, atol=1e-9)
+            assert right.z is not None
+            assert np.allclose(out["z"], right.z, rtol=0, atol=1e-9)
+
+    def test_a_summary_for_scripts(self, folder: Path, inside: Inside) -> None:
+        A = np.load(folder / "A.npy")
+        A[7] = np.nan
+        np.save(folder / "bad.npy", A)
+        done = inside("solve", "less", "bad.npy", "b.npy", "-o", "u.npz", "--json", cwd=folder)
+        assert done.returncode == 1
+        told = json.loads(done.stdout)
+        assert (told["output"], told["layer"], told["items"], told["failed"]) == ("u.npz", "less", 40, 1)
+        assert told["counts"] == {"CONVERGED": 39, "NON_FINITE": 1}
+        assert told["first_failed"] == {"item": [7], "status": "NON_FINITE"}
+        assert told["shapes"]["u"] == [40, 4]
+        assert done.stderr == ""
+        np.save(folder / "none.npy", np.full((3, 6, 4), np.inf))
+        np.save(folder / "b3.npy", np.ones((3, 6)))
+        done = inside("solve", "less", "none.npy", "b3.npy", "-o", "v.npz", "--json", cwd=folder)
+        assert json.loads(done.stdout)["smallest_gap"] is None
+        assert "kernels" in json.loads(inside("env", "--json", cwd=folder).stdout)
+
     def test_a_metric_and_an_item_without_one(self, folder: Path, inside: Inside) -> None:
         X = np.load(folder / "X.npy")
         B = np.stack([np.eye(4) * (i + 1) for i in range(8)])
         np.save(folder / "B.npy", B)
-        arguments = ("solve", "ied", "X.npy", "--metric", "B.npy", "-k", "2", "-o", "out.npz")
+        arguments = ("solve", "ied", "X.npy", "--metric", "B.npy", "-k", "2", "-o", "out.npz", "--overwrite")
         assert inside(*arguments, cwd=folder).returncode == 0
         with np.load(folder / "out.npz") as out:
             values, U = out["eigenvalues"], out["eigenvectors"]
@@ -247,6 +287,8 @@ def _write(folder: Path) -> None:
     np.savez(folder / "two.npz", P=np.eye(2), Q=np.eye(2))
     (folder / "a.csv").write_text("1,2")
     (folder / "folder.npy").mkdir()
+    (folder / "b.zarr").write_text("")
+    (folder / "c.zarr").mkdir()
     np.savez(folder / "in.npz", X=np.eye(2))
     (folder / "link.npy").symlink_to("b.npy")
 
@@ -265,11 +307,18 @@ REFUSALS = [
     (("ied", "short.npy", "-o", "o.npz"), "damaged or cut short"),
     (("ied", "text.npy", "-o", "o.npz"), "entries of type <U1"),
     (("ied", "two.npz", "-o", "o.npz"), "two.npz holds P, Q; name the array to use X"),
-    (("ied", "vector.npy", "-o", "o.npz"), "square matrices"),
+    (("ied", "vector.npy", "-o", "o.npz"), "X must hold matrices, (*, m, n), but vector.npy is (3,)"),
     (("ied", "A.npy", "-o", "o.npz"), r"square matrices, (*, n, n), but A.npy is (40, 6, 4)"),
     (("ied", "X.npy", "-k", "5", "-o", "o.npz"), "k must be between 1 and the order of the matrices, 4, but is 5"),
     (("ied", "X.npy", "-k", "0", "-o", "o.npz"), "k must be between"),
-    (("ied", "X.npy", "-o", "o.npy"), "needs one of .npz, .pt"),
+    (("ied", "X.npy", "-o", "o.npy"), "needs one of .npz, .pt, .zarr"),
+    (("less", "A.npy", "b.npy", "-o", "o.csv"), "needs one of .npy, .npz, .pt, .zarr"),
+    (("ied", "X.npy", "-o", "in.npz"), "in.npz is there already: give another name, or replace it with --overwrite"),
+    (("ied", "b.zarr", "-o", "o.npz"), "b.zarr is a file, not a Zarr directory"),
+    (("ied", "X.npy", "-o", "folder.npy/../c.zarr"), "it is a folder that holds something else than Zarr arrays"),
+    (("less", "A.npy", "b.npy", "-o", "o.npy", "--weights", "A.npy"), "the weights must be real, of shape (*, 6)"),
+    (("less", "A.npy", "b.npy", "-o", "o.npy", "--weights", "b.npy"), "b.npy has a negative one"),
+    (("less", "A.npy", "b.npy", "-o", "o.npy", "--free", "X.npy"), "free must have the shape (*, 6, p)"),
     (("ied", "X.npy", "-o", "no/o.npz"), "the folder no does not exist"),
     (("ied", "X.npy", "-o", "o.npz", "--solver", "magic"), "magic"),
     (("ied", "X.npy", "-o", "o.npz", "--device", "abacus"), "pmaf: cannot compute on the device 'abacus': "),
@@ -305,6 +354,20 @@ def test_refused_in_one_sentence(folder: Path, inside: Inside, arguments: tuple[
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("reproduce", "less", "--quick", "-o", "A.npy"), "A.npy is a file, not a folder"),
+        (("bench", "-o", "x.txt"), "x.txt cannot be written: it must end in .json"),
+        (("bench", "-o", "no/x.json"), "in a folder that is there"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(
+    folder: Path, inside: Inside, command: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused(inside(*command, cwd=folder))
+
+
 def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
     assert "none.npy does not exist" in refused(pmaf("solve", "ied", "none.npy", "-o", "o.npz", cwd=folder))
 
@@ -312,9 +375,11 @@ def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
 def test_the_item_is_that_of_the_file_not_of_the_chunk(folder: Path) -> None:
     from pmaf.cli.batches import solve_ied_file
     from pmaf.cli.files import FileError
+    from pmaf.cli.work import Run
 
     with pytest.raises(FileError, match=r"item 3, 2 of .*skew\.npy is not"):
-        solve_ied_file(folder / "skew.npy", 1, folder / "o.npz", chunk_bytes=512)
+        solve_ied_file(folder / "skew.npy", 1, folder / "o.npz", run=Run(chunk=4))
+    assert left_behind(folder) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
@@ -329,54 +394,6 @@ def test_counts_start_at_one(folder: Path, inside: Inside, command: tuple[str, .
     assert done.returncode == 2
     assert command[-1] in done.stderr
     assert not (folder / "report").exists()
-
-
-class TestOutputIsWholeOrNotThere:
-    def test_an_older_file_survives_a_failure_half_way(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import pmaf as library
-        from pmaf.cli.batches import solve_ied_file
-
-        target = folder / "out.npz"
-        target.write_text("older")
-        calls = []
-
-        def fail_later(*arguments: object, **options: object) -> object:
-            calls.append(arguments)
-            if len(calls) == 3:
-                raise RuntimeError("half way")
-            return real(*arguments, **options)  # type: ignore[arg-type]
-
-        real = library.ied_ex
-        monkeypatch.setattr(library, "ied_ex", fail_later)
-        with pytest.raises(RuntimeError, match="half way"):
-            solve_ied_file(folder / "X.npy", 2, target, chunk_bytes=512)
-        assert len(calls) == 3
-        assert target.read_text() == "older"
-        assert left_behind(folder) == []
-
-    def test_chunks_of_any_size_give_the_same_file(self, folder: Path) -> None:
-        from pmaf.cli.batches import solve_ied_file, solve_less_files
-
-        seen: list[tuple[int, int]] = []
-        small = solve_less_files(
-            folder / "A.npy",
-            folder / "b.npy",
-            folder / "small.npy",
-            chunk_bytes=1000,
-            report=lambda done, total: seen.append((done, total)),
-        )
-        whole = solve_less_files(folder / "A.npy", folder / "b.npy", folder / "whole.npy")
-        assert len(seen) > 5
-        assert seen[-1] == (40, 40)
-        assert small.counts == whole.counts
-        assert np.allclose(np.load(folder / "small.npy"), np.load(folder / "whole.npy"), atol=1e-12)
-        summary = solve_ied_file(folder / "X.npy", 1, folder / "x.npz", chunk_bytes=1)
-        assert summary.items == 40
-        assert left_behind(folder) == []
-
-    def test_no_temporary_files_stay(self, folder: Path, inside: Inside) -> None:
-        assert inside("solve", "ied", "X.npy", "-o", "out.npz", cwd=folder).returncode == 0
-        assert left_behind(folder) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent differently")

@@ -10,6 +10,8 @@ import torch
 import pmaf
 from cases import WORKING, eps, orthogonal, pair, randn, sym, symmetric
 from pmaf import Status
+from pmaf.kernels import available
+from pmaf.layers import direct_generalised
 
 
 def metric(*batch, n, seed=5, dtype=torch.float64):
@@ -207,3 +209,26 @@ def test_unwanted_repeats_never_matter_near_a_number():
     (g,) = torch.autograd.grad(found.eigenvectors.sum(), X)
     assert bool(g.isfinite().all())
     assert bool(g.any())
+
+
+@pytest.mark.skipif(not available(), reason="the short way needs compiled kernels")
+@pytest.mark.parametrize("dtype", WORKING, ids=str)
+@pytest.mark.parametrize(("batch", "n", "k"), [((3,), 5, 1), ((2, 3), 9, 2), ((), 4, 4), ((17,), 33, 1)])
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_short_way_agrees_with_the_general_path(monkeypatch, batch, n, k, largest, dtype):
+    X, B = symmetric(*batch, n=n, dtype=dtype), metric(*batch, n=n, dtype=dtype)
+    weight, results = randn(n, k, seed=3, dtype=dtype), []
+    for short in (True, False):
+        leaves = X.clone().requires_grad_(), B.clone().requires_grad_()
+        with monkeypatch.context() as patch:
+            patch.setattr(direct_generalised, "available", lambda short=short: short)
+            found = pmaf.ied_ex(leaves[0], k, metric=leaves[1], largest=largest)
+        loss = (found.eigenvectors * weight).sum().abs().square() + found.eigenvalues.square().sum()
+        results.append(((*(x.detach() for x in found),), torch.autograd.grad(loss, leaves)))
+    (ours, own), (theirs, expected) = results
+    unit = 1e4 * eps(dtype)
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x, y, rtol=unit, atol=unit)
+    for g, h in zip(own, expected, strict=True):
+        assert torch.equal(g, g.mH)
+        assert float((g - h).norm() / h.norm()) < 10 * unit

@@ -19,7 +19,7 @@ import printed
 from cases import symmetric
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```(?:\n\n((?:    [^\n]*\n)+))?", re.M | re.S)
 
 
@@ -35,8 +35,8 @@ def test_examples_run(page, capsys):
 
 
 def test_the_reference_lists_every_public_name():
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r":: pmaf\.([\w.]+)", page))
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")]
+    listed = set(re.findall(r":: pmaf\.([\w.]+)", "".join(pages)))
     modules = {"nn", "solvers"}
     assert set(pmaf.__all__) - modules <= listed
     assert {f"nn.{name}" for name in pmaf.nn.__all__} <= listed
@@ -119,6 +119,27 @@ class TestClaims:
     def test_lobpcg_needs_three_times_as_many_rows(self):
         with pytest.raises(ValueError, match="3"):
             torch.lobpcg(symmetric(n=5), 2)
+
+    def test_lobpcg_has_no_gradient_of_a_sparse_matrix_and_takes_no_complex_one(self):
+        diagonal = torch.arange(20)
+        X = torch.sparse_coo_tensor(
+            torch.stack((diagonal, diagonal)), torch.rand(20) + diagonal, (20, 20), check_invariants=False
+        )
+        values, _ = torch.lobpcg(X.requires_grad_(), 1)
+        with pytest.raises(ValueError, match="sparse"):
+            values.sum().backward()
+        with pytest.raises(RuntimeError):
+            torch.lobpcg(torch.eye(9, dtype=torch.complex64), 1)
+
+    def test_lobpcg_is_wrong_where_a_wanted_eigenvalue_repeats(self):
+        Q = torch.linalg.qr(symmetric(n=9))[0]
+        X = (Q * torch.tensor([5.0, 5, 1, 0.5, 0.2, 0, -1, -2, -3], dtype=Q.dtype)) @ Q.mT
+        X, weight = (X + X.mT) / 2, symmetric(n=9, seed=1)
+        theirs, ours = X.clone().requires_grad_(), X.clone().requires_grad_()
+        _, U = torch.lobpcg(theirs, 2, niter=-1, tol=1e-12)
+        ((U @ U.mT) * weight).sum().backward()
+        (pmaf.principal_projector(ours, 2) * weight).sum().backward()
+        assert (theirs.grad - ours.grad).norm() > 1e-4 * ours.grad.norm()
 
     def test_lobpcg_has_no_vmap(self):
         with pytest.raises(RuntimeError):  # whichever operation it meets first

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-import pmaf
 from pmaf.kernels.loader import reason
+from pmaf.version import __version__
 
-__all__ = ["processor", "show_config"]
+__all__ = ["configuration", "processor", "show_config"]
 
 
 def processor() -> str:
@@ -33,6 +33,30 @@ def blas() -> str:
     return " ".join(parts) or "unknown"
 
 
+def configuration() -> dict[str, str]:
+    """Versions, compiled kernels and their instruction set or why there are none, threads, BLAS and processor.
+
+    Returns:
+        What is told, by its name.
+    """
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none seen by torch"
+    variables = {
+        name: value for name, value in sorted(os.environ.items()) if name.startswith(("PMAF_", "OMP_", "MKL_"))
+    }
+    return {
+        "pmaf": __version__,
+        "kernels": reason(),
+        "torch": torch.__version__,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": f"{processor()}, {os.cpu_count()} cores; torch uses {torch.backends.cpu.get_cpu_capability()}",
+        "threads": f"{torch.get_num_threads()}, between operations {torch.get_num_interop_threads()}",
+        "BLAS": blas(),
+        "GPU": gpu,
+        "environment": " ".join(f"{name}={value}" for name, value in variables.items()) or "nothing set",
+    }
+
+
 def show_config() -> str:
     """Print versions, compiled kernels and their instruction set or why there are none, threads, BLAS and processor.
 
@@ -44,22 +68,6 @@ def show_config() -> str:
         >>> text = pmaf.show_config()  # doctest: +ELLIPSIS
         pmaf ...
     """
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none seen by torch"
-    variables = {
-        name: value for name, value in sorted(os.environ.items()) if name.startswith(("PMAF_", "OMP_", "MKL_"))
-    }
-    rows = {
-        "pmaf": pmaf.__version__,
-        "kernels": reason(),
-        "torch": torch.__version__,
-        "Python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": f"{processor()}, {os.cpu_count()} cores; torch uses {torch.backends.cpu.get_cpu_capability()}",
-        "threads": f"{torch.get_num_threads()}, between operations {torch.get_num_interop_threads()}",
-        "BLAS": blas(),
-        "GPU": gpu,
-        "environment": " ".join(f"{name}={value}" for name, value in variables.items()) or "nothing set",
-    }
-    text = "\n".join(f"{name:12}{value}" for name, value in rows.items())
+    text = "\n".join(f"{name:12}{value}" for name, value in configuration().items())
     print(text)
     return text

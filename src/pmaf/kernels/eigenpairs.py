@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pmaf.kernels.loader import kernels
+from pmaf.kernels.memory import in_memory
 
 __all__ = ["Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
 
@@ -131,7 +132,7 @@ def eigenpairs(
     found = kernels()
     if found is None:
         raise RuntimeError("pmaf.kernels.eigenpairs: there are no compiled kernels; see pmaf.kernels.reason()")
-    X = X.contiguous()
+    X = in_memory(X)
     dtype, batch, n = X.dtype, X.shape[:-2], X.shape[-1]
     real = REAL.get(dtype, dtype)
     count = batch.numel()
@@ -142,7 +143,7 @@ def eigenpairs(
         if reference.dim() > core:
             reference = reference.expand(*batch, *reference.shape[-core:])
             item = n * columns
-        reference = reference.to(dtype).contiguous()
+        reference = in_memory(reference.to(dtype))
     values = torch.empty(*batch, k, dtype=real)
     vectors = torch.empty(*batch, n, k, dtype=dtype)
     following, norm, residual = (torch.empty(batch, dtype=real) for _ in range(3))
@@ -259,9 +260,9 @@ def run_gradient(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.eigen_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
-    X = X.contiguous()
-    H = None if H is None else H.contiguous()
-    values_cotangent = None if values_cotangent is None else values_cotangent.contiguous()
+    X = in_memory(X)
+    H = None if H is None else in_memory(H)
+    values_cotangent = None if values_cotangent is None else in_memory(values_cotangent)
     call = EigenGradientCall(
         TYPES[X.dtype],
         found.code.numel(),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pmaf.kernels.loader import kernels
+from pmaf.kernels.memory import in_memory
 from pmaf.kernels.sphere import INTEGER, POINTER, REAL, TYPES, fields, pointer, stride
 
 __all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_outer", "gram_product"]
@@ -98,9 +99,9 @@ def gram_eigenpairs(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.gram_eigenpairs: there are no compiled kernels; see pmaf.kernels.reason()")
-    F = F.contiguous()
-    weights = None if weights is None else weights.contiguous()
-    reference = None if reference is None else reference.to(F.dtype).contiguous()
+    F = in_memory(F)
+    weights = None if weights is None else in_memory(weights)
+    reference = None if reference is None else in_memory(reference.to(F.dtype))
     B, m, n = F.shape
     real = F.dtype
     values, vectors = torch.empty(B, k, dtype=real), torch.empty(B, n, k, dtype=real)
@@ -153,7 +154,7 @@ def gram_gradient(
     if loaded is None:
         raise RuntimeError("pmaf.kernels.gram_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
     assert found.factor is not None
-    held = [None if x is None else x.contiguous() for x in (F, weights, found.vectors, vectors, values)]
+    held = [None if x is None else in_memory(x) for x in (F, weights, found.vectors, vectors, values)]
     B, m, n = F.shape
     k = found.vectors.shape[-1]
     F_gradient = F.new_empty(B, m, n) if needs[0] else None
@@ -185,7 +186,7 @@ def gram_product(F: Tensor) -> Tensor:
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.gram_product: there are no compiled kernels; see pmaf.kernels.reason()")
-    F = F.contiguous()
+    F = in_memory(F)
     B, m, n = F.shape
     X = torch.empty(B, n, n, dtype=torch.float64)
     call = GramProductCall(batch=B, m=m, n=n, threads=torch.get_num_threads(), F=pointer(F), X=pointer(X))
@@ -213,7 +214,7 @@ def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.gram_outer: there are no compiled kernels; see pmaf.kernels.reason()")
-    F, U, W = F.contiguous(), U.contiguous(), W.contiguous()
+    F, U, W = in_memory(F), in_memory(U), in_memory(W)
     (B, m, n), k = F.shape, U.shape[-1]
     gradient = torch.empty_like(F)
     call = GramOuterCall(batch=B, m=m, n=n, k=k, threads=torch.get_num_threads())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pmaf.kernels.loader import kernels
+from pmaf.kernels.memory import in_memory
 from pmaf.kernels.real_form import complex_matrix, complex_vector, real_matrix, real_vector
 
 __all__ = [
@@ -111,7 +112,7 @@ def stride(x: Tensor | None) -> int:
 
 def inputs(call: SphereCall | SphereGradientCall, quadratic: bool, *tensors: Tensor | None) -> list[Tensor | None]:
     """Enter the matrix, the right-hand side, weights and radius into a call; what has to live as long as it does."""
-    held = [None if x is None else x.contiguous() for x in tensors]
+    held = [None if x is None else in_memory(x) for x in tensors]
     A, b, _, radius = held
     assert A is not None
     assert b is not None
@@ -262,8 +263,8 @@ def backward(
         )
     call = SphereGradientCall()
     held = inputs(call, quadratic, A, b, weights, radius)
-    u, factor, code = (x.contiguous() for x in found)
-    vector, multiplier = (None if x is None else x.contiguous() for x in cotangents)
+    u, factor, code = (in_memory(x) for x in found)
+    vector, multiplier = (None if x is None else in_memory(x) for x in cotangents)
     B, n = call.batch, call.n
     m = n if quadratic else call.m
     w = A.new_empty(B, n) if solution else None

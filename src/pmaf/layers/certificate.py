@@ -11,6 +11,7 @@ from pmaf.checks.symmetry import check_symmetric
 from pmaf.checks.tensors import check_broadcast, check_nonnegative, check_sizes, positive_radius
 from pmaf.checks.values import CONSTRAINTS, check_choice, check_tensor, describe
 from pmaf.forward.free_unknowns import eliminate
+from pmaf.layers.doors import across_ranks
 from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.scaling import magnitude
@@ -45,6 +46,7 @@ class Certificate(NamedTuple):
     suboptimality: Tensor
 
 
+@across_ranks
 def certify(
     A: Tensor,
     b: Tensor,
@@ -150,6 +152,7 @@ def certify(
         return _in_units(found, entry.square(), r, finite)
 
 
+@across_ranks
 def certify_quadratic(
     H: Tensor, g: Tensor, u: Tensor, *, radius: float | Tensor = 1.0, constraint: str = "sphere"
 ) -> Certificate:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pmaf.handover import EigenAux
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
+from pmaf.kernels.memory import in_memory
 from pmaf.kernels.quick import KINDS, NEXT, NORM, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
@@ -53,7 +54,7 @@ class DirectPairs(torch.autograd.Function):
         rtol = tolerance(X.dtype, X.shape[-1])
         given = [c for c in cotangents if c is not None]
         if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
-            right = tuple(None if c is None else c.contiguous() for c in cotangents)
+            right = tuple(None if c is None else in_memory(c) for c in cotangents)
             gradient = quick_gradient(X, (values, vectors, factor, notes), right, ctx.largest, rtol)  # type: ignore[arg-type]
             if gradient is not None:
                 return gradient, None, None
@@ -91,11 +92,11 @@ def direct_pairs(
         return None
     if not (X.layout == torch.strided and open_to_kernels(X)) or X.numel() == 0:
         return None
-    whole = X.detach().contiguous() if not X.is_contiguous() else X
-    found = quick_pairs(whole, k, largest, SKEW, tolerance(X.dtype, shape[-1]))
+    X = in_memory(X)
+    found = quick_pairs(X, k, largest, SKEW, tolerance(X.dtype, shape[-1]))
     if found is None:
         return None
     if recorded(X):
-        U, values = DirectPairs.apply(X if whole is X else X.contiguous(), found, largest)  # type: ignore[no-untyped-call]
+        U, values = DirectPairs.apply(X, found, largest)  # type: ignore[no-untyped-call]
         return U, values, found[3]
     return found[1], found[0], found[3]

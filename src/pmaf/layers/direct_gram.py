@@ -20,6 +20,7 @@ from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels import available
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
 from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
+from pmaf.kernels.memory import in_memory
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.layers.gauge import fix_phase
 from pmaf.linalg.dtypes import double
@@ -147,7 +148,7 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     batch, (m, n) = F.shape[:-2], F.shape[-2:]
     if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
         return None
-    whole = items(F.detach(), 2).contiguous()
+    whole = in_memory(items(F.detach(), 2))
     pairs, info = solved(whole, k, largest, recorded(F)), torch.finfo(F.dtype)
     following = (
         pairs.next[:, None] if k < n else torch.full_like(pairs.next, -torch.inf if largest else torch.inf)[:, None]

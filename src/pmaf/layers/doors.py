@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor
@@ -19,9 +20,10 @@ from pmaf.implicit.base import Derivative
 from pmaf.implicit.explicit import unroll
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.layers.verdict import judge
+from pmaf.sharded import spread
 from pmaf.transforms import may_wait
 
-__all__ = ["Door", "Modes", "Options", "differentiate", "raising", "reporting"]
+__all__ = ["Door", "Modes", "Options", "across_ranks", "differentiate", "raising", "reporting"]
 
 P = ParamSpec("P")
 Solution = TypeVar("Solution", bound=Any)
@@ -64,6 +66,8 @@ def reporting(
     def function(*args: P.args, **kwargs: P.kwargs) -> Solution:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
+        if spread(args) or spread(kwargs.values()):
+            return over_ranks(door, path, signature, args, kwargs)[0]  # type: ignore[no-any-return]
         if short is not None and (found := short(*args, **kwargs)) is not None:
             return found
         return path(door, *args, **kwargs)
@@ -95,16 +99,43 @@ def raising(
     def function(*args: P.args, **kwargs: P.kwargs) -> Answer:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
-        if short is not None and (quick := short(*args, **kwargs)) is not None:
-            return quick
-        solution = path(door, *args, **kwargs)
+        if spread(args) or spread(kwargs.values()):
+            solution, status = over_ranks(door, path, signature, args, kwargs)
+        else:
+            if short is not None and (quick := short(*args, **kwargs)) is not None:
+                return quick
+            solution = path(door, *args, **kwargs)
+            status = solution.status
         found = answer(solution)
         first = found[0] if isinstance(found, tuple) else found
-        judge(name, solution.status, kwargs.get("degenerate", "drop"), first.requires_grad)  # type: ignore[arg-type]
+        judge(name, status, kwargs.get("degenerate", "drop"), first.requires_grad)  # type: ignore[arg-type]
         return found
 
     named(function, name, path, path.__doc__ or "", signature)
     return function
+
+
+def across_ranks(function: Callable[P, Answer]) -> Callable[P, Answer]:
+    """A function that has no doors, for DTensors as well."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Answer:
+        if spread(args) or spread(kwargs.values()):
+            door = Door(function.__name__, raises=True)
+            return over_ranks(door, lambda _door, **given: function(**given), signature, args, kwargs)[0]  # type: ignore
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def over_ranks(
+    door: Door, path: Callable[..., Any], signature: inspect.Signature, args: Any, kwargs: Any
+) -> tuple[Any, Tensor]:
+    """The solution of a call with DTensors, and the status that all ranks judge by; see :mod:`pmaf.sharded`."""
+    from pmaf.sharded.call import answered  # whoever has a DTensor has loaded what this needs
+
+    return answered(door.name, partial(path, door), signature.bind(*args, **kwargs).arguments, door.raises)
 
 
 def public_signature(path: Callable[..., Any]) -> tuple[inspect.Signature, list[str]]:

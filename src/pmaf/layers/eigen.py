@@ -19,6 +19,7 @@ from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
 from pmaf.layers.direct import direct_pairs
+from pmaf.layers.direct_generalised import direct_generalised
 from pmaf.layers.direct_gram import direct_gram
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import (
@@ -214,7 +215,8 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
     if quick is None:
-        return None
+        generalised = direct_generalised(False, *args, **kwargs)
+        return None if generalised is None else Eigenpairs(*generalised[:2])
     if quick[0].is_complex():
         solution = reported(quick)
         return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
@@ -224,7 +226,7 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
 def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    return None if quick is None else reported(quick)
+    return direct_generalised(True, *args, **kwargs) if quick is None else reported(quick)
 
 
 def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:

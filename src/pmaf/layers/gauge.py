@@ -26,7 +26,7 @@ from pmaf.operators.separation import separation_tolerance
 from pmaf.operators.sparse import Sparse
 from pmaf.transforms import readable
 
-__all__ = ["fix_phase", "watch_gauge"]
+__all__ = ["decided_phase", "fix_phase", "watch_gauge"]
 
 
 def fix_phase(
@@ -52,7 +52,19 @@ def fix_phase(
     Returns:
         The turned columns.
     """
-    return U * decided_sign(U, reference, lambda: rounding_of_vectors(X, eigenvalues, report, dtype))
+    return U * decided_phase(X, U, eigenvalues, report, reference, dtype)
+
+
+def decided_phase(
+    X: Operator | Tensor,
+    U: Tensor,
+    eigenvalues: Tensor,
+    report: Report,
+    reference: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The unit numbers by which :func:`fix_phase` turns columns, ``(*, 1, k)``; the arguments are the same."""
+    return decided_sign(U, reference, lambda: rounding_of_vectors(X, eigenvalues, report, dtype))
 
 
 @torch.no_grad()

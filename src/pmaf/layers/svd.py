@@ -11,6 +11,7 @@ from pmaf.checks.values import check_integer, check_tensor, describe
 from pmaf.forward.triplets import TripletForward
 from pmaf.implicit.modes import Backward, Implicit
 from pmaf.implicit.triplets import TripletEquations
+from pmaf.layers.direct_svd import direct_svd
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed_values
@@ -178,7 +179,18 @@ def choose(
     return None if compiling() else chosen
 
 
-svd = raising("svd", _svd, lambda solution: Triplets(*solution[:3]))
+def short_svd(*args: object, **kwargs: object) -> Triplets | None:
+    """The short way of :func:`svd`, or ``None``."""
+    quick = direct_svd(False, *args, **kwargs)
+    return None if quick is None else Triplets(*quick[:3])
+
+
+def short_svd_ex(*args: object, **kwargs: object) -> SVDSolution | None:
+    """The short way of :func:`svd_ex`, or ``None``."""
+    return direct_svd(True, *args, **kwargs)
+
+
+svd = raising("svd", _svd, lambda solution: Triplets(*solution[:3]), short_svd)
 svd_ex = reporting(
     "svd_ex",
     _svd,
@@ -196,4 +208,5 @@ Example:
     >>> found.gap, pmaf.Status(int(found.status)).name
     (tensor(2.), 'CONVERGED')
 """,
+    short_svd_ex,
 )

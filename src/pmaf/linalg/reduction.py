@@ -57,7 +57,7 @@ def reduce(X: Tensor, B: Tensor) -> Reduction:
     if not good:
         finite = B.detach().isfinite().flatten(-2).all(-1) & diagonal.isfinite().all(-1)
         L = torch.where(definite[..., None, None], L, eye)
-    half = torch.linalg.solve_triangular(L, X, upper=False)
+    half = torch.linalg.solve_triangular(L, X.mH, upper=False)  # columns, as the solver wants them
     reduced = torch.linalg.solve_triangular(L, half.mH, upper=False).mH.resolve_conj()  # in rows
     if not good:
         easy = torch.arange(1, n + 1, device=B.device).to(reduced.dtype).diag()

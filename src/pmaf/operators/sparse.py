@@ -23,6 +23,8 @@ from pmaf.transforms import readable, untracked
 
 __all__ = ["Pattern", "Sparse", "pattern_and_values"]
 
+SINGLY = 4  # columns up to which a block is multiplied one by one
+
 
 class Pattern:
     """Where the entries of a sparse matrix stand.
@@ -57,7 +59,11 @@ class Pattern:
         """A V for values ``(e,)`` and V ``(n, p)``."""
         if not untracked(values, V):
             return V.new_zeros(self.shape[0], V.shape[-1]).index_add(0, self.rows, values[:, None] * V[self.columns])
-        product: Tensor = compressed_rows(*self.compressed, values, self.shape) @ V
+        matrix = compressed_rows(*self.compressed, values, self.shape)
+        if 0 < V.shape[-1] <= SINGLY:  # a vector at a time is faster for few, and a block in rows for many
+            columns = [matrix @ v for v in V.unbind(-1)]
+            return columns[0][:, None] if len(columns) == 1 else torch.stack(columns).mT
+        product: Tensor = matrix @ V.contiguous()
         return product
 
     def adjoint(self, values: Tensor, Y: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ class _Pace:
     def update(self, done: int, total: int) -> None:
         """So many of so many are done now."""
         now = time.monotonic()
+        if not done:  # only now does the work begin
+            self.start = self.last = now
         if now - self.last < _KEPT * max(0, done - self.done) / max(1, total):
             self.kept += done - self.done
         self.done, self.total, self.last = done, total, now
@@ -62,13 +64,18 @@ class _Pace:
         each = (self.last - self.start) / fresh
         return max(0.0, each * (self.total - self.done) - (time.monotonic() - self.last))
 
+    def rate(self) -> str:
+        """Items done in a second of this run."""
+        fresh = self.done - self.kept
+        return f"{fresh / max(1e-9, self.last - self.start):,.0f}/s" if fresh > 0 else "-/s"
+
 
 _KEPT = 1.0  # seconds: work that would be done in less, all of it, was read from disk
 _SILENCE = 30.0  # seconds between two lines where there is no terminal to draw a bar on
 
 
 @contextmanager
-def items_bar(what: str, *, share: bool = False) -> Iterator[Report]:
+def items_bar(what: str, *, share: bool = False, rate: bool = False) -> Iterator[Report]:
     """A progress bar with the time left, on standard error, gone when the block ends.
 
     Where standard error is not a terminal, such as a log file, a line every half minute says the same.
@@ -76,6 +83,7 @@ def items_bar(what: str, *, share: bool = False) -> Iterator[Report]:
     Args:
         what: what is being done, as shown before the bar.
         share: show the share that is done, where the items are of unlike size and counted by their cost.
+        rate: show how many items are done in a second.
 
     Yields:
         A function to call with the items done and the items in all.
@@ -85,7 +93,10 @@ def items_bar(what: str, *, share: bool = False) -> Iterator[Report]:
 
     class Left(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("left " + _clock(pace.left()), style="progress.remaining")
+            return Text(f"{speed()}left {_clock(pace.left())}", style="progress.remaining")
+
+    def speed() -> str:
+        return f"{pace.rate()}, " if rate else ""
 
     counted = TaskProgressColumn() if share else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeElapsedColumn(), Left())
@@ -100,7 +111,9 @@ def items_bar(what: str, *, share: bool = False) -> Iterator[Report]:
             progress.update(task, completed=done, total=total, description=doing)
             if not console.is_terminal and time.monotonic() - spoken > _SILENCE:
                 spoken = time.monotonic()
-                print(f"{doing}: {100 * done / max(1, total):.0f} %, {_clock(pace.left())} left", file=sys.stderr)
+                print(
+                    f"{doing}: {100 * done / max(1, total):.0f} %, {speed()}{_clock(pace.left())} left", file=sys.stderr
+                )
 
         yield report
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pmaf.handover import EigenAux
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.kernels.eigenpairs import Code, Eigenpairs, eigen_gradient, eigen_solve
+from pmaf.kernels.memory import in_memory
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
@@ -22,8 +23,8 @@ __all__ = ["gradient_in_tridiagonal", "solve_in_tridiagonal"]
 def kept(aux: EigenAux, U: Tensor) -> Eigenpairs:
     """What the kernel found, as its derivatives want it."""
     code = aux.failed.to(torch.int32) * int(Code.NOT_FINITE)
-    values, following, norm, factor = (x.contiguous() for x in (aux.eigenvalues, aux.following, aux.norm, aux.factor))
-    return Eigenpairs(values, U, following, norm, norm, code.contiguous(), factor, 0)
+    values, following, norm, factor = (in_memory(x) for x in (aux.eigenvalues, aux.following, aux.norm, aux.factor))
+    return Eigenpairs(values, in_memory(U), following, norm, norm, in_memory(code), factor, 0)
 
 
 def solve_in_tridiagonal(
@@ -57,8 +58,8 @@ def solve_in_tridiagonal(
         traced: Tensor = torch.ops.pmaf.complement_tridiagonal(X, *aux, U, H, largest, whole_block, rtol, atol)
         return traced
     batch = torch.broadcast_shapes(X.shape[:-2], U.shape[:-2], H.shape[:-2])
-    X, U, H = (x.expand(batch + x.shape[-2:]).contiguous() for x in (X, U, H))
-    aux = EigenAux(*(x.expand(batch + x.shape[x.dim() - c :]).contiguous() for x, c in zip(aux, CORE, strict=True)))
+    X, U, H = (in_memory(x.expand(batch + x.shape[-2:])) for x in (X, U, H))
+    aux = EigenAux(*(in_memory(x.expand(batch + x.shape[x.dim() - c :])) for x, c in zip(aux, CORE, strict=True)))
     W, code, seen = eigen_solve(X, kept(aux, U), H, largest=largest, rtol=rtol, atol=atol)
     if seen & Code.NEEDS_BASIS:
         W = from_basis(X, aux, U, H, W, (code & Code.NEEDS_BASIS).ne(0), largest, whole_block, rtol, atol)

@@ -12,6 +12,7 @@ from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import scaled
 from pmaf.solvers.base import EigenAnswer, Solver
+from pmaf.solvers.eigen.one_at_a_time import one_at_a_time, singly
 from pmaf.solvers.eigen.subspace import default_rtol, following, identity_block, orthonormal_pairs, starting_block
 from pmaf.transforms import untracked
 
@@ -40,17 +41,20 @@ class BlockLanczos(Solver):
     Unrolling by autograd is exact for spectra without repeats; where eigenvalues repeat, even unwanted ones, the Krylov
     space is exhausted early and the derivative of its last block is lost in rounding. Implicit differentiation is not.
 
-    A spectrum that is known to be simple is found in less time with ``block_size=1``: more products, but each with one
-    vector, and a longer memory in the same basis.
+    Of a large matrix on the CPU the default begins with one vector at a time, which takes more products but far less
+    time, and then asks outside the pairs found whether one of them repeats: the part of a random vector along such an
+    eigenvector is bounded by its own short Krylov space, see :mod:`pmaf.linalg.lanczos`. Only where that is not ruled
+    out does a block search follow.
 
     Batched; works in the dtype and on the device of X, which is known by its products alone. Memory: ``max_basis``
     vectors. One device synchronisation a step.
 
     Args:
-        block_size: columns multiplied at a time; by default k + 1.
+        block_size: columns multiplied at a time; by default one, as far as that goes, and then k + 1. Blocks from the
+            beginning if given.
         max_basis: basis size that triggers a restart; by default the larger of 64 and 3k + 2 blocks.
         rtol: residual ‖Xu − λu‖ / ‖X‖ of each pair to reach; by default :func:`default_rtol`.
-        max_steps: the most steps, each one product with a block.
+        max_steps: the most steps, each one product with a block, and before that the most with a vector.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -95,6 +99,11 @@ class BlockLanczos(Solver):
         """
         n = X.n
         rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
+        if self.block_size is None and singly(X, k, start):
+            found = one_at_a_time(X, k, largest, start, self.max_basis, rtol, self.max_steps)
+            if bool(found.finished):
+                return found
+            start = found.eigenvectors
         p = min(n, self.block_size or k + 1)
         limit = max(self.max_basis or max(64, 3 * k + 2 * p), k + 2 * p)
         keep = k + (limit - k - p) // 3  # Ritz vectors that survive a restart

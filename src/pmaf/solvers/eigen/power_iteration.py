@@ -109,7 +109,7 @@ class PowerIteration(Solver):
             y = operator(u)
             theta = (u.conj() * y).real.sum(-2)  # (*, 1)
             residual = torch.linalg.vector_norm(y - theta[..., None] * u, dim=(-2, -1))
-            done = (residual <= rtol * norm) & (theta[..., 0] >= high - 10 * rtol * norm)
+            done = (residual <= rtol * norm) & (theta[..., 0] >= high - rtol * norm)
             return (u, y, theta), done | ~operator.finite
 
         state = (u, operator(u), low[..., None])

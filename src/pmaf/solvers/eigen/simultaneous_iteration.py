@@ -97,7 +97,7 @@ class SimultaneousIteration(Solver):
             """The value after the selected ones, and the items that have settled."""
             residual = torch.linalg.vector_norm((Y - theta[..., None, :] * V)[..., : k + 1], dim=-2)
             rest, known = following(theta, residual, k, X.n, rtol * norm)
-            settled = (residual[..., :k].amax(-1) <= rtol * norm) & (theta[..., 0] >= high - 10 * rtol * norm)
+            settled = (residual[..., :k].amax(-1) <= rtol * norm) & (theta[..., 0] >= high - rtol * norm)
             return rest, settled & (known if p > k else settled)
 
         def step(state: State) -> tuple[State, Tensor]:

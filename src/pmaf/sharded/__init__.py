@@ -1,0 +1,33 @@
+r"""Problems that lie on several machines: arguments that are DTensors, torch's own distributed tensors.
+
+A call with a DTensor among its arguments becomes a call with plain tensors on each rank, by two rules that know nothing
+of what the function does:
+
+- divided along a *batch* dimension, problems are solved where they lie, without communication;
+- divided along the *rows* of a factor, A or F, whose answer depends on AᴴA alone, the rows are replaced by few others
+  with the same Gram matrix, the same ones on every rank, which is one all-reduce; see :mod:`.rows`.
+
+Gradients go back the same way and lie where the arguments lie. Which dimension is which, is said once a function, in
+:mod:`.placements`; what passes between ranks is in :mod:`.collectives`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from pmaf.operators.base import Operator
+
+__all__ = ["spread"]
+
+
+def spread(values: Iterable[Any]) -> bool:
+    """Whether one of the arguments of a call is a DTensor, or made of them; costs nothing where nobody has any."""
+    module = sys.modules.get("torch.distributed.tensor")
+    if module is None:
+        return False
+    kind: Any = module.DTensor
+    return any(
+        isinstance(x, kind) or (isinstance(x, Operator) and any(isinstance(t, kind) for t in x.tensors)) for x in values
+    )
