@@ -240,7 +240,9 @@ def plain_among_dtensors(mesh: DeviceMesh) -> None:
         placed = [place(A, mesh, where), place(b, mesh, Replicate()), w.clone(), place(r, mesh, Replicate())]
         same_everything(fn, [A, b, w, r], placed)
     shared = A[0]  # by all problems
-    same_everything(lambda A, b: pmaf.less_ex(A, b), [shared, b], [place(shared, mesh, Replicate()), place(b, mesh, Shard(0))])
+    same_everything(
+        lambda A, b: pmaf.less_ex(A, b), [shared, b], [place(shared, mesh, Replicate()), place(b, mesh, Shard(0))]
+    )
 
 
 @check
@@ -434,7 +436,9 @@ class Net(nn.Module):
         super().__init__()
         self.kind = layer
         self.first, self.second = nn.Linear(6, 12).double(), nn.Linear(12, 12).double()
-        self.layer = {"LESS": pmaf.nn.LESS(), "IED": pmaf.nn.IED(2), "PrincipalPool2d": pmaf.nn.PrincipalPool2d(1)}[layer]
+        self.layer = {"LESS": pmaf.nn.LESS(), "IED": pmaf.nn.IED(2), "PrincipalPool2d": pmaf.nn.PrincipalPool2d(1)}[
+            layer
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Any = self.second(torch.tanh(self.first(x)))  # (B, 12)
