@@ -71,13 +71,13 @@ def test_a_start_that_is_an_unwanted_eigenvector_is_no_trap() -> None:
 
 def test_nothing_is_hidden_or_something_is() -> None:
     d = torch.cat((torch.tensor([2.0, 2.0], dtype=torch.float64), torch.linspace(-1, 1, 998, dtype=torch.float64)))
-    random = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    random = torch.randn(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     units = torch.eye(1000, 2, dtype=torch.float64)
-    assert not nothing_hidden(lambda v: d * v, units[:, :1], 1.99, random, 200)[0]
-    sure, steps = nothing_hidden(lambda v: d * v, units, 1.99, random, 200)
+    assert not nothing_hidden(lambda V: d[:, None] * V, units[:, :1], 1.99, random, 200)[0]
+    sure, steps = nothing_hidden(lambda V: d[:, None] * V, units, 1.99, random, 200)
     assert sure
     assert steps < 50
-    assert not nothing_hidden(lambda v: d * v, units, 1.99, random, 3)[0]  # too few to be sure
+    assert not nothing_hidden(lambda V: d[:, None] * V, units, 1.99, random, 3)[0]  # too few to be sure
 
 
 def test_not_finite_is_reported() -> None:

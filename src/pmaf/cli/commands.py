@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pmaf import __version__
 from pmaf.errors import MissingExtraError
+from pmaf.version import __version__
 
 try:
     import typer
@@ -283,6 +283,7 @@ def bench(
     out: Annotated[Path | None, typer.Option("--output", "-o", "--out", help="A .json file for the numbers.")] = None,
 ) -> None:
     """Compare time and accuracy with the peers installed here."""
+    _check_json(out)
     from pmaf.paper.experiments.peers import COLUMNS, write_bench
     from pmaf.paper.experiments.peers import bench as run
     from pmaf.paper.progress import items_bar, print_table
@@ -297,9 +298,16 @@ def bench(
         typer.echo(f"wrote {out}")
 
 
+def _check_json(out: Path | None) -> None:
+    if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
+        raise ValueError(f"{out} cannot be written: it must end in .json and lie in a folder that is there")
+
+
 def _reproduce(names: list[str], quick: bool, fresh: bool, out: Path, **options: object) -> None:
     from pmaf.paper.reproduce import reproduce as run
 
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, not a folder: give the report another name")
     try:
         page = run(names, quick=quick, fresh=fresh, out=out, **options)
     except KeyboardInterrupt:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from pmaf import __version__
 from pmaf.checks.extras import needs
 from pmaf.cli.files import Array, FileError, Source, UnreachableError
 from pmaf.cli.parts import Member, Parts
@@ -20,6 +19,7 @@ from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.ranks import Job
 from pmaf.cli.summary import Summary, measure, summarise
 from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
+from pmaf.version import __version__
 
 __all__ = ["Batch", "Interrupted", "Run", "work"]
 

@@ -215,7 +215,7 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
     if quick is None:
-        generalised = direct_generalised(False, *args, **kwargs)  # type: ignore[arg-type]
+        generalised = direct_generalised(False, *args, **kwargs)
         return None if generalised is None else Eigenpairs(*generalised[:2])
     if quick[0].is_complex():
         solution = reported(quick)
@@ -226,7 +226,7 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
 def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    return direct_generalised(True, *args, **kwargs) if quick is None else reported(quick)  # type: ignore[arg-type]
+    return direct_generalised(True, *args, **kwargs) if quick is None else reported(quick)
 
 
 def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:

@@ -181,13 +181,13 @@ def choose(
 
 def short_svd(*args: object, **kwargs: object) -> Triplets | None:
     """The short way of :func:`svd`, or ``None``."""
-    quick = direct_svd(False, *args, **kwargs)  # type: ignore[arg-type]
+    quick = direct_svd(False, *args, **kwargs)
     return None if quick is None else Triplets(*quick[:3])
 
 
 def short_svd_ex(*args: object, **kwargs: object) -> SVDSolution | None:
     """The short way of :func:`svd_ex`, or ``None``."""
-    return direct_svd(True, *args, **kwargs)  # type: ignore[arg-type]
+    return direct_svd(True, *args, **kwargs)
 
 
 svd = raising("svd", _svd, lambda solution: Triplets(*solution[:3]), short_svd)

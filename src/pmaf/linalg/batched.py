@@ -64,9 +64,9 @@ def transposed(X: Tensor) -> Tensor:
 
 
 def inner_products(V: Tensor, W: Tensor) -> Tensor:
-    """VᴴW, ``(*, m, p)``, for V ``(*, n, m)`` and W ``(*, n, p)``; pieces of long sums are added in double."""
+    """VᴴW, ``(*, m, p)``, for V ``(*, n, m)`` and W ``(*, n, p)``; of single precision, long sums in pieces."""
     n = V.shape[-2]
-    if n <= LONG:
+    if n <= LONG or V.dtype == double(V):
         return V.mH @ W
     whole = n - n % PIECE
     left, right = (M.mT[..., :whole].unflatten(-1, (-1, PIECE)).transpose(-3, -2) for M in (V, W))

@@ -1,8 +1,8 @@
 r"""Lanczos' method with one vector at a time, and how long it takes until nothing can be hidden from it.
 
-With orthonormal rows V and the projected matrix T,
+With orthonormal columns V and the projected matrix T,
 
-    X Vᵀ = Vᵀ T + β a eₘᵀ,
+    X V = V T + β a eₘᵀ,
 
 full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000). Of an eigenvalue that
 repeats the space of one vector holds a single copy. Whether there is another one is asked outside the vectors found:
@@ -44,32 +44,47 @@ def length(w: Tensor) -> float:
 
 
 class VectorLanczos:
-    """A Krylov space of a Hermitian X that grows by a vector a step.
+    """A Krylov space of a Hermitian X that grows by a vector a step; the same to its user as a :class:`KrylovSpace`.
 
     Args:
-        product: maps a vector ``(n,)`` to X times it.
-        first: where to begin, ``(n,)``.
-        noise: a direction to go on with where the space is exhausted, ``(n,)``.
-        limit: how many rows there may be.
+        product: maps a column ``(n, 1)`` to X times it.
+        first: where to begin, of length one, ``(n, 1)``.
+        noise: a direction to go on with where the space is exhausted, ``(n, 1)``.
+        limit: how many columns there may be.
     """
 
     def __init__(self, product: Callable[[Tensor], Tensor], first: Tensor, noise: Tensor, limit: int) -> None:
-        self.product, self.noise, self.limit = product, noise, limit
+        self.product, self.noise = product, noise
         self.memory = first.new_empty(limit + 1, len(first))
-        self.memory[0] = first / length(first)
-        self.T = torch.zeros(limit, limit, dtype=torch.float64)
+        self.memory[0] = first[:, 0]
+        self.T = torch.zeros(limit, limit, dtype=torch.float64)  # real, if X is Hermitian
         self.m, self.steps, self.beta = 0, 0, 0.0
 
     @property
     def V(self) -> Tensor:
-        """The orthonormal basis, ``(m, n)``."""
-        return self.memory[: self.m]
+        """The orthonormal basis, ``(n, m)``."""
+        return self.memory[: self.m].T
+
+    @property
+    def ahead(self) -> Tensor:
+        """The next vector, ``(n, 1)``."""
+        return self.memory[self.m, :, None]
+
+    @property
+    def H(self) -> Tensor:
+        """The projected matrix, ``(m, m)``."""
+        return self.T[: self.m, : self.m].to(self.memory.dtype)
+
+    @property
+    def coupling(self) -> Tensor:
+        """Of the next vector to the last one, ``(1, 1)``."""
+        return self.memory.new_full((1, 1), self.beta)
 
     def extend(self) -> None:
         """Take the next vector in, at the cost of one product."""
+        w = self.product(self.ahead)[:, 0]
         m = self.m = self.m + 1
         self.steps += 1
-        w = self.product(self.memory[m - 1])
         before = length(w)
         w, c = self.outside(w)
         self.beta = length(w)
@@ -77,34 +92,27 @@ class VectorLanczos:
             w, rest = self.outside(w)
             c, self.beta = c + rest, length(w)
         if self.beta <= 10 * torch.finfo(w.dtype).eps * float(c.abs().max()):  # the space is exhausted
-            w = self.outside(self.outside(self.noise.roll(self.steps))[0])[0]
+            w = self.outside(self.outside(self.noise[:, 0].roll(self.steps))[0])[0]
             self.memory[m], self.beta = w / length(w), 0.0
         else:
             torch.mul(w, 1 / self.beta, out=self.memory[m])
-        column = c.real.double()
-        self.T[:m, m - 1] = column
-        self.T[m - 1, :m] = column
+        self.T[:m, m - 1] = self.T[m - 1, :m] = c.real
 
     def outside(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """W less its part in V, and the coefficients of that."""
-        c = along(self.V, w)
-        return torch.addmv(w, self.V.T, c, alpha=-1), c
+        """The part of w outside of V, and the coefficients of the other."""
+        rows = self.memory[: self.m]
+        c = along(rows, w)
+        return torch.addmv(w, rows.T, c, alpha=-1), c
 
-    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz values, descending; the coefficients of their vectors, in columns; their residuals."""
-        theta, Q = torch.linalg.eigh(self.T[: self.m, : self.m])
-        theta, Q = theta.flip(-1), Q.flip(-1)
-        return theta, Q, self.beta * Q[-1].abs()
-
-    def combined(self, Q: Tensor) -> Tensor:
-        """Vectors with these coefficients, as rows."""
-        return Q.T.to(self.V.dtype) @ self.V
+    def slack(self, Q: Tensor) -> Tensor:
+        """The residuals of Ritz vectors V Q, as the recurrence knows them, ``(l,)``."""
+        return self.beta * Q[-1].abs()
 
     def restart(self, theta: Tensor, Q: Tensor) -> None:
-        """Keep these Ritz pairs alone, and the next vector."""
-        kept = len(theta)
-        rows, ahead = self.combined(Q), self.memory[self.m].clone()
-        self.memory[:kept], self.memory[kept] = rows, ahead
+        """Keep the Ritz pairs of values θ, ``(l,)``, and vectors V Q alone, and the next vector."""
+        kept, ahead = Q.shape[-1], self.memory[self.m].clone()
+        self.memory[:kept] = Q.T @ self.memory[: self.m]
+        self.memory[kept] = ahead
         self.T.zero_()
         self.T[:kept, :kept] = torch.diag(theta)
         self.m = kept
@@ -118,10 +126,10 @@ def nothing_hidden(
     Three terms are enough: what reappears by rounding, of eigenvalues below μ, does not count.
 
     Args:
-        product: maps a vector ``(n,)`` to X times it.
+        product: maps a column ``(n, 1)`` to X times it.
         U: orthonormal columns, ``(n, k)``.
         mu: μ.
-        random: a Gaussian vector, ``(n,)``.
+        random: a Gaussian vector, ``(n, 1)``.
         max_steps: the most products.
 
     Returns:
@@ -132,12 +140,12 @@ def nothing_hidden(
     def outside(w: Tensor) -> Tensor:
         return torch.addmv(w, rows.T, along(rows, w), alpha=-1)
 
-    v = outside(outside(random))
+    v = outside(outside(random[:, 0]))
     v, previous = v / length(v), torch.zeros_like(v)
     enough = len(v) / DOUBT**2
     p, before, beta, total = 1.0, 0.0, 0.0, 1.0
     for step in range(1, max_steps + 1):
-        w = outside(product(v))
+        w = outside(product(v[:, None])[:, 0])
         alpha = float(along(v[None], w)[0].real)
         w = w.sub_(v, alpha=alpha).sub_(previous, alpha=beta)
         following = length(w)

@@ -53,8 +53,25 @@ class SparseMatrix:
         A = sp.csc_array(arrays, shape=(n, n))
         if not symmetric:
             A = sp.csc_array((A + A.conj().T) / 2)
-        A.sum_duplicates()
-        self.A, self.n, self.eye = A, n, sp.eye_array(n, format="csc", dtype=A.dtype)
+        if not A.has_canonical_format:
+            A = A.copy()  # of what may be the caller's memory
+            A.sum_duplicates()
+        self.n = n
+        self.order: Any = None  # in which rows and columns are taken, once it is known
+        self.arrange(A)
+
+    def arrange(self, A: Any) -> None:
+        """Take A, which has an entry on all of its diagonal from now on, for shifts."""
+        import scipy.sparse as sp
+
+        columns = np.repeat(np.arange(self.n), np.diff(A.indptr))
+        self.diagonal = np.flatnonzero(A.indices == columns)
+        if len(self.diagonal) < self.n:
+            ends = np.arange(self.n)
+            where = np.concatenate((A.indices, ends)), np.concatenate((columns, ends))
+            A = sp.coo_array((np.concatenate((A.data, np.zeros(self.n, A.dtype))), where), A.shape).tocsc()
+            self.diagonal = np.flatnonzero(A.indices == np.repeat(ends, np.diff(A.indptr)))
+        self.A = A
 
     def lower_bound(self, sign: float) -> float:
         """Gershgorin's bound of the smallest eigenvalue of ±A from below."""
@@ -63,16 +80,25 @@ class SparseMatrix:
         return float(np.min(sign * diagonal - radius)) if self.n else 0.0
 
     def factor(self, sign: float, shift: float) -> SparseFactor | None:
-        """The factors of ±A − shift·I; none where a pivot vanishes."""
+        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+        import scipy.sparse as sp
         from scipy.sparse.linalg import splu
 
-        M = (sign * self.A - shift * self.eye).tocsc()
-        options = {"SymmetricMode": True}
+        data = sign * self.A.data
+        data[self.diagonal] -= shift
+        M = sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
+        ordering = "MMD_AT_PLUS_A" if self.order is None else "NATURAL"
         try:
-            lu = splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+            lu = splu(M, permc_spec=ordering, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         except RuntimeError:  # exactly singular
             return None
-        return SparseFactor(lu, sign, shift)
+        found = SparseFactor(lu, sign, shift, self.order)
+        if self.order is None and found.from_diagonal:
+            self.order = np.argsort(lu.perm_c)
+            permuted = self.A[self.order][:, self.order]
+            permuted.sort_indices()
+            self.arrange(permuted)
+        return found
 
 
 class SparseFactor:
@@ -82,10 +108,11 @@ class SparseFactor:
         lu: of SciPy.
         sign: 1 or −1.
         shift: σ.
+        order: in which rows and columns were taken before; as they are if not given.
     """
 
-    def __init__(self, lu: Any, sign: float, shift: float) -> None:
-        self.lu, self.sign, self.shift = lu, sign, shift
+    def __init__(self, lu: Any, sign: float, shift: float, order: Any = None) -> None:
+        self.lu, self.sign, self.shift, self.order = lu, sign, shift, order
         self.from_diagonal = bool(np.array_equal(lu.perm_r, lu.perm_c))
         self.margin = float("inf")  # how near to σ an eigenvalue would have to be for the count to be wrong
         self.negative = -1  # eigenvalues of ±A below σ; unknown if negative
@@ -107,8 +134,14 @@ class SparseFactor:
     def solve(self, V: Tensor) -> Tensor:
         """(±A − σI)⁻¹ V for a block V, ``(n, p)``."""
         right = V.detach().resolve_conj().numpy()
+        if self.order is not None:
+            right = right[self.order]
         column = np.ascontiguousarray(right[:, 0]) if right.shape[1] == 1 else np.asfortranarray(right)
-        solution = torch.from_numpy(self.lu.solve(column))
+        solved = self.lu.solve(column)
+        if self.order is not None:
+            there, solved = solved, np.empty_like(solved)
+            solved[self.order] = there
+        solution = torch.from_numpy(solved)
         return solution[:, None] if solution.dim() == 1 else solution
 
 

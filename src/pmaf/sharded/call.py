@@ -14,9 +14,11 @@ from pmaf.checks.values import check_tensor
 from pmaf.implicit.modes import Implicit
 from pmaf.linalg.dtypes import double, working_dtype
 from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.sharded.collectives import Groups, copied, reduce, tied
 from pmaf.sharded.placements import Layout, Leaf, leaves_of, locally, planned
+from pmaf.sharded.products import eigenpairs
 from pmaf.sharded.rows import MAX, Condensed, condensed, defect
 from pmaf.solution import Status
 from pmaf.transforms import no_autocast
@@ -43,6 +45,9 @@ def answered(
         TypeError: if an argument is refused.
         ValueError: likewise, here or on another rank, or if it is divided in a way that does not work.
     """
+    if isinstance(arguments.get("X"), MatVec):
+        solution = eigenpairs(function, arguments)
+        return solution, solution.status.to_local()  # type: ignore[attr-defined]
     leaves = leaves_of(function, arguments)
     layout = planned(function, leaves)
     here, shared = locally(layout, leaves)
@@ -207,7 +212,8 @@ def gather(
     w_here = here[weights].to(wide.to_real()) if w is not None else None
     shapes = [x.shape[:-2] for x in local] + ([] if w_here is None else [w_here.shape[:-1]])
     batch = torch.broadcast_shapes(*shapes)
-    M = torch.cat([x.to(wide).expand(*batch, *x.shape[-2:]) for x in local], -1)
+    local = [x.to(wide).expand(*batch, *x.shape[-2:]) for x in local]
+    M = local[0] if len(local) == 1 else torch.cat(local, -1)
     if w_here is not None:
         w_here = w_here.expand(*batch, -1)
     lead = M.shape[-1] - ("b" in parts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pmaf.linalg.batched import combined
+from pmaf.linalg.krylov import orthonormal, rayleigh_ritz
 from pmaf.linalg.lanczos import VectorLanczos, nothing_hidden
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
@@ -43,56 +45,49 @@ def one_at_a_time(
         The pairs; ``next`` is the Ritz value after them.
     """
     n = X.n
-    noise = random_block(n, 2, X.dtype, X.device)
-    first = noise[:, 0]
+    first, noise = random_block(n, 2, X.dtype, X.device).split(1, -1)
     if start is not None:
-        first = perturbed(start.to(X.dtype).sum(-1, keepdim=True), noise[:, :1])[:, 0]
-    operator = scaled(X, largest, first[:, None] / torch.linalg.vector_norm(first))
-    factor = operator.sign / float(operator.scale)
-
-    def product(v: Tensor) -> Tensor:
-        return X.matmat(v[:, None])[:, 0] * factor
-
+        first = perturbed(start.to(X.dtype).sum(-1, keepdim=True), first)
+    first = orthonormal(first)[0]
+    operator = scaled(X, largest, first)
     limit = max(max_basis or 2 * k + 22, k + 4)
-    space = VectorLanczos(product, first, noise[:, 1], limit)
-    norm, check, claim = 0.0, k + 1, False
-    U, theta, rest = noise[:, :1].expand(n, k), torch.full((k,), torch.nan), torch.tensor(torch.nan)
+    space = VectorLanczos(operator.__call__, first, noise, limit)
+    norm, check, claim = torch.zeros_like(operator.scale), k + 1, False
+    values, vectors, rest = norm[None].expand(k), first.expand(n, k), norm
     while space.steps < max_steps and bool(operator.finite):
         space.extend()
-        if space.m < check and space.m < limit:
+        full, last = space.m == limit, space.steps == max_steps
+        if space.m < check and not (full or last):
             continue
         check = space.m + max(1, space.m // 8)
-        values, Q, slack = space.pairs()
-        norm = max(norm, float(values.abs().max()))
-        tolerance = torch.tensor(rtol * norm)
-        if space.m > k:
-            claim = bool((slack[:k] <= tolerance).all()) and bool(following(values, slack[: k + 1], k, n, tolerance)[1])
-        if claim:
+        theta, Q = rayleigh_ritz(space.H)
+        norm = torch.maximum(norm, theta.abs().amax())
+        slack = space.slack(Q[:, : k + 1])
+        claim = bool((slack[:k] <= rtol * norm).all() & following(theta, slack, k, n, rtol * norm)[1])
+        if claim or last:
             break
-        if space.m == limit:
+        if full:
             keep = k + (limit - k - 1) // 3
-            space.restart(values[:keep], Q[:, :keep])
+            space.restart(theta[:keep], Q[:, :keep])
             check = 0
     steps = space.steps
-    if claim:
-        theta, U, misfit = orthonormal_pairs(operator, space.combined(Q[:, : k + 1]).mT)
+    if space.m > k:
+        theta, U, misfit = orthonormal_pairs(operator, combined(space.V, Q[:, : k + 1]))
         residual = torch.linalg.vector_norm(misfit, dim=-2)
-        rest, known = following(theta, residual, k, n, tolerance)
-        distance = float(theta[k - 1] - rest)
-        claim = bool((residual[:k] <= tolerance).all()) and bool(known) and distance > float(tolerance)
-        theta, U = theta[:k], U[:, :k]
+        rest, known = following(theta, residual, k, n, rtol * norm)
+        values, vectors = theta[:k], U[:, :k]
+        distance = values[-1] - rest
+        claim = bool((residual[:k].amax() <= rtol * norm) & known & (distance > rtol * norm))
         if claim:
-            mu = float(theta[-1]) - HELD * distance
-            claim, more = nothing_hidden(product, U, mu, random_block(n, 1, X.dtype, X.device, seed=3)[:, 0], steps)
+            random = random_block(n, 1, X.dtype, X.device, seed=3)
+            mu = float(values[-1] - HELD * distance)
+            claim, more = nothing_hidden(operator.__call__, vectors, mu, random, steps)
             steps += more
-    elif space.m >= k:
-        values, Q, _ = space.pairs()
-        theta, U = values[:k], space.combined(Q[:, :k]).mT
     return EigenAnswer(
-        operator.original(theta.to(X.dtype.to_real())),
-        U,
+        operator.original(values),
+        vectors,
         torch.tensor(claim),
         torch.tensor(steps),
-        operator.original(rest.to(X.dtype.to_real())[None])[0],
+        operator.original(rest[None])[0],
         norm=norm * operator.scale,
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from pmaf.checks.extras import needs
 from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.krylov import KrylovSpace, orthonormal, rayleigh_ritz
+from pmaf.linalg.lanczos import VectorLanczos
 from pmaf.linalg.sparse_factor import SparseFactor, SparseMatrix, available, predicted_work
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
@@ -289,7 +290,8 @@ class Search:
             return outside(factor.solve(V))
 
         limit = max(self.limit, wanted + 3 * p)
-        space = KrylovSpace(solve, orthonormal(outside(first))[0], self.noise[:, :p], limit + p)
+        grow = VectorLanczos if p == 1 else KrylovSpace
+        space = grow(solve, orthonormal(outside(first))[0], self.noise[:, :p], limit + p)
         check, pairs = wanted + 1, locked
         most = max(self.budget, wanted)
         for step in range(most):
@@ -316,7 +318,7 @@ class Search:
                     factor = better
                     begin = Q[:, :wanted].sum(-1, keepdim=True) if p == 1 else Q[:, :p]
                     mixed = perturbed(space.V @ begin, self.noise[:, :p], 0.01)
-                    space = KrylovSpace(solve, orthonormal(mixed)[0], self.noise[:, :p], limit + p)
+                    space = grow(solve, orthonormal(mixed)[0], self.noise[:, :p], limit + p)
                 else:
                     keep = min(wanted + (limit - wanted - p) // 3, m - 1)
                     space.restart(theta[:keep], Q[:, :keep])

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from pmaf.linalg.batched import combined, inner_products
 from pmaf.linalg.krylov import KrylovSpace, orthonormal, rayleigh_ritz
+from pmaf.linalg.lanczos import VectorLanczos
 from pmaf.linalg.vectors import perturbed, random_block
 from pmaf.operators.base import Operator
 from pmaf.operators.scaled import ScaledOperator
+from pmaf.transforms import on_host, untracked
 
 __all__ = [
     "default_rtol",
@@ -80,8 +82,11 @@ def spectral_range(operator: ScaledOperator, steps: int) -> tuple[Tensor, Tensor
     X = operator.X
     noise = random_block(X.n, 1, X.dtype, X.device, seed=2)
     first = (noise / torch.linalg.vector_norm(noise)).expand(*X.batch_shape, X.n, 1)
-    space = KrylovSpace(operator.__call__, first, noise)
     steps = min(steps, X.n)
+    plain = not X.batch_shape and on_host(first) and untracked(*X.tensors)
+    space = (
+        VectorLanczos(operator.__call__, first, noise, steps) if plain else KrylovSpace(operator.__call__, first, noise)
+    )
     for _ in range(steps):
         space.extend()
     theta, Q = rayleigh_ritz(space.H)
