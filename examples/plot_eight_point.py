@@ -137,7 +137,7 @@ def distances(F: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
 network = Weights()
 optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
 history = []
-for _ in range(300):
+for _ in range(150):
     matches, seen_cues, good = samples(32, train=True)
     found = fundamental(matches, network(matches, seen_cues))
     loss = distances(found, matches).log1p()[good].mean()
