@@ -170,7 +170,8 @@ for name, error in errors.items():
 assert errors["learned weights"].median() < 0.5 * errors["all alike"].median()
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(1.5, 1, 1))
+figure, drawn = plt.subplot_mosaic([["seen", "seen"], ["loss", "shares"]], figsize=(11, 5.6), layout="constrained")
+axes = list(drawn.values())
 axes[0].imshow(np.concatenate((left, right), 1), cmap="gray")
 inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:, 0]
 inside = inside[torch.randperm(len(inside))[:MATCHES]]
