@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from pmaf.checks.symmetry import check_symmetric
 from pmaf.checks.tensors import check_broadcast, check_sizes, common_dtype
@@ -46,7 +47,8 @@ def answered(
         Exception: as the function raises it.
         ValueError: if it raises on another rank, or an argument is divided in a way that does not work.
     """
-    if isinstance(arguments.get("X"), MatVec):
+    X = arguments.get("X")
+    if isinstance(X, MatVec) and any(isinstance(t, DTensor) for t in X.tensors):
         solution = of_products(function, arguments)
         return solution, solution.status.to_local()
     leaves = leaves_of(function, arguments)
@@ -59,7 +61,7 @@ def answered(
                 found = by_rows(function, solve, arguments, leaves, here, layout)
             else:
                 found = Found(solve(**rebuilt(arguments, here)))
-        bad = int(bool(found.status.any())) if found.status.numel() else 0
+        bad = int(agrees and bool(found.status.any()))  # which waits for the device
     except Exception as error:
         if not agrees:
             raise
