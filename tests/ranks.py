@@ -307,6 +307,24 @@ def accuracy(mesh: DeviceMesh) -> None:
 
 
 @check
+def solvers_and_modes(mesh: DeviceMesh) -> None:
+    A, b, *_ = data()
+    placed, start = place(A, mesh, Shard(1)), torch.ones(3, dtype=A.dtype)
+    for options in ({"backward": pmaf.DenseJacobian()}, {"backward": pmaf.Unrolled()}, {"constraint": "ball"}):
+        close(pmaf.less(placed, b, **options), pmaf.less(A, b, **options))
+    iterative = {"solver": "riemannian_gradient", "start": start}
+    close(pmaf.less(placed, b, **iterative), pmaf.less(A, b, **iterative), 1e11)  # as far as it goes
+    for options in ({"solver": "block_lanczos", "start": start}, {"near": 1.0}, {"metric": A.mT @ A + A.mT @ A}):
+        found, expected = pmaf.ied(pmaf.Gram(placed), **options), pmaf.ied(pmaf.Gram(A), **options)
+        close(found.eigenvalues, expected.eigenvalues, 1e5)
+    A, placed = A.float(), place(A.float(), mesh, Shard(1))
+    eye = 2 * torch.eye(3)
+    close(pmaf.ied(pmaf.Gram(placed), metric=eye)[1], pmaf.ied(pmaf.Gram(A), metric=eye)[1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close(pmaf.less(placed, b.float()), pmaf.less(A, b.float()))
+
+
+@check
 def scales(mesh: DeviceMesh) -> None:
     A, b, *_ = data()
     u = pmaf.less(A, b)
@@ -385,6 +403,11 @@ def a_bad_item(mesh: DeviceMesh) -> None:
         found = pmaf.less_ex(*placed)
         assert full(found.status).tolist() == [0, 0, int(pmaf.Status.NON_FINITE), 0, 0]
         close(full(found.u)[[0, 1, 3, 4]], good[[0, 1, 3, 4]])
+        for fn in (lambda A: pmaf.less_ex(A, b if A is one else placed[1]).u, lambda A: pmaf.svd_ex(A).Vh):  # noqa: B023
+            one, two = A.clone().requires_grad_(), placed[0].detach().requires_grad_()
+            (expected,) = torch.autograd.grad(fn(one).square()[..., 0].nansum(), one)
+            (gradient,) = torch.autograd.grad(full(fn(two)).square()[..., 0].nansum(), two)
+            close(gradient, expected)
         for call in (lambda: pmaf.less(*placed), lambda: pmaf.ied(pmaf.Gram(placed[0])), lambda: pmaf.svd(placed[0])):  # noqa: B023
             told = everywhere(said(call))
             assert set(told) == {told[0]}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pmaf.kernels.eigenpairs import NO_MEMORY, TYPES
 from pmaf.kernels.loader import kernels
+from pmaf.kernels.memory import in_memory
 
 __all__ = ["Reduced", "reduction"]
 
@@ -60,7 +61,7 @@ def reduction(X: Tensor, B: Tensor, *, allowed: float = 1e-3, threads: int | Non
     found = kernels()
     if found is None:
         raise RuntimeError("pmaf.kernels.reduction: there are no compiled kernels; see pmaf.kernels.reason()")
-    X, B = X.contiguous(), B.contiguous()
+    X, B = in_memory(X), in_memory(B)
     batch, n = X.shape[:-2], X.shape[-1]
     reduced, factor, code = torch.empty_like(X), torch.empty_like(X), torch.empty(batch, dtype=torch.int32)
     call = ReductionCall(

@@ -85,6 +85,9 @@ def _ied(
     Implicit differentiation, the default, leaves every operator as it is. The modes to compare with make X dense,
     except ``Unrolled()``, which runs through the products of a Gram matrix or a function.
 
+    DTensors that are divided along batch dimensions are solved where they lie; a :class:`pmaf.Gram` may be divided by
+    the rows of its factor, and a :class:`pmaf.MatVec` may multiply vectors that are divided themselves.
+
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
     :func:`ied_ex` does not. A matrix that is not symmetric has a
     :func:`dominant_pair`.

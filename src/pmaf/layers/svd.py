@@ -61,6 +61,8 @@ def _svd(
     of a wide one also from zero. Whatever repeats or vanishes among the others does not matter. S alone has the
     subgradient of least norm where it is zero. Nothing of size max(m, n)² is formed.
 
+    DTensors that are divided along batch dimensions are solved where they lie; where A is divided by rows, so is U.
+
     Cost: where the wanted singular values are of the order of the largest, a product AᴴA and its leading eigenpairs;
     else a whole decomposition of the small side, after A = QR. O(mnk) for the backward pass. Checks the result, which
     synchronises the device.

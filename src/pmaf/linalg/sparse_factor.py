@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SparseFactor", "SparseMatrix", "available", "predicted_work"]
+__all__ = ["SparseFactor", "SparseMatrix", "available", "depth", "predicted_work"]
 
 ROUNDINGS = 10  # units of rounding that an entry of L D Lᴴ may be off, relative to |L||D||Lᴴ|
 
@@ -79,14 +79,19 @@ class SparseMatrix:
         radius = np.asarray(abs(self.A).sum(0)).ravel() - np.abs(diagonal)
         return float(np.min(sign * diagonal - radius)) if self.n else 0.0
 
-    def factor(self, sign: float, shift: float) -> SparseFactor | None:
-        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+    def shifted(self, sign: float, shift: float) -> Any:
+        """±A − shift·I in compressed columns, rows and columns in the order that is in use."""
         import scipy.sparse as sp
-        from scipy.sparse.linalg import splu
 
         data = sign * self.A.data
         data[self.diagonal] -= shift
-        M = sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
+        return sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
+
+    def factor(self, sign: float, shift: float) -> SparseFactor | None:
+        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+        from scipy.sparse.linalg import splu
+
+        M = self.shifted(sign, shift)
         ordering = "MMD_AT_PLUS_A" if self.order is None else "NATURAL"
         try:
             lu = splu(M, permc_spec=ordering, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -158,6 +163,20 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     Returns:
         Entries and operations.
     """
+    n = len(starts) - 1
+    width = float(levels(starts, columns).max())
+    average = len(columns) / max(n, 1)
+    entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
+    return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
+
+
+def depth(starts: Tensor, columns: Tensor) -> int:
+    """How many levels a breadth-first search has from a far end: about the steps it takes to cross the graph."""
+    return len(levels(starts, columns))
+
+
+def levels(starts: Tensor, columns: Tensor) -> Any:
+    """How many nodes there are in each level of a breadth-first search from a far end of the largest component."""
     import scipy.sparse as sp
     from scipy.sparse.csgraph import breadth_first_order, connected_components
 
@@ -170,10 +189,7 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     order, before = breadth_first_order(graph, int(order[-1]), directed=False)
     root = order[0]
     before = np.where(before < 0, np.arange(n), before)
-    depth = (before != np.arange(n)).astype(np.int64)
+    level = (before != np.arange(n)).astype(np.int64)
     while np.any(before[order] != root):  # pointers to ancestors, twice as far each time
-        depth, before = depth + depth[before], before[before]
-    width = float(np.bincount(depth[order]).max())
-    average = len(columns) / max(n, 1)
-    entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
-    return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
+        level, before = level + level[before], before[before]
+    return np.bincount(level[order])
