@@ -100,6 +100,7 @@ def outer(W: Tensor, U: Tensor) -> Tensor:
 
 def direct_generalised(
     measured: bool,
+    /,
     X: object,
     k: object = 1,
     *,

@@ -141,7 +141,14 @@ def pulled_back(
 
 
 def direct_svd(
-    measured: bool, A: object, k: object = 1, *, largest: object = True, degenerate: object = "drop", **options: object
+    measured: bool,
+    /,
+    A: object,
+    k: object = 1,
+    *,
+    largest: object = True,
+    degenerate: object = "drop",
+    **options: object,
 ) -> SVDSolution | None:
     """Leading singular triplets with derivatives attached; ``None`` where the general path has to look.
 
