@@ -241,3 +241,25 @@ def test_nothing_selected(shape):
 def test_an_empty_batch():
     U, S, Vh = pmaf.svd(randn(0, 4, 3).requires_grad_(), 2)
     assert (U.shape, S.shape, Vh.shape) == ((0, 4, 2), (0, 2), (0, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(5, 30, 6), (2, 3, 4, 9)], ids=str)
+@pytest.mark.parametrize("wanted", ["U", "S", "Vh"])
+def test_the_gradient_in_single_precision(shape, wanted):
+    A = randn(*shape, dtype=torch.float32)
+    gradients = []
+    for leaf in (A.clone().requires_grad_(), A.double().requires_grad_()):
+        part = getattr(pmaf.svd(leaf, 2), wanted)
+        weight = randn(*part.shape, seed=3).to(part.dtype)
+        gradients += torch.autograd.grad((part * weight).sum().square(), leaf)
+    ours, truth = gradients
+    assert float((ours - truth).norm() / truth.norm()) < 1e-4
+
+
+def test_unknown_arguments_are_refused():
+    for call in (
+        lambda: pmaf.svd(randn(3, 2), measured=True),
+        lambda: pmaf.ied(torch.eye(2), metric=torch.eye(2), measured=True),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'measured'"):
+            call()

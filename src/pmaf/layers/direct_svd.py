@@ -141,7 +141,14 @@ def pulled_back(
 
 
 def direct_svd(
-    measured: bool, A: object, k: object = 1, *, largest: object = True, degenerate: object = "drop", **options: object
+    measured: bool,
+    /,
+    A: object,
+    k: object = 1,
+    *,
+    largest: object = True,
+    degenerate: object = "drop",
+    **options: object,
 ) -> SVDSolution | None:
     """Leading singular triplets with derivatives attached; ``None`` where the general path has to look.
 
@@ -158,11 +165,11 @@ def direct_svd(
     """
     if not (type(A) in PLAIN and isinstance(A, Tensor) and type(k) is int and type(largest) is bool):
         return None
-    if not (degenerate in POLICIES and available() and all(v is None and n in OTHERS for n, v in options.items())):
+    if not (degenerate in POLICIES and all(v is None and n in OTHERS for n, v in options.items())):
         return None
     if A.dtype not in REAL or A.dim() < 2 or A.numel() == 0 or not 1 <= k <= min(A.shape[-2:]) <= Tridiagonal.first:
         return None
-    if not (A.layout == torch.strided and open_to_kernels(A)):
+    if not (A.layout == torch.strided and open_to_kernels(A) and available()):
         return None
     with torch.no_grad(), no_autocast(A):
         found = triplets(A.detach(), k, largest)
