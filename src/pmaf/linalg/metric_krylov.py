@@ -44,9 +44,7 @@ class MetricSpace:
         block: to begin with, orthonormal in B, ``(n, p)``.
     """
 
-    def __init__(
-        self, product: Callable[[Tensor], Tensor], metric: Callable[[Tensor], Tensor], block: Tensor
-    ) -> None:
+    def __init__(self, product: Callable[[Tensor], Tensor], metric: Callable[[Tensor], Tensor], block: Tensor) -> None:
         self.product, self.metric = product, metric
         self.V, self.BV, self.ahead = block[:, :0], block[:, :0], block
         self.H, self.coupling = block[:0, :0], block[:0]

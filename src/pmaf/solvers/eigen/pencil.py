@@ -17,9 +17,23 @@ __all__ = ["PencilAnswer", "pencil_of", "solve_pencil"]
 
 GOAL = 10 * default_rtol(torch.float64)  # of (‖X‖ + |λ|‖B‖)‖u‖: the residual of a pair that is found
 BLOCKS = 40  # that a space may hold until it begins anew
+SURE = 1e-7  # of the first vector left out: its value is known to the square of it
 ROUNDS = 6  # spaces
 FAR, CLOSE = 10.0, 1e-2  # times the spread of the wanted values: how far and how near σ may lie
-STEPS = (1e-6, 1e-3, 0.1, 1.0, 3.0, 10.0, 100.0, 1e3, 1e5, 1e7, 1e9)  # of ‖X‖/‖B‖: how far below zero σ is put, until it is below all values
+TOUCH = 1e-9  # of ‖X‖/‖B‖: how near σ may be to a value in any case
+STEPS = (
+    1e-6,
+    1e-3,
+    0.1,
+    1.0,
+    3.0,
+    10.0,
+    100.0,
+    1e3,
+    1e5,
+    1e7,
+    1e9,
+)  # of ‖X‖/‖B‖: how far below zero σ is put, until it is below all values
 
 
 class PencilAnswer(NamedTuple):
@@ -70,7 +84,7 @@ def solve_pencil(X: Sparse, B: Sparse, k: int, largest: bool, near: float | None
     for _ in range(ROUNDS):
         values, U, found, residual, used = in_space(X, B, sign, factor, block, k, near)
         steps += used
-        nearer = better(pencil, factor, sign, values, near)
+        nearer = better(pencil, factor, sign, values, near, scale, found)
         if nearer is not None:
             factor, block = nearer, torch.cat((U, noise[:, -1:]), -1)
             continue
@@ -128,7 +142,7 @@ def in_space(
             misfit = torch.linalg.vector_norm(image - weight * values, dim=0)
             relative = misfit / ((size_X + values.abs() * size_B) * torch.linalg.vector_norm(U, dim=0))
             worst = float(relative[:k].amax())
-            known = len(values) <= k or bool(size[k] <= NEAR)
+            known = len(values) <= k or bool(size[k] <= SURE)
             met = worst <= GOAL and known and len(values) >= k
         if met or last:
             break
@@ -146,14 +160,20 @@ def orthogonal_inside(U: Tensor, B: Sparse, k: int) -> Tensor:
 
 
 def better(
-    pencil: SparsePencil, factor: SparseFactor, sign: float, values: Tensor, near: float | None
+    pencil: SparsePencil,
+    factor: SparseFactor,
+    sign: float,
+    values: Tensor,
+    near: float | None,
+    scale: float,
+    found: bool,
 ) -> SparseFactor | None:
     """Factors with a better σ, where it is too far from the wanted values or too close, beside their spread."""
     if near is not None:
         away = (values - factor.shift).abs()
-        if len(values) < 2 or float(away.min()) > CLOSE * float(away.max()):
-            return None
-        return pencil.factor(1.0, factor.shift + 0.03 * float(away.max()))
+        far = max(float(away.max()), 1e-6 * scale)
+        drowned = not found if factor.shift == near else float(away.min()) <= min(CLOSE * far, TOUCH * scale)
+        return pencil.factor(1.0, near + 0.03 * far) if drowned else None
     spread, distance = float(values[-1] - values[0]), float(values[0]) - factor.shift
     if distance > FAR * spread:
         shift = float(values[0]) - max(spread, 0.02 * distance)
@@ -161,14 +181,14 @@ def better(
         shift = float(values[0]) - spread / FAR
     else:
         return None
-    found = pencil.factor(sign, shift)
-    return found if found is not None and found.count() == 0 else None
+    nearer = pencil.factor(sign, shift)
+    return nearer if nearer is not None and nearer.count() == 0 else None
 
 
 def counted(
     pencil: SparsePencil, sign: float, values: Tensor, k: int, near: float | None, tolerance: float
 ) -> tuple[int, float]:
-    """How many eigenvalues are missing among the first k, by Sylvester's law, and the gap; NaN where it is not known."""
+    """How many are missing among the first k, by Sylvester's law, and the gap; NaN where it is not known."""
     if len(values) <= k:
         return 0, float("inf")
     at = 0.0 if near is None else near
