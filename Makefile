@@ -17,7 +17,7 @@ help:  ## show this list
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cli,examples,test,lint,bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cli,examples,recipes,test,lint,bench]'
 	touch $@
 
 setup: $(VENV)/installed  ## make .venv and install pmaf with everything needed to run, test and lint

@@ -1,9 +1,9 @@
 """Problems from files, with one process and with several that share them: ``python benchmarks/files.py``.
 
-Each process uses one thread. What is timed is what ``pmaf solve`` says: from the first chunk of the first process to the
-finished file; beside it stands the time of the whole command, most of which is the import of torch for few problems. One
-process and several take turns. With ``--problems`` large enough to see through the start of the processes, which differ by
-a few tenths of a second, the ratio of the two rates is what more processes gain.
+Each process uses one thread. What is timed is what ``pmaf solve`` says: from the first chunk of the first process to
+the finished file; beside it stands the time of the whole command, most of which is the import of torch for few
+problems. One process and several take turns. The processes of a job start a few tenths of a second apart: with
+``--problems`` large enough to see through that, the ratio of the two rates is what more processes gain.
 """
 
 from __future__ import annotations

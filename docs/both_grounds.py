@@ -9,6 +9,23 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 PAPER, INK = "#131416", "#cfd0d0"  # furo's own, in the dark
+# Which panel of an example's first figure is its thumbnail; the first, if nothing is said.
+PANELS = {
+    "discriminant": 1,
+    "eight_point": 0,
+    "fiedler": 1,
+    "gravity_alignment": 1,
+    "homography": 1,
+    "normalised_cut": 2,
+}
+PANELS |= {
+    "diffusion_tensors": 1,
+    "second_order_pooling": 1,
+    "normals": 1,
+    "rotation_averaging": 2,
+    "trust_region": 2,
+    "pagerank": 0,
+}
 GETTERS = ("color", "facecolor", "edgecolor", "markeredgecolor", "markerfacecolor")
 
 
@@ -16,19 +33,37 @@ def scraper(block: tuple[Any, ...], block_vars: dict[str, Any], gallery_conf: di
     """Save every figure of a block, as light and as dark, and close it."""
     source = Path(gallery_conf["src_dir"])
     lines = []
+    example = Path(block_vars["src_file"]).stem.removeprefix("plot_")
     for number in plt.get_fignums():
         figure = plt.figure(number)
         light = Path(next(block_vars["image_path_iterator"]))
+        if light.stem.endswith("_001"):
+            panel(figure, PANELS.get(example), light)
+            light = Path(next(block_vars["image_path_iterator"]))
         dark = light.with_name(f"{light.stem}_dark.png")
         settings = {"dpi": 120, "bbox_inches": "tight", "pad_inches": 0.1}
         figure.savefig(light, facecolor="white", **settings)
         darken(figure)
         figure.savefig(dark, facecolor=PAPER, **settings)
-        name = block_vars["src_file"].rsplit("plot_", 1)[-1].removesuffix(".py").replace("_", " ")
+        name = example.replace("_", " ")
         for path, ground in ((light, "only-light"), (dark, "only-dark")):
-            lines += [f".. image:: /{path.relative_to(source).as_posix()}", f"   :alt: {name}", f"   :class: {ground}", ""]
+            lines += [
+                f".. image:: /{path.relative_to(source).as_posix()}",
+                f"   :alt: {name}",
+                f"   :class: {ground}",
+                "",
+            ]
     plt.close("all")
     return "\n".join(lines)
+
+
+def panel(figure: Figure, index: int | None, path: Path) -> None:
+    """Save one panel alone, or the whole figure."""
+    figure.canvas.draw()
+    box: Any = "tight"
+    if index is not None:
+        box = figure.axes[index].get_tightbbox().transformed(figure.dpi_scale_trans.inverted())
+    figure.savefig(path, dpi=100, facecolor="white", bbox_inches=box, pad_inches=0.1)
 
 
 def darken(figure: Figure) -> None:

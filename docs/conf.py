@@ -11,17 +11,17 @@ import pmaf
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import figures
-import solver_tables
-from both_grounds import scraper
-from mathml import font
+import figures  # noqa: E402
+import solver_tables  # noqa: E402
+from both_grounds import scraper  # noqa: E402
+from mathml import font  # noqa: E402
 
 solver_tables.write(HERE / "_solvers")
 figures.write(HERE / "_figures")
 
 project = "pmaf"
 author = "pmaf contributors"
-copyright = "pmaf contributors, MIT licence"  # noqa: A001
+copyright = "pmaf contributors, MIT licence"
 release = version = pmaf.__version__
 extensions = [
     "myst_parser",
@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "min_reported_time": 3600,
     "show_memory": False,
+    "capture_repr": (),
     "write_computation_times": False,
     "show_signature": False,
     "download_all_examples": False,

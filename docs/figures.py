@@ -24,13 +24,14 @@ def read(name: str) -> Rows:
 def write(folder: Path) -> None:
     """Draw everything."""
     folder.mkdir(exist_ok=True)
-    for name, draw in {"why": why, "growth": growth}.items():
-        for ground in GROUNDS:
+    for name, draw in {"lost": lost, "above": above, "speed": speed, "growth": growth}.items():
+        for ground, (_, ours, theirs) in GROUNDS.items():
             with ink(ground):
-                figure, caption = draw(*GROUNDS[ground][1:])
+                figure = draw(ours, theirs)
                 figure.savefig(folder / f"{name}-{ground}.svg", transparent=True, metadata={"Date": None})
                 plt.close(figure)
-        (folder / f"{name}.md").write_text(caption + "\n", encoding="utf-8")
+    (folder / "why.md").write_text(said_of_why() + "\n", encoding="utf-8")
+    (folder / "growth.md").write_text(said_of_growth() + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -51,55 +52,73 @@ def machine(row: dict[str, str]) -> str:
     return f"{processor.replace('(R)', '')}, {parts[-3]}, {torch}, {parts[-1]}"
 
 
-def why(ours: str, theirs: str) -> tuple[plt.Figure, str]:
-    """What the layers do that nothing else does: three panels, each with its counts."""
-    heads = {row["head"]: row for row in read("paper/learning.csv")}
-    sizes = {(row["size"], row["method"]): row for row in read("paper/less.csv")}
-    kernels = {row["case"]: row for row in read("kernels_avx512.csv") if (row["dtype"], row["spectrum"]) == KIND}
-    figure, (lost, above, speed) = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained", width_ratios=(1, 1, 1.25))
+def heads() -> dict[str, dict[str, str]]:
+    """Training through each head."""
+    return {row["head"]: row for row in read("paper/learning.csv")}
 
-    steps = int(heads["eigh"]["steps"])
-    lost.set_title("training steps lost to NaN", fontsize=11)
-    for y, head in enumerate(("principal", "eigh")):
-        share = 100 * int(heads[head]["lost_steps"]) / steps
-        lost.barh(y, share, color=ours if head == "principal" else theirs)
-        lost.text(share + 2, y, f"{share:.0f} %", va="center", fontweight="bold")
-    lost.set_yticks([0, 1], ["pmaf", "eigh +\nautograd"])
-    lost.set(xlim=(0, 100), xticks=[0, 50, 100], xticklabels=["0", "50", "100 %"])
 
-    above.set_title("ends above the certified optimum", fontsize=11)
+def lost(ours: str, theirs: str) -> plt.Figure:
+    """Steps of training that a gradient of NaN has spoilt."""
+    figure, axes = plt.subplots(figsize=(3.6, 2.9), layout="constrained")
+    axes.set_title("training steps lost to NaN", fontsize=11)
+    for y, (head, colour) in enumerate((("principal", ours), ("eigh", theirs))):
+        share = 100 * int(heads()[head]["lost_steps"]) / int(heads()[head]["steps"])
+        axes.barh(y, share, color=colour)
+        axes.text(share + 2, y, f"{share:.0f} %", va="center", fontweight="bold")
+    axes.set_yticks([0, 1], ["pmaf", "eigh +\nautograd"])
+    axes.set(xlim=(0, 100), xticks=[0, 50, 100], xticklabels=["0", "50", "100 %"])
+    return figure
+
+
+def above(ours: str, theirs: str) -> plt.Figure:
+    """Problems that end above their certified optimum."""
+    rows = {row["method"]: row for row in read("paper/less.csv") if row["size"] == "9×9"}
+    figure, axes = plt.subplots(figsize=(3.6, 2.9), layout="constrained")
+    axes.set_title("above the certified optimum", fontsize=11)
     methods = {"Secular": "pmaf", "PGD+RM+BLSOne": "paper, fewest\nsuch", "PGD+RM+TWD": "paper,\nsteadiest"}
     for y, method in enumerate(methods):
-        row = sizes["9×9", method]
-        above.barh(y, float(row["above"]), color=ours if y == 0 else theirs)
-        above.text(float(row["above"]) + 6, y, row["above"], va="center", fontweight="bold")
-    above.set_yticks(range(3), methods.values())
-    above.set(xlim=(0, 330), xlabel="of 1,000 problems, 9×9")
+        count = rows[method]["above"]
+        axes.barh(y, float(count), color=theirs if y else ours)
+        axes.text(float(count) + 6, y, count, va="center", fontweight="bold")
+    axes.set_yticks(range(3), methods.values())
+    axes.set(xlim=(0, 330), xlabel=f"of {int(rows['Secular']['problems']):,} problems, 9×9")
+    return figure
 
-    speed.set_title("times as fast as eigh + autograd", fontsize=11)
+
+def ratios() -> dict[str, dict[str, str]]:
+    """What the kernels gain, by case."""
+    kind = ("float32", "gaussian")
+    return {row["case"]: row for row in read("kernels_avx512.csv") if (row["dtype"], row["spectrum"]) == kind}
+
+
+def speed(ours: str, theirs: str) -> plt.Figure:
+    """Forward and backward beside eigh."""
+    figure, axes = plt.subplots(figsize=(3.7, 2.9), layout="constrained")
+    axes.set_title("times as fast as eigh + autograd", fontsize=11)
     for y, case in enumerate(CASES[::-1]):
-        ratio = float(kernels[case]["speedup"])
-        speed.plot([1, ratio], [y, y], color=ours, linewidth=2)
-        speed.plot(ratio, y, "o", color=ours)
-        speed.text(ratio * 1.12, y, f"{ratio:.1f}", va="center", fontsize=9)
-    speed.axvline(1, color=theirs, linewidth=1.5)
-    speed.set_yticks(range(len(CASES)), [shape(case) for case in CASES[::-1]], fontsize=9)
-    speed.set(xscale="log", xlim=(0.9, 50), xticks=[1, 2, 5, 10, 20])
-    speed.set_xticklabels(["1", "2", "5", "10", "20"])
-    speed.minorticks_off()
+        ratio = float(ratios()[case]["speedup"])
+        axes.plot([1, ratio], [y, y], color=ours, linewidth=2)
+        axes.plot(ratio, y, "o", color=ours)
+        axes.text(ratio * 1.12, y, f"{ratio:.1f}", va="center", fontsize=9)
+    axes.axvline(1, color=theirs, linewidth=1.5)
+    axes.set_yticks(range(len(CASES)), [shape(case) for case in CASES[::-1]], fontsize=9)
+    axes.set(xscale="log", xlim=(0.9, 50))
+    axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+    axes.minorticks_off()
+    return figure
 
+
+def said_of_why() -> str:
+    """The conditions of the three panels."""
     conditions = {row["experiment"]: row for row in read("paper/environment.csv")}
-    learned, solved = conditions["learning"], conditions["less"]
-    return figure, (
-        f"Left: handwritten digits through a network whose pooling is the principal direction of its features, "
-        f"{int(steps):,} steps over {heads['eigh']['seeds']} seeds ({said(learned)}). Middle: least squares on the sphere, "
-        f"random problems, 0.1 % and more above, beside two of the paper's methods ({said(solved)}). Right: the leading "
-        f"eigenpair of Gaussian matrices in float32, forward and backward ({machine(kernels[CASES[0]])}). "
-        "All of it is recorded, with what is not as good: [results](results.md)."
+    row = heads()["eigh"]
+    return (
+        "Handwritten digits through a network whose pooling is the principal direction of its features, "
+        f"{int(row['steps']):,} steps over {row['seeds']} seeds ({said(conditions['learning'])}). Least squares on the "
+        "sphere, random problems, 0.1 % and more above, beside two of the paper's methods "
+        f"({said(conditions['less'])}). The leading eigenpair of Gaussian matrices in float32, forward and backward "
+        f"({machine(ratios()[CASES[0]])}). All of it is recorded, with what is not as good: [results](results.md)."
     )
-
-
-KIND = ("float32", "gaussian")
 
 
 def shape(case: str) -> str:
@@ -113,11 +132,13 @@ def said(row: dict[str, str]) -> str:
     return f"{row['processor']}, {row['threads']} thread, {row['last'].split()[0]}"
 
 
-def growth(ours: str, theirs: str) -> tuple[plt.Figure, str]:
+def growth(ours: str, theirs: str) -> plt.Figure:
     """Forward and backward against the order, and against the number of matrices."""
     rows = read("growth.csv")
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for axes, grows, label in zip(panels, ("order", "batch"), ("order n of one matrix", "number of matrices, 16×16"), strict=True):
+    for axes, grows, label in zip(
+        panels, ("order", "batch"), ("order n of one matrix", "number of matrices, 16×16"), strict=True
+    ):
         for k, dash in ((1, "-"), (4, "--")):
             for method, colour in (("pmaf", ours), ("eigh", theirs)):
                 own = [row for row in rows if (row["grows"], row["method"], row["k"]) == (grows, method, str(k))]
@@ -128,6 +149,12 @@ def growth(ours: str, theirs: str) -> tuple[plt.Figure, str]:
         axes.set(xlabel=label, ylabel="forward and backward, ms")
         axes.grid(alpha=0.25)
     panels[0].legend(frameon=False)
-    return figure, (
-        f"Gaussian symmetric matrices, float32, in turn in one process; `python benchmarks/growth.py` measures it ({machine(rows[0])})."
+    return figure
+
+
+def said_of_growth() -> str:
+    """The conditions of the curves."""
+    return (
+        "Gaussian symmetric matrices, float32, in turn in one process; `python benchmarks/growth.py` measures it "
+        f"({machine(read('growth.csv')[0])})."
     )

@@ -6,11 +6,11 @@ Diffusion MRI measures, for each voxel and each direction g, a signal that water
 
 .. math:: S(g) = S_0\\, e^{-b\\, g^\\top D\\, g} .
 
-The tensor D is a 3×3 covariance, its principal direction that of the nerve fibres. Least squares on log S is how it is
-mostly fitted; with few directions noise gives it negative eigenvalues, and crooked fibres. Here D is the *exponential* of a
-symmetric matrix, :func:`pmaf.spectral_function`, so it is positive whatever the fit does, and what belongs together is
-smoothed by its principal *projector*, :func:`pmaf.principal_projector`, which has no sign to be ambiguous: near
-isotropic tensors eigenvalues meet, and there ``torch.linalg.eigh`` has no gradient.
+The tensor D is a 3×3 covariance, its principal direction that of the nerve fibres. Least squares on log S is how it
+is mostly fitted; with few directions noise gives it negative eigenvalues, and crooked fibres. Here D is the
+*exponential* of a symmetric matrix, :func:`pmaf.spectral_function`, so it is positive whatever the fit does, and what
+belongs together is smoothed by its principal *projector*, :func:`pmaf.principal_projector`, which has no sign to be
+ambiguous: near isotropic tensors eigenvalues meet, and there ``torch.linalg.eigh`` has no gradient.
 
 The data, 10 × 10 × 10 voxels in 64 directions, are the small human scan that comes with dipy. Sixteen directions are
 fitted, and the other 48 judge.
@@ -66,8 +66,8 @@ def misfit(D: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
 
 
 # %%
-# D = exp(L), and neighbours whose principal projectors should agree. An isotropic tensor has no principal direction; the
-# ``_ex`` form reports it and lets the others go on.
+# D = exp(L), and neighbours whose principal projectors should agree. An isotropic tensor has no principal direction;
+# the ``_ex`` form reports it and lets the others go on.
 both = [(brain.narrow(a, 0, 9) & brain.narrow(a, 1, 9)) for a in range(3)]
 start = pmaf.spectral_function(linear, lambda values: values.clamp_min(0.05).log())
 L = start[..., i, j].requires_grad_()
@@ -96,7 +96,9 @@ def picture(axis: plt.Axes, T: torch.Tensor, title: str) -> None:
     anisotropy = (1.5 * spread.square().sum(-1) / values.square().sum(-1)).sqrt().clamp(max=1)
     axis.imshow((u.abs() * anisotropy[..., None]).transpose(0, 1), origin="lower")
     x, y = torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij")
-    axis.quiver(x, y, u[..., 0], u[..., 1], pivot="mid", color="w", headwidth=0, headlength=0, headaxislength=0, scale=13)
+    axis.quiver(
+        x, y, u[..., 0], u[..., 1], pivot="mid", color="w", headwidth=0, headlength=0, headaxislength=0, scale=13
+    )
     axis.set_title(title)
     axis.axis("off")
 

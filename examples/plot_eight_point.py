@@ -9,13 +9,13 @@ fundamental matrix estimation*, 2018):
 
 .. math:: f = \\operatorname{argmin}_{\\|f\\| = 1} \\sum_i w_i\\, (a_i^\\top f)^2 .
 
-With :func:`pmaf.ied` of :class:`pmaf.Gram` the nine-dimensional problem is solved from its factor, and its gradient does
-not mind that unwanted singular values come together.
+With :func:`pmaf.ied` of :class:`pmaf.Gram` the nine-dimensional problem is solved from its factor, and its gradient
+does not mind that unwanted singular values come together.
 
 The matches are ORB features of the stereo pair that comes with scikit-image, by the nearest descriptor and nothing
 else. Each sample is a window of the left view, seen through a random homography, as is the right one, so that the
-fundamental matrix is another each time. Which matches may be right is known from the rectified pair. The upper half is for training, the lower half for
-the test. RANSAC on the same matches is the baseline that people have.
+fundamental matrix is another each time. Which matches may be right is known from the rectified pair. The upper half
+is for training, the lower half for the test. RANSAC on the same matches is the baseline that people have.
 """
 
 import warnings
@@ -35,8 +35,8 @@ left, right = (color.rgb2gray(io.imread(f"{folder}motorcycle_{side}.png")) for s
 height, width = left.shape
 
 # %%
-# Matches: for each feature on the left the nearest on the right. In a rectified pair a right match lies in the same row.
-# Features are found tile by tile, so that they cover the picture.
+# Matches: for each feature on the left the nearest on the right. In a rectified pair a right match lies in the same
+# row. Features are found tile by tile, so that they cover the picture.
 TILE = 125
 
 
@@ -100,7 +100,8 @@ def samples(count: int, train: bool) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 # %%
-# The layer, and the network: each match is looked at together with the mean and the spread of all (context normalisation).
+# The layer, and the network: each match is looked at together with the mean and the spread of all (context
+# normalisation).
 def fundamental(matches: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """F with bᵀ F a = 0, of unit length, ``(B, 3, 3)``."""
     one = torch.ones_like(matches[..., :1])
@@ -136,7 +137,7 @@ def distances(F: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
 network = Weights()
 optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
 history = []
-for _ in range(300):
+for _ in range(150):
     matches, seen_cues, good = samples(32, train=True)
     found = fundamental(matches, network(matches, seen_cues))
     loss = distances(found, matches).log1p()[good].mean()
@@ -161,18 +162,19 @@ for match in matches.double().numpy():
         )
     robust.append(torch.from_numpy(model.params).float())
 answers["RANSAC, 500 draws"] = torch.stack(robust)
-# RANSAC does as well here; what it cannot do is to hand a gradient on, to features that are learned with it.
-errors = {
-    name: torch.where(good, distances(F, matches), torch.nan).nanmedian(-1).values for name, F in answers.items()
-}
+# RANSAC is a little better on these matches. What it cannot do is to hand a gradient on, to features that are learned
+# together with the weights.
+errors = {name: torch.where(good, distances(F, matches), torch.nan).nanmedian(-1).values for name, F in answers.items()}
 for name, error in errors.items():
     print(f"{name:18} {error.median():5.1f} px, {100 * float((error < 5).float().mean()):.0f} % below 5 px")
 assert errors["learned weights"].median() < 0.5 * errors["all alike"].median()
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(1.5, 1, 1))
+figure, drawn = plt.subplot_mosaic([["seen", "seen"], ["loss", "shares"]], figsize=(11, 5.6), layout="constrained")
+axes = list(drawn.values())
 axes[0].imshow(np.concatenate((left, right), 1), cmap="gray")
-inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:MATCHES, 0]
+inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:, 0]
+inside = inside[torch.randperm(len(inside))[:MATCHES]]
 flat = torch.cat(((x[inside] - centre) / (width / 2), (y[inside] - centre) / (width / 2)), -1)[None]
 with torch.no_grad():
     shown = network(flat, cues[inside][None])[0]

@@ -2,14 +2,14 @@
 The Fiedler vector, and a network that is hard to cut
 =====================================================
 
-The second smallest eigenvalue of a graph's Laplacian, its *algebraic connectivity* λ₂, says how hard the graph is to cut,
-and its eigenvector, the Fiedler vector, where. The derivative with respect to the weight of an edge is
-:math:`(u_i - u_j)^2`: the edges across the cut count. Here a fixed amount of weight is laid out anew so that λ₂ grows,
-by gradient ascent through :func:`pmaf.ied`. λ₃ holds λ₂ down: they meet at the optimum (Fiedler's *absolute* algebraic
-connectivity), where the graph has no single best cut any more.
+The second smallest eigenvalue of a graph's Laplacian, its *algebraic connectivity* λ₂, says how hard the graph is to
+cut, and its eigenvector, the Fiedler vector, where. The derivative with respect to the weight of an edge is
+:math:`(u_i - u_j)^2`: the edges across the cut count. Here a fixed amount of weight is laid out anew so that λ₂
+grows, by gradient ascent through :func:`pmaf.ied`. λ₃ holds λ₂ down: they meet at the optimum (Fiedler's *absolute*
+algebraic connectivity), where the graph has no single best cut any more.
 
-The graph is who meets whom in *Les Misérables*, 77 characters and 254 pairs (Knuth, *The Stanford GraphBase*, 1993), which
-comes with networkx.
+The graph is who meets whom in *Les Misérables*, 77 characters and 254 pairs (Knuth, *The Stanford GraphBase*, 1993),
+which comes with networkx.
 """
 
 import matplotlib.pyplot as plt

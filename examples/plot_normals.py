@@ -22,7 +22,7 @@ from torch import nn
 import pmaf
 
 torch.manual_seed(0)
-FOCAL, BASELINE, OFFSET = 994.978, 0.193001, 31.086  # pixels, metres, pixels: the camera's, as the data set says
+FOCAL, BASELINE, OFFSET = 994.978, 0.193001, 31.086  # pixels, metres, pixels; as the data set says
 REACH, NOISE = 6, 0.15  # pixels to each side; noise of the disparity in pixels
 
 folder = skimage.__path__[0] + "/data/"
@@ -32,7 +32,8 @@ rows, columns = torch.meshgrid(*(torch.arange(float(size)) for size in disparity
 
 
 # %%
-# Points in space, and the neighbourhood of each pixel: 13 by 13 pixels about it, every second one, in units of its size.
+# Points in space, and the neighbourhood of each pixel: 13 by 13 pixels about it, every second one, in units of its
+# size.
 def points(d: torch.Tensor) -> torch.Tensor:
     """(height, width, 3), in metres."""
     depth = FOCAL * BASELINE / (d + OFFSET)
@@ -57,8 +58,8 @@ def normals(near: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 
 # %%
-# The truth, as far as it is known: the plane that the noiseless neighbours on the point's *own* surface lie in, found by
-# weighting them anew a few times.
+# The truth, as far as it is known: the plane that the noiseless neighbours on the point's *own* surface lie in, found
+# by weighting them anew a few times.
 def truth(r: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     near = neighbours(clean, r, c)
     w = torch.exp(-((near.norm(dim=-1) / 0.5) ** 2))
@@ -79,24 +80,26 @@ class Weights(nn.Module):
         self.second = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
 
     def forward(self, near: torch.Tensor) -> torch.Tensor:
-        n = normals(near, torch.ones(near.shape[:-1]))  # a first guess, and how far off it each neighbour is
+        n = normals(near, torch.ones(near.shape[:-1]))  # a first guess, and how far off it each one is
         off = (near @ n[..., None]).abs()
         h = self.first(torch.cat((near, near.norm(dim=-1, keepdim=True), off), -1).clamp(-5, 5))
         return self.second(torch.cat((h, h.mean(-2, keepdim=True).expand_as(h)), -1))[..., 0] + 1e-3
 
 
 whole = -nn.functional.max_pool2d(-disparity.isfinite().float()[None], 2 * REACH + 1, 1, REACH)[0] > 0
-whole[: REACH + 1], whole[-REACH - 1 :], whole[:, : REACH + 1], whole[:, -REACH - 1 :] = False, False, False, False
+inner = torch.zeros_like(whole)
+inner[REACH:-REACH, REACH:-REACH] = True
+whole &= inner
 middle = disparity.shape[1] // 2
 known = whole[:, :middle].nonzero()
 network = Weights()
 optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
 history = []
-for _ in range(300):
-    r, c = known[torch.randint(len(known), (500,))].T
+for _ in range(200):
+    r, c = known[torch.randint(len(known), (300,))].T
     near, target = neighbours(noisy, r, c), truth(r, c)
     found = normals(near, network(near))
-    loss = (1.0001 - (found * target).sum(-1).square()).sqrt().mean()  # the sine of the angle, smooth at zero
+    loss = (1.0001 - (found * target).sum(-1).square()).sqrt().mean()  # the sine, smooth at zero
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()

@@ -3,10 +3,10 @@ Averaging rotations, and ``rot_to_quat``
 ========================================
 
 A rotation matrix becomes a quaternion by the largest eigenpair of a symmetric 4×4 matrix (Bar-Itzhack, 2000), as in
-OpenFold's ``rot_to_quat``; a weighted average of rotations is the largest eigenpair of :math:`\\sum_i w_i\\, q_i q_i^\\top`
-(Markley et al., 2007), where q and −q count alike. Both matrices have a property that hurts: for an exact rotation the
-other three eigenvalues are *equal*, and the gradient of ``torch.linalg.eigh`` divides by their differences.
-:func:`pmaf.ied` divides by those between the wanted eigenvalue and the others only.
+OpenFold's ``rot_to_quat``; a weighted average of rotations is the largest eigenpair of :math:`\\sum_i w_i\\, q_i
+q_i^\\top` (Markley et al., 2007), where q and −q count alike. Both matrices have a property that hurts: for an exact
+rotation the other three eigenvalues are *equal*, and the gradient of ``torch.linalg.eigh`` divides by their
+differences. :func:`pmaf.ied` divides by those between the wanted eigenvalue and the others only.
 
 Twelve sensors tell how a body is turned, and three of them are bad, each in its way; the weights are learned. The
 data are synthetic.

@@ -6,9 +6,9 @@ Newton's method with a trust region minimises a quadratic model in a ball,
 
 .. math:: s = \\operatorname{argmin}_{\\|s\\| \\le \\Delta}\\ g^\\top s + \\tfrac12 s^\\top H s ,
 
-and goes on with a larger or a smaller ball as the model turns out right or wrong. H need not be convex: near a saddle the
-step leaves along the negative curvature. :func:`pmaf.sphere_quadratic_ex` solves the model *globally*, and for a batch at once,
-so that the optimiser below runs from 10,000 starts together, each with a ball of its own.
+and goes on with a larger or a smaller ball as the model turns out right or wrong. H need not be convex: near a saddle
+the step leaves along the negative curvature. :func:`pmaf.sphere_quadratic_ex` solves the model *globally*, and for a
+batch at once, so that the optimiser below runs from 10,000 starts together, each with a ball of its own.
 """
 
 import matplotlib.pyplot as plt
@@ -62,8 +62,8 @@ assert (size < 1e-8).double().mean() > 0.99
 assert (smallest[size < 1e-8] > 0).all()
 
 # %%
-# From the maximum itself, where the gradient vanishes, gradient descent never starts. The model's solution there is the hard
-# case of the trust-region problem, two mirror answers, and the layer takes one of them and says so.
+# From the maximum itself, where the gradient vanishes, gradient descent never starts. The model's solution there is
+# the hard case of the trust-region problem, two mirror answers, and the layer takes one of them and says so.
 peak = torch.tensor([[-0.270845, -0.923039]])
 for _ in range(5):
     peak = peak - torch.linalg.solve(hessian(peak), gradient(peak)[..., None])[..., 0]

@@ -354,6 +354,20 @@ def test_refused_in_one_sentence(folder: Path, inside: Inside, arguments: tuple[
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("reproduce", "less", "--quick", "-o", "A.npy"), "A.npy is a file, not a folder"),
+        (("bench", "-o", "x.txt"), "x.txt cannot be written: it must end in .json"),
+        (("bench", "-o", "no/x.json"), "in a folder that is there"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(
+    folder: Path, inside: Inside, command: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused(inside(*command, cwd=folder))
+
+
 def test_a_refusal_leaves_the_process_with_status_2(folder: Path) -> None:
     assert "none.npy does not exist" in refused(pmaf("solve", "ied", "none.npy", "-o", "o.npz", cwd=folder))
 

@@ -369,6 +369,29 @@ class TestJobs:
         assert summary is not None
         assert summary.items == 40
 
+    @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+    def test_parts_that_another_command_took_away(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    ) -> None:
+        if suffix == ".zarr":
+            pytest.importorskip("zarr")
+        output = folder / f"u{suffix}"
+        less(folder / f"right{suffix}", Run(chunk=7))
+
+        def meanwhile() -> None:
+            less(output, Run(chunk=7))
+
+        Calls(monkeypatch, "less_ex", 4, meanwhile)
+        with pytest.raises(UnreachableError, match="as if another command wrote the same file"):
+            less(output, Run(chunk=7))
+        assert content(output) == content(folder / f"right{suffix}")
+        output.rename(folder / "first")
+        store = Alone()
+        Calls(monkeypatch, "less_ex", 6, lambda: less(output, Run(chunk=7, job=Job(store, 0, 2))))
+        assert less(output, Run(chunk=7, job=Job(store, 1, 2))) is None  # a straggler
+        assert content(output) == content(folder / f"right{suffix}")
+        assert parts(folder) == []
+
     def test_who_comes_when_all_is_written_leaves(self, folder: Path) -> None:
         store = Alone()
         assert less(folder / "u.npy", Run(job=Job(store, 0, 2))) is not None

@@ -191,6 +191,16 @@ def test_near_a_number():
     assert float(pmaf.ied_ex(X, 5, near=0.0).gap) == float("inf")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_near_in_a_crowd(dtype):
+    """Neighbours closer than what counts as repeated do not make one crowd of which any member will do."""
+    n, step = 40, 15 * torch.finfo(dtype).eps
+    values = 1 + step * torch.cat((torch.arange(n - 5), -torch.arange(1, 6)))
+    found = pmaf.ied_ex(torch.diag(values.to(dtype)), 3, near=1.0)
+    distances = (found.eigenvalues - 1).abs().sort().values / step
+    torch.testing.assert_close(distances, torch.zeros(3, dtype=dtype), rtol=0, atol=6)  # to rounding
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_derivatives_near_a_number(dtype):
     X = symmetric(n=5, dtype=dtype).requires_grad_()

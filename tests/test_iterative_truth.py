@@ -55,6 +55,20 @@ class TestRepeatedEigenvalues:
         found = pmaf.ied_ex(torch.diag(d), 1, largest=False, solver=solver)
         assert int(found.status) == Status.NOT_UNIQUE  # all but the outlier are one and the same in float32
 
+    @pytest.mark.parametrize("solver", KNOWS_GAP)
+    def test_a_gap_of_roundings_is_none(self, solver):
+        """Where the residual allowed is larger than the distance, the distance is that of the residuals."""
+        eps = torch.finfo(torch.float64).eps
+        cls = pmaf.solvers.EIGEN[solver]
+        n = 4 if cls.largest_n else 24
+        for seed in range(20):
+            x = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+            X = rotated(1 + 50 * eps * x, seed)
+            found = pmaf.ied_ex(X, 1, solver=solver)
+            s = torch.linalg.eigvalsh(X)
+            if int(found.status) == Status.CONVERGED:
+                assert float(s[-1] - s[-2]) > 2 * eps
+
     @settings(max_examples=40, deadline=None)
     @given(data=st.data())
     def test_a_gap_is_the_gap(self, data):
@@ -102,6 +116,16 @@ class TestUnluckyStarts:
         claimed = (found.status == Status.CONVERGED) | (found.status == Status.NOT_UNIQUE)
         below = torch.linalg.eigvalsh(X.double())[:, 1] - found.eigenvalues[:, 0]
         assert float(below[claimed].max()) <= (400 if eps < 1e-10 else 30) * eps
+
+    @pytest.mark.parametrize("solver", BLOCKS)
+    def test_the_one_that_stands_apart_hides_the_crowd(self, solver):
+        """Of the start nothing is wanted but what is in the crowd already: one more of the crowd has to be met."""
+        X = projection_onto_the_first(24, torch.float64)
+        for k in (1, 2, 3, 4):
+            found = pmaf.ied_ex(X, k, largest=False, solver=solver, start=torch.eye(24, dtype=X.dtype)[:, :k])
+            if int(found.status) != Status.MAX_STEPS:
+                assert int(found.status) == Status.NOT_UNIQUE
+                assert float(found.residual) <= 1e-12
 
     @settings(max_examples=40, deadline=None)
     @given(data=st.data())

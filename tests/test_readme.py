@@ -57,6 +57,16 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_doors_lead_somewhere():
+    for page in PAGES[1:]:
+        text = page.read_text(encoding="utf-8")
+        doors = re.findall(r"^:link: ([\w/]+)$", text, re.M)
+        doors += re.findall(r"\{doc\}`(?:[^`<]*<)?/([\w/]+)>?`", text)
+        for door in doors:
+            script = ROOT / "examples" / f"{door.rpartition('/')[2]}.py"
+            assert (ROOT / "docs" / f"{door}.md").exists() or script.exists(), f"{page.name} leads to {door}"
+
+
 def public_modules():
     for info in pkgutil.walk_packages(pmaf.__path__, "pmaf."):
         if not info.name.startswith(("pmaf.paper", "pmaf.cli", "pmaf.kernels.lib")):
@@ -119,6 +129,27 @@ class TestClaims:
     def test_lobpcg_needs_three_times_as_many_rows(self):
         with pytest.raises(ValueError, match="3"):
             torch.lobpcg(symmetric(n=5), 2)
+
+    def test_lobpcg_has_no_gradient_of_a_sparse_matrix_and_takes_no_complex_one(self):
+        diagonal = torch.arange(20)
+        X = torch.sparse_coo_tensor(
+            torch.stack((diagonal, diagonal)), torch.rand(20) + diagonal, (20, 20), check_invariants=False
+        )
+        values, _ = torch.lobpcg(X.requires_grad_(), 1)
+        with pytest.raises(ValueError, match="sparse"):
+            values.sum().backward()
+        with pytest.raises(RuntimeError):
+            torch.lobpcg(torch.eye(9, dtype=torch.complex64), 1)
+
+    def test_lobpcg_is_wrong_where_a_wanted_eigenvalue_repeats(self):
+        Q = torch.linalg.qr(symmetric(n=9))[0]
+        X = (Q * torch.tensor([5.0, 5, 1, 0.5, 0.2, 0, -1, -2, -3], dtype=Q.dtype)) @ Q.mT
+        X, weight = (X + X.mT) / 2, symmetric(n=9, seed=1)
+        theirs, ours = X.clone().requires_grad_(), X.clone().requires_grad_()
+        _, U = torch.lobpcg(theirs, 2, niter=-1, tol=1e-12)
+        ((U @ U.mT) * weight).sum().backward()
+        (pmaf.principal_projector(ours, 2) * weight).sum().backward()
+        assert (theirs.grad - ours.grad).norm() > 1e-4 * ours.grad.norm()
 
     def test_lobpcg_has_no_vmap(self):
         with pytest.raises(RuntimeError):  # whichever operation it meets first

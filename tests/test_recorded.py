@@ -77,3 +77,11 @@ def test_the_page_is_what_the_tables_give() -> None:
     record = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(record)
     assert record.page() == PAGE.read_text("utf-8")
+
+
+def test_one_version_everywhere() -> None:
+    import pmaf
+
+    root = PAGE.parent.parent
+    assert f"version: {pmaf.__version__}\n" in (root / "CITATION.cff").read_text("utf-8")
+    assert f"\n## [{pmaf.__version__}]" in (root / "CHANGELOG.md").read_text("utf-8")

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-import ranks
 import torch
+
+import ranks
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 

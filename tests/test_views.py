@@ -1,6 +1,7 @@
 """How numbers lie in memory does not matter: steps between them, conjugates and signs that torch has put off."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,3 +68,9 @@ def test_views(kind, dtype):
             found.append((*answer, *torch.autograd.grad(loss, leaves)))
         for expected, got in zip(*found, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_kernels_read_what_lies_in_memory():
+    """``contiguous`` leaves a conjugation that was put off where it is."""
+    for file in (Path(pmaf.__file__).parent / "kernels").glob("*.py"):
+        assert file.name == "memory.py" or ".contiguous()" not in file.read_text(encoding="utf-8"), file.name

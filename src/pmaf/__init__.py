@@ -4,6 +4,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pmaf.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pmaf import nn as nn
     from pmaf import solvers as solvers
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     from pmaf.solution import Status as Status
     from pmaf.solution import SVDSolution as SVDSolution
 
-__version__ = "0.1.0"
 _HOMES = {
     "Certificate": "pmaf.layers.certificate",
     "ConvergenceError": "pmaf.errors",

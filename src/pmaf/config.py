@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-import pmaf
 from pmaf.kernels.loader import reason
+from pmaf.version import __version__
 
 __all__ = ["configuration", "processor", "show_config"]
 
@@ -44,7 +44,7 @@ def configuration() -> dict[str, str]:
         name: value for name, value in sorted(os.environ.items()) if name.startswith(("PMAF_", "OMP_", "MKL_"))
     }
     return {
-        "pmaf": pmaf.__version__,
+        "pmaf": __version__,
         "kernels": reason(),
         "torch": torch.__version__,
         "Python": platform.python_version(),

@@ -11,7 +11,7 @@ from pmaf.linalg.dtypes import HALF
 from pmaf.linalg.entrywise import SMALL
 from pmaf.transforms import readable
 
-__all__ = ["asymmetry_allowed", "check_square", "check_symmetric", "hermitian_to_rounding", "skew_items"]
+__all__ = ["asymmetry_allowed", "check_square", "check_symmetric", "skew_items"]
 
 ROUNDING = 4  # units of the last place that products with X may differ by from products with Xᴴ
 
@@ -49,7 +49,7 @@ def check_symmetric(
             f"pmaf.{function}: {name} must be symmetric (Hermitian), but {which} is not; "
             f"pass ({name} + {name}.mH) / 2 if that is meant{instead}"
         )
-    return within_rounding(X, skew, size)
+    return bool((skew <= ROUNDING * torch.finfo(X.dtype).eps * size).all())
 
 
 def check_square(function: str, name: str, X: Tensor, least: int = 1) -> None:
@@ -75,16 +75,6 @@ def exactly_hermitian(X: Tensor) -> bool:
         return n <= 128 and not bool((X - X.mH).any())
     pairs = [(i, j) for i in range(n) for j in range(i + X.is_complex())]
     return not any(bool((X[..., i, j] != X[..., j, i].conj()).any()) for i, j in pairs)
-
-
-def hermitian_to_rounding(X: Tensor) -> bool:
-    """Whether all items are Hermitian as far as rounding goes; False where one holds NaN."""
-    return within_rounding(X, *skew_parts(X))
-
-
-def within_rounding(X: Tensor, skew: Tensor, size: Tensor) -> bool:
-    """Whether what :func:`skew_parts` found is no more than rounding."""
-    return bool((skew <= ROUNDING * torch.finfo(X.dtype).eps * size).all())
 
 
 def skew_items(X: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from pmaf import __version__
 from pmaf.checks.extras import needs
 from pmaf.cli.files import Array, FileError, Source, UnreachableError
 from pmaf.cli.parts import Member, Parts
@@ -20,6 +19,7 @@ from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.ranks import Job
 from pmaf.cli.summary import Summary, measure, summarise
 from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
+from pmaf.version import __version__
 
 __all__ = ["Batch", "Interrupted", "Run", "work"]
 
@@ -133,6 +133,8 @@ def work(batch: Batch, output: Path, run: Run) -> Summary | None:
         try:
             return _share(batch, plan, parts, mark, run)
         except BaseException as error:
+            if job.rank and isinstance(error, UnreachableError) and job.was(f"{mark}/written"):
+                return None  # the first process did what was overdue, and has put all in place
             said = _in_words(error, parts)
             if said is None:
                 raise

@@ -41,8 +41,8 @@ constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
 template <class T>
 constexpr int rows_from = 160;
 
-// From this size on a few real matrices are tridiagonalised one after the other, which gives the same answer.
-constexpr int single_from = 8, single_most = 4;
+// From this size on a real matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
+constexpr int single_from = 24;
 
 template <class S_>
 struct Block {
@@ -83,9 +83,9 @@ struct Block {
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
     X = arena.take<S>(by_rows ? 0 : triangle(n));
     A = arena.take<S>(by_rows ? 0 : triangle(n));
-    const bool single = !S::is_complex && !by_rows && n >= single_from;
-    square = arena.take<T>(forward && (by_rows || single) ? n * pitch : 0);
-    row_work = arena.take<T>(by_rows || single ? 4 * pitch : 0);
+    const bool alone = !S::is_complex && !by_rows && n >= single_from;
+    square = arena.take<T>(forward && (by_rows || alone) ? n * pitch : 0);
+    row_work = arena.take<T>(by_rows || alone ? 4 * pitch : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
@@ -127,8 +127,7 @@ struct Block {
     const auto tiny = most < L(smallest);
     L power = exponent(select(tiny, most * L(T(0x1p64)), most)) - select(tiny, L(T(64)), L(T(0)));
     power = select(bad | (most == L(T(0))), L(T(0)), power);
-    using I = typename L::mask::V;
-    const L one = L::of(__builtin_convertvector(__builtin_convertvector(power.v, I) >> 1, typename L::V));
+    const L one = to_numbers<T, W>(to_integers(power) >> 1);
     const L two = power - one;
     power_of_two(one).store(scale_up[0]);
     power_of_two(two).store(scale_up[1]);
@@ -141,33 +140,26 @@ struct Block {
   void factorise_matrices(const T* from, T* to, int lanes) {
     if (by_rows) return factorise_rows(from, to, lanes);
     load<true>(from, lanes);
-    if (!S::is_complex && n >= single_from && lanes <= single_most) tridiagonalise_singly(lanes);
+    if (!S::is_complex && n >= single_from && lanes == 1) tridiagonalise_alone();
     else tridiagonalise(n, X, A, d, e, tau, work);
     store_factor(to, lanes);
   }
 
-  // One item after the other; lanes beyond repeat the first.
-  void tridiagonalise_singly(int lanes) {
+  // The first item; all lanes hold the same.
+  void tridiagonalise_alone() {
     if constexpr (!S::is_complex) {
       const std::ptrdiff_t length = Rowwise<T>::pitch(n);
-      for (int l = 0; l < lanes; l++) {
-        const auto put = [&](L& to, T x) {
-          if (l == 0) to = L(x);
-          else to.set(l, x);
-        };
-        for (int i = 0; i < n; i++) {
-          for (int j = 0; j <= i; j++) square[i * length + j] = square[j * length + i] = X[column(n, j) + i][l];
-          for (std::ptrdiff_t j = n; j < length; j++) square[i * length + j] = T(0);
-        }
-        Rowwise<T>(n, square, row_work)
-            .tridiagonalise([&](int j, T x) { put(d[j], x); },
-                            [&](int j, T off, T t) { put(e[j], off), put(tau[j], t); },
-                            [&](int j, int i, T x) { put(A[column(n, j) + i], x); });
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) square[i * length + j] = square[j * length + i] = X[column(n, j) + i][0];
+        for (std::ptrdiff_t j = n; j < length; j++) square[i * length + j] = T(0);
       }
+      Rowwise<T>(n, square, row_work)
+          .tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, T t) { e[j] = L(off), tau[j] = L(t); },
+                          [&](int j, int i, T x) { A[column(n, j) + i] = L(x); });
     }
   }
 
-  // The same one at a time: scale, finiteness and asymmetry as in `load`.
+  // All of them by rows, one at a time: scale, finiteness and asymmetry as in `load`.
   void factorise_rows(const T* from, T* to, int lanes) {
     if constexpr (!S::is_complex) {
       look_at_rows(from, to, lanes);

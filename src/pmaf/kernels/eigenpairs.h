@@ -79,10 +79,11 @@ struct Forward : B {
       const D unit = V::load_real(this->unit, half);
       V::store_real(this->norm, half, max(abs(this->value(0, half)), abs(other_end)) * unit);
       D start(0.0);
+      const auto room = [&](int i) { return this->rows(this->scratch[i], half); };
       for (int w = 0; w < k; w++) {
         D lambda = this->value(w, half);
         for (int pass = 0; pass < (sizeof(T) == 8 ? 2 : 1); pass++)
-          twisted_vector(t, lambda, z(w, half), this->rows(this->scratch[0], half), this->rows(this->scratch[1], half));
+          twisted_vector(t, lambda, z(w, half), room(0), room(1), room(2), room(3));
         if (w == 0) continue;
         const auto close = this->value(w - 1, half) - this->value(w, half) <= D(crowded);
         start = select(close, start, D(double(w)));

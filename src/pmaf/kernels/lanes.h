@@ -249,20 +249,51 @@ PMAF_INLINE Lanes<T, W> sqrt(Lanes<T, W> a) {
   return Lanes<T, W>::of(r);
 }
 
+// Integers as numbers and back, for |i| < 2^51. Few processors convert integers of 64 bits many at a time, but all of them
+// add: the low bits of 3·2^51 + i are those of i.
+template <class T, int W>
+PMAF_INLINE Lanes<T, W> to_numbers(typename Mask<T, W>::V i) {
+#if !defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 8) {
+    using V = typename Lanes<T, W>::V;
+    const Lanes<T, W> large(0x3p51);
+    return Lanes<T, W>::of((V)(i + (typename Mask<T, W>::V)large.v)) - large;
+  }
+#endif
+  return Lanes<T, W>::of(__builtin_convertvector(i, typename Lanes<T, W>::V));
+}
+
+template <class T, int W>
+PMAF_INLINE typename Mask<T, W>::V to_integers(Lanes<T, W> a) {
+  using M = typename Mask<T, W>::V;
+#if !defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 8) {
+    const Lanes<T, W> large(0x3p51);
+    return (M)(a + large).v - (M)large.v;
+  }
+#endif
+  return __builtin_convertvector(a.v, M);
+}
+
 // The exponent e of 2^e ≤ |a| < 2^(e+1) of normal numbers, as a number of the type.
 template <class T, int W>
 PMAF_INLINE Lanes<T, W> exponent(Lanes<T, W> a) {
   using M = typename Mask<T, W>::V;
-  const M e = (((M)abs(a).v) >> Bits<T>::mantissa) - Bits<T>::bias;
-  return Lanes<T, W>::of(__builtin_convertvector(e, typename Lanes<T, W>::V));
+  return to_numbers<T, W>((((M)abs(a).v) >> Bits<T>::mantissa) - Bits<T>::bias);
 }
 
 // 2^e for integers e whose power is a normal number.
 template <class T, int W>
 PMAF_INLINE Lanes<T, W> power_of_two(Lanes<T, W> e) {
+  return Lanes<T, W>::of((typename Lanes<T, W>::V)((to_integers(e) + Bits<T>::bias) << Bits<T>::mantissa));
+}
+
+// 2^−e for 2^e ≤ a < 2^(e+1), a not negative.
+template <class T, int W>
+PMAF_INLINE Lanes<T, W> inverse_power_of_two(Lanes<T, W> a) {
   using M = typename Mask<T, W>::V;
-  const M i = (__builtin_convertvector(e.v, M) + Bits<T>::bias) << Bits<T>::mantissa;
-  return Lanes<T, W>::of((typename Lanes<T, W>::V)i);
+  const M e = (M)a.v >> Bits<T>::mantissa;
+  return Lanes<T, W>::of((typename Lanes<T, W>::V)((2 * Bits<T>::bias - e) << Bits<T>::mantissa));
 }
 
 template <class To, class T, int W>

@@ -56,7 +56,7 @@ PMAF_INLINE Minors<Lanes<double, Wd>> minors(const Tridiagonal<Wd, stride>& t, L
     if (first > 0) {
       D size = max(abs(p0), abs(p));
       if (derivatives) size = max(size, max(max(abs(dp0), abs(dp)), max(abs(r0), abs(r))));
-      const D unit = power_of_two(-exponent(size));
+      const D unit = inverse_power_of_two(size);
       p0 *= unit, p *= unit;
       if (derivatives) dp0 *= unit, dp *= unit, r0 *= unit, r *= unit;
     }
@@ -74,7 +74,7 @@ PMAF_INLINE Minors<Lanes<double, Wd>> minors(const Tridiagonal<Wd, stride>& t, L
       if (i + 1 < t.n) f = t.minus_e2[i];
     }
   }
-  return {p, dp, r, D::of(__builtin_convertvector(changes, typename D::V))};
+  return {p, dp, r, to_numbers<double, Wd>(changes)};
 }
 
 template <int Wd, int stride>

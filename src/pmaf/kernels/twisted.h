@@ -21,21 +21,24 @@ PMAF_INLINE D away_from_zero(D q, double least) {
   return select(abs(q) < D(least), copysign(D(least), q), q);
 }
 
-// z of unit length for λ, which is replaced by the Rayleigh quotient of z. down, up: n rows of scratch.
+// z of unit length for λ, which is replaced by the Rayleigh quotient of z. The others: n rows of scratch each.
 template <int Wd, int stride>
 void twisted_vector(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd>& lambda, const Rows<Wd, stride>& z,
-                    const Rows<Wd, stride>& down, const Rows<Wd, stride>& up) {
+                    const Rows<Wd, stride>& down, const Rows<Wd, stride>& up, const Rows<Wd, stride>& lower,
+                    const Rows<Wd, stride>& upper) {
   using D = Lanes<double, Wd>;
   const int n = t.n;
   constexpr double least = 1e-100;
   D q = t.d[0] - lambda, p = t.d[n - 1] - lambda;
-  for (int i = 0;; i++) {  // both eliminations side by side; kept are the factors −e/q
+  for (int i = 0;; i++) {  // both eliminations side by side, with the factors −e/q
     const int j = n - 1 - i;
     down.set(i, q);
     up.set(j, p);
     if (i == n - 1) break;
     const D f = t.e[i], h = t.e[j - 1];
     const D l = -f / away_from_zero(q, least), u = -h / away_from_zero(p, least);
+    lower.set(i, l);
+    upper.set(j, u);
     q = fma(f, l, t.d[i + 1] - lambda);
     p = fma(h, u, t.d[j - 1] - lambda);
   }
@@ -50,7 +53,7 @@ void twisted_vector(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd>& lambda,
   D above(0.0), squares(0.0);
   for (int i = n - 1; i >= 0; i--) {
     const D here(static_cast<double>(i));
-    if (i < n - 1) above = -(t.e[i] / away_from_zero(down[i], least)) * above;
+    if (i < n - 1) above = lower[i] * above;
     const D x = select(here < r, above, select(here == r, D(1.0), D(0.0)));
     above = x;
     z.set(i, x);
@@ -58,7 +61,7 @@ void twisted_vector(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd>& lambda,
   }
   D below = z[0];
   for (int i = 1; i < n; i++) {
-    const D next = -(t.e[i - 1] / away_from_zero(up[i], least)) * below;
+    const D next = upper[i] * below;
     const auto under = D(static_cast<double>(i)) > r;
     below = select(under, next, z[i]);
     z.set(i, below);

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.checks.symmetry import asymmetry_allowed, hermitian_to_rounding
+from pmaf.checks.symmetry import asymmetry_allowed
 from pmaf.forward.generalised import residual
 from pmaf.handover import GeneralisedAux, Report
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.kernels import available
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
+from pmaf.kernels.generalised import reduction
 from pmaf.kernels.quick import KINDS
-from pmaf.layers.direct import PLAIN, POLICIES, tolerance
+from pmaf.layers.direct import PLAIN, POLICIES, SKEW, tolerance
 from pmaf.layers.gauge import decided_phase
-from pmaf.linalg.reduction import forth, reduce, towards
+from pmaf.linalg.reduction import forth, towards
 from pmaf.operators.dense import Dense
 from pmaf.solution import IEDSolution
 from pmaf.solvers.eigen.tridiagonal import Tridiagonal
@@ -61,7 +62,7 @@ class DirectGeneralised(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The kernel where no further derivative is asked for, else the equations."""
         X, B, U, L, reduced, *left = ctx.saved_tensors
-        found, needs = Eigenpairs(*left, seen=0), ctx.needs_input_grad[:2]
+        found, needs = Eigenpairs._make((*left, 0)), ctx.needs_input_grad[:2]
         given = [c for c in cotangents if c is not None]
         with no_autocast(U):
             if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
@@ -75,7 +76,7 @@ class DirectGeneralised(torch.autograd.Function):
                 *(none, none, found.values.detach(), empty, empty[..., None].mT[..., :0], found.next, found.norm),
                 *(found.factor, L, reduced),
             )
-            equations = EQUATIONS[ctx.largest]
+            equations: Any = EQUATIONS[ctx.largest]
             by_both = equations.gradient((X, B), (U, found.values), aux, cotangents, needs, run_solve)
         return *by_both, None, None
 
@@ -93,10 +94,7 @@ def solved(pairs: Pairs, U_bar: Tensor | None, values_bar: Tensor | None, larges
 
 def outer(W: Tensor, U: Tensor) -> Tensor:
     """sym(W Uᴴ), Hermitian to the last digit."""
-    if U.shape[-1] == 1:
-        half = W * (U.mH / 2)
-        return half + half.mH
-    half = W @ (U.mH / 2)
+    half = W * (U.mH / 2) if U.shape[-1] == 1 else W @ (U.mH / 2)
     return half + half.mH
 
 
@@ -138,8 +136,6 @@ def direct_generalised(
     if any(not (t.layout == torch.strided and open_to_kernels(t)) for t in (X, metric)):
         return None
     given, other = X.detach(), metric.detach()
-    if not (hermitian_to_rounding(given) and hermitian_to_rounding(other)):
-        return None
     with torch.no_grad(), no_autocast(given):
         pairs = reduced_pairs(given, other, k, largest)
         if pairs is None:
@@ -161,12 +157,17 @@ def direct_generalised(
 
 def reduced_pairs(X: Tensor, B: Tensor, k: int, largest: bool) -> Pairs | None:
     """The pairs of the reduced problem and U = L⁻ᴴV; ``None`` where there is anything to be said of an item."""
-    reduced, L, _, definite = reduce(X, B)
-    if not bool(definite.all()):
+    reduced, L, _, seen = reduction(X, B, allowed=SKEW)
+    if seen:
         return None
-    rtol = tolerance(X.dtype, X.shape[-1])
+    rtol, info = tolerance(X.dtype, X.shape[-1]), torch.finfo(X.dtype)
     found = eigenpairs(reduced, k, largest=largest, allowed=asymmetry_allowed(X.dtype), rtol=rtol)
-    return None if found.seen else Pairs(towards(L, found.vectors).contiguous(), L, reduced, found)
+    if found.seen:
+        return None
+    least, most = (float(x) for x in found.norm.aminmax())
+    if not (least > info.tiny / info.eps**2 and most < info.max * info.eps**2):  # digits may have been lost
+        return None
+    return Pairs(towards(L, found.vectors).contiguous(), L, reduced, found)
 
 
 def turned(pairs: Pairs, report: Report) -> Pairs:

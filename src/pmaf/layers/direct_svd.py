@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.forward.triplets import SAFE, gram, upright
+from pmaf.forward.triplets import SAFE, upright
 from pmaf.handover import Report, TripletAux
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.triplets import TripletEquations
@@ -45,15 +45,30 @@ EQUATIONS = {
 
 
 class Found(NamedTuple):
-    """Triplets of T, ``(*, m, n)``, m ≥ n, and what is left of its Gram matrix, in double precision."""
+    """Triplets of A, and what is left of the Gram matrix of T."""
 
-    left: Tensor  # (*, m, k)
-    values: Tensor  # (*, k)
-    right: Tensor  # (*, n, k)
-    gap: Tensor  # (*,) in singular values
-    norm: Tensor  # (*,) the largest singular value, about
-    gram: Tensor  # (*, n, n)
-    pairs: Eigenpairs  # of it
+    U: Tensor  # (*, m, k)
+    S: Tensor  # (*, k)
+    Vh: Tensor  # (*, k, n)
+    gram: Tensor  # (*, n, n) in double precision
+    pairs: Eigenpairs  # of it, whose vectors are turned as those of A are
+
+    def report(self, A: Tensor) -> Report:
+        """What is told of each item, every one of which converged; the residual is that of both sides."""
+        T, norm = upright(A), self.pairs.norm.sqrt().to(A.dtype)
+        left, right = (self.U, self.Vh.mT) if T is A else (self.Vh.mT, self.U)
+        values = self.S[..., None, :]
+        there = torch.linalg.vector_norm(narrow_product(T, right) - left * values, dim=-2).amax(-1)
+        back = torch.linalg.vector_norm(narrow_adjoint(T, left) - right * values, dim=-2).amax(-1)
+        status = torch.zeros(norm.shape, dtype=torch.int64)
+        return Report(status, torch.ones_like(status), torch.maximum(there, back) / norm, self.gap())
+
+    def gap(self) -> Tensor:
+        """From the singular values to the nearest one left out, ``(*,)``."""
+        last = self.pairs.values[..., -1].sqrt()
+        if self.S.shape[-1] == self.gram.shape[-1]:
+            return torch.full_like(last, torch.inf, dtype=self.S.dtype)
+        return (last - self.pairs.next.clamp_min(0).sqrt()).abs().to(self.S.dtype)
 
 
 class DirectTriplets(torch.autograd.Function):
@@ -63,17 +78,15 @@ class DirectTriplets(torch.autograd.Function):
     def forward(ctx: Any, A: Tensor, found: Found, largest: bool) -> Any:
         """Hand the solution over, and keep what the kernel left."""
         ctx.largest = largest
-        own = (found.left, found.right) if A.shape[-2] >= A.shape[-1] else (found.right, found.left)
-        U, Vh = own[0], own[1].mT.contiguous()
-        ctx.save_for_backward(A, U, found.values, Vh, found.norm, found.gram, *found.pairs[:-1])
+        ctx.save_for_backward(A, *found[:4], *found.pairs[:-1])
         ctx.set_materialize_grads(False)
-        return U, found.values, Vh
+        return found[:3]
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The kernel where no further derivative is asked for, else the equations."""
-        A, U, S, Vh, norm, G, *left = ctx.saved_tensors
-        pairs, (U_bar, S_bar, Vh_bar) = Eigenpairs(*left, seen=0), cotangents
+        A, U, S, Vh, G, *left = ctx.saved_tensors
+        pairs, (U_bar, S_bar, Vh_bar) = Eigenpairs._make((*left, 0)), cotangents
         given = [c for c in cotangents if c is not None]
         with no_autocast(A):
             if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
@@ -86,12 +99,14 @@ class DirectTriplets(torch.autograd.Function):
             root, empty = 2**0.5, G[..., :0, :0]
             upper, lower = (torch.zeros_like(x) if c is None else c for x, c in ((U, U_bar), (Vh, Vh_bar)))
             whole = torch.cat((upper, lower.mT), -2) * root
-            none, off = A.detach()[..., :0, :0], torch.zeros_like(norm, dtype=torch.bool)
+            none, norm = A.detach()[..., :0, :0], pairs.norm.sqrt().to(A.dtype)
+            off = torch.zeros_like(norm, dtype=torch.bool)
             aux = TripletAux(
                 *(off, off, S.detach(), S.detach()[..., :0], none, none, norm, G, pairs.vectors, pairs.values),
                 *(pairs.values[..., :0], empty, pairs.factor),
             )
-            Z, equations = torch.cat((U, Vh.mT), -2) / root, EQUATIONS[ctx.largest]
+            equations: Any = EQUATIONS[ctx.largest]
+            Z = torch.cat((U, Vh.mT), -2) / root
             (further,) = equations.gradient((A,), (Z, S), aux, (whole, S_bar), (True,), run_solve)
         return further, None, None
 
@@ -106,20 +121,23 @@ def pulled_back(
     pairs: Eigenpairs,
     largest: bool,
 ) -> Tensor:
-    """T̄ of the formula above, in two passes over T and one to write it."""
+    """T̄ of the formula above, in two passes over T and one to write it; Tᵀu = σv saves those over u."""
     u_bar, S_bar, v_bar = cotangents
     values = S[..., None, :]
-    ahead = torch.zeros_like(u) if S_bar is None else u * S_bar[..., None, :]
-    h = v_bar
+    along = torch.zeros_like(values) if S_bar is None else S_bar[..., None, :]
+    if u_bar is None and v_bar is None:
+        return u @ (v * along).mT
+    h, ahead = v_bar, None
     if u_bar is not None:
-        a = (u_bar - u * (u * u_bar).sum(-2, keepdim=True)) / values
-        ahead, pulled = ahead + a, narrow_adjoint(T, a)
-        h = pulled if h is None else h + pulled
-    if h is None:
-        return ahead @ v.mT
-    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0].to(T.dtype)
-    ahead += narrow_product(T, w)
-    return torch.cat((ahead, u), -1) @ torch.cat((v, w * values), -1).mT
+        pulled = narrow_adjoint(T, u_bar)
+        alpha = (v * pulled).sum(-2, keepdim=True) / values
+        pulled, along = pulled / values - v * alpha, along - alpha / values
+        h, ahead = pulled if h is None else h + pulled, u_bar
+    assert h is not None
+    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0].to(T.dtype) * values
+    image = narrow_product(T, w)
+    ahead = image if ahead is None else ahead + image
+    return torch.cat((u, ahead), -1) @ torch.cat((w + v * along, v / values), -1).mT
 
 
 def direct_svd(
@@ -146,55 +164,61 @@ def direct_svd(
         return None
     if not (A.layout == torch.strided and open_to_kernels(A)):
         return None
-    wide = A.shape[-1] > A.shape[-2]
     with torch.no_grad(), no_autocast(A):
-        T = upright(A.detach())
-        found = triplets(T, k, largest)
-        if found is None:
-            return None
-        status = torch.zeros(found.gap.shape, dtype=torch.int64)
-        off = residual(T, found) if measured else found.pairs.residual.to(A.dtype)
-        report = Report(status, torch.ones_like(status), off, found.gap)
-        of_A = found.left if wide else found.right
-        size = found.gram.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(A.dtype)
-        sign = decided_phase(size, of_A, found.values, report, None, A.dtype)
-        pairs = found.pairs._replace(vectors=found.pairs.vectors * sign)
-        found = found._replace(left=found.left * sign, right=found.right * sign, pairs=pairs)
-    if recorded(A):
-        return SVDSolution(*DirectTriplets.apply(A, found, largest), *report)  # type: ignore[no-untyped-call]
-    U, V = (found.right, found.left) if wide else (found.left, found.right)
-    return SVDSolution(U, found.values, V.mT, *report)
+        found = triplets(A.detach(), k, largest)
+    if found is None:
+        return None
+    solution = DirectTriplets.apply(A, found, largest) if recorded(A) else found[:3]  # type: ignore[no-untyped-call]
+    told = found.report(A.detach()) if measured else found.pairs[-5:-1]  # which nobody looks at
+    return SVDSolution._make((*solution, *told))
 
 
-def triplets(T: Tensor, k: int, largest: bool) -> Found | None:
-    """The triplets of T; ``None`` where G does not tell all of them to full precision, or they are not unique."""
-    n, dtype, info = T.shape[-1], T.dtype, torch.finfo(T.dtype)
+def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
+    """The triplets of A; ``None`` where G does not tell all of them to full precision, or they are not unique."""
+    tall, dtype, info = A.shape[-2] >= A.shape[-1], A.dtype, torch.finfo(A.dtype)
+    T = upright(A)
+    n = T.shape[-1]
     if dtype == torch.float32:
         G = gram_product(T.reshape(-1, *T.shape[-2:]).contiguous()).reshape(*T.shape[:-2], n, n)
     else:
-        G = gram(T)
-    pairs = eigenpairs(G, k, largest=largest, allowed=SKEW)
+        G = T.mT @ T
+    # σᵢ² − σⱼ² = (σᵢ + σⱼ)(σᵢ − σⱼ) ≤ 2‖A‖(σᵢ − σⱼ): what passes here is apart in singular values as well.
+    pairs = eigenpairs(G, k, largest=largest, allowed=SKEW, rtol=2 * tolerance(dtype, n))
     if pairs.seen:
         return None
     lowest = pairs.values[..., -1] if largest else pairs.values[..., 0]
-    if not bool(((lowest > SAFE**2 * pairs.norm) & (pairs.norm > info.tiny) & (pairs.norm < info.max)).all()):
+    if not bool((lowest > SAFE**2 * pairs.norm).all()):
         return None
-    values, norm = pairs.values.sqrt(), pairs.norm.sqrt()
-    if k < n:
-        following = pairs.next.clamp_min(0).sqrt()
-    else:
-        following = torch.full_like(norm, -torch.inf if largest else torch.inf)
-    apart = (values - torch.cat((values[..., 1:], following[..., None]), -1)).abs()
-    if not bool((apart.amin(-1) > tolerance(dtype, n) * norm).all()):
+    least, most = (float(x) for x in pairs.norm.aminmax())
+    if not (info.tiny < least and most < info.max):
         return None
-    right = pairs.vectors.to(dtype)
+    V, S = pairs.vectors, pairs.values.sqrt().to(dtype)
+    right = V.to(dtype)
     image = narrow_product(T, right)
-    return Found(image / lengths(image), values.to(dtype), right, apart[..., -1].to(dtype), norm.to(dtype), G, pairs)
+    # In single precision σ, from double, is the length of T v to the last digit.
+    length = S[..., None, :] if dtype == torch.float32 else lengths(image)
+    left = torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=dtype))  # in rows, however it came
+    found = Found(left, S, right.mT.contiguous(), G, pairs)
+    if not (tall and turned_by_kernel(pairs, G, info.eps)):
+        told = Report(S, S, pairs.residual.to(dtype), found.gap())
+        size = G.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(dtype)
+        sign = decided_phase(size, right if tall else left, S, told, None, dtype)
+        pairs = pairs._replace(vectors=V * sign)
+        found = found._replace(U=left * sign, Vh=found.Vh * sign.mT, pairs=pairs)
+    return found if tall else found._replace(U=found.Vh.mT.contiguous(), Vh=found.U.mT.contiguous())
 
 
-def residual(T: Tensor, found: Found) -> Tensor:
-    """The largest ‖T v − σu‖ and ‖Tᵀu − σv‖ of each item, relative to the largest singular value, ``(*,)``."""
-    values = found.values[..., None, :]
-    there = torch.linalg.vector_norm(narrow_product(T, found.right) - found.left * values, dim=-2).amax(-1)
-    back = torch.linalg.vector_norm(narrow_adjoint(T, found.left) - found.right * values, dim=-2).amax(-1)
-    return torch.maximum(there, back) / found.norm
+def turned_by_kernel(pairs: Eigenpairs, G: Tensor, eps: float) -> bool:
+    """Whether all inner products with the all-ones vector, which the kernel turned by, are clear of the rounding of A.
+
+    That is at most (8ε + residual)‖A‖/gap + 32ε, as in :mod:`pmaf.layers.gauge`.
+    """
+    inner, values, n = pairs.vectors.sum(-2).abs(), pairs.values, G.shape[-1]
+    if n == 1:
+        return True
+    if values.shape[-1] < n:
+        values = torch.cat((values, pairs.next.clamp_min(0)[..., None]), -1)
+    gap = values.sqrt().diff(dim=-1).abs().amin(-1)
+    ratio = G.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt() / gap
+    least: Tensor = ((8 * eps + pairs.residual) * ratio + 32 * eps).clamp_max(eps**0.25) * n**0.5
+    return bool((inner > least[..., None]).all())

@@ -87,6 +87,9 @@ def _ied(
     Implicit differentiation, the default, leaves every operator as it is. The modes to compare with make X dense,
     except ``Unrolled()``, which runs through the products of a Gram matrix or a function.
 
+    DTensors that are divided along batch dimensions are solved where they lie; a :class:`pmaf.Gram` may be divided by
+    the rows of its factor, and a :class:`pmaf.MatVec` may multiply vectors that are divided themselves.
+
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
     :func:`ied_ex` does not. A matrix that is not symmetric has a
     :func:`dominant_pair`.
@@ -220,7 +223,7 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     """The short way of :func:`ied`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
     if quick is None:
-        generalised = direct_generalised(False, *args, **kwargs)  # type: ignore[arg-type]
+        generalised = direct_generalised(False, *args, **kwargs)
         return None if generalised is None else Eigenpairs(*generalised[:2])
     if quick[0].is_complex():
         solution = reported(quick)
@@ -231,7 +234,7 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
 def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
     """The short way of :func:`ied_ex`, or ``None``."""
     quick = direct_pairs(*args, **kwargs)
-    return direct_generalised(True, *args, **kwargs) if quick is None else reported(quick)  # type: ignore[arg-type]
+    return direct_generalised(True, *args, **kwargs) if quick is None else reported(quick)
 
 
 def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:

@@ -33,8 +33,8 @@ def leading_pair(
         max_steps: the most factorisations.
 
     Returns:
-        λ₁, ``(*,)``; u, ``(*, n)``; a mask of the items whose λ₁ is proven to be the largest up to rounding; and the
-        number of factorisations of each.
+        λ₁, ``(*,)``; u, ``(*, n)``; a mask of the items whose λ₁ is proven to be the largest up to rounding, and
+        whose u is its vector to rounding; and the number of factorisations of each.
     """
     n = X.shape[-1]
     noise = 2 * torch.finfo(X.dtype).eps * n**0.5  # shifts closer to the spectrum than this prove nothing
@@ -63,5 +63,7 @@ def leading_pair(
         active = active & ~(above & (sigma - rho <= 2 * noise))
         if not anywhere(active):
             break
-    rho = (u.conj() * matvec(X, u)).sum(-1).real
-    return rho, u, hi - rho <= 16 * noise, steps
+    Xu = matvec(X, u)
+    rho = (u.conj() * Xu).sum(-1).real
+    error = torch.linalg.vector_norm(Xu - rho[..., None] * u, dim=-1)  # whose square is that of ρ
+    return rho, u, (hi - rho <= 16 * noise) & (error <= 64 * noise), steps

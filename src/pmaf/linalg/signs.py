@@ -19,7 +19,7 @@ __all__ = ["decided_sign", "generic"]
 WORD = (1 << 32) - 1
 
 
-def generic(n: int, like: Tensor) -> Tensor:
+def generic(n: int, like: Tensor, before: int = 0) -> Tensor:
     """A fixed vector with entries between −0.4 and 0.6, ``(n,)``, the same on every device and in every precision.
 
     The entries are a bit-mixing hash of i, cut to 24 bits, which single precision holds exactly.
@@ -27,11 +27,12 @@ def generic(n: int, like: Tensor) -> Tensor:
     Args:
         n: how many entries.
         like: gives the device and the (real) type.
+        before: how many entries come before, elsewhere.
 
     Returns:
         The vector, real.
     """
-    i = torch.arange(1, n + 1, dtype=torch.int64, device=like.device)
+    i = torch.arange(before + 1, before + n + 1, dtype=torch.int64, device=like.device)
     i = (i * 0x9E3779B1) & WORD  # 2³²/φ: spreads neighbours
     i = ((i ^ (i >> 15)) * 0x2C1B3C6D) & WORD
     i = ((i ^ (i >> 12)) * 0x297A2D39) & WORD
@@ -57,13 +58,19 @@ def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | float |
     inner = (U if reference is None else reference.conj() * U).sum(-2, keepdim=True)  # (*, 1, k)
     length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
     if callable(rounding):
-        clear = cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all())
-        rounding = eps**0.25 if clear else rounding()
+        if cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all()):
+            return unit_of(inner)
+        rounding = rounding()
     off = torch.as_tensor(rounding, dtype=U.real.dtype, device=U.device).clamp(min=32 * eps)
     known = inner.detach().abs() > (off[..., None, :] if off.dim() else off) * length
     if anywhere(~known):
         second = (generic(n, U)[:, None] * U).sum(-2, keepdim=True)
         inner = torch.where(known, inner, second)
-    if not U.is_complex():
+    return unit_of(inner)
+
+
+def unit_of(inner: Tensor) -> Tensor:
+    """The unit numbers that turn inner products to the non-negative real axis; 1 for zero."""
+    if not inner.is_complex():
         return torch.ones_like(inner).copysign(inner.detach())
     return torch.sgn(torch.where(inner.detach().abs() > 0, inner, 1)).conj()

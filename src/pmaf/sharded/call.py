@@ -14,9 +14,11 @@ from pmaf.checks.values import check_tensor
 from pmaf.implicit.modes import Implicit
 from pmaf.linalg.dtypes import double, working_dtype
 from pmaf.linalg.tolerances import relative_tolerance
+from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.sharded.collectives import Groups, copied, reduce, tied
 from pmaf.sharded.placements import Layout, Leaf, leaves_of, locally, planned
+from pmaf.sharded.products import eigenpairs
 from pmaf.sharded.rows import MAX, Condensed, condensed, defect
 from pmaf.solution import Status
 from pmaf.transforms import no_autocast
@@ -40,9 +42,12 @@ def answered(
         same on every rank.
 
     Raises:
-        TypeError: if an argument is refused.
-        ValueError: likewise, here or on another rank, or if it is divided in a way that does not work.
+        Exception: as the function raises it.
+        ValueError: if it raises on another rank, or an argument is divided in a way that does not work.
     """
+    if isinstance(arguments.get("X"), MatVec):
+        solution = eigenpairs(function, arguments)
+        return solution, solution.status.to_local()  # type: ignore[attr-defined]
     leaves = leaves_of(function, arguments)
     layout = planned(function, leaves)
     here, shared = locally(layout, leaves)
@@ -54,7 +59,7 @@ def answered(
             else:
                 found = Found(solve(**rebuilt(arguments, here)))
         bad = int(bool(found.status.any())) if found.status.numel() else 0
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         if not agrees:
             raise
         failure, bad = error, REFUSED
@@ -65,7 +70,7 @@ def answered(
     if failure is not None:
         raise failure
     if worst == REFUSED:
-        raise ValueError(f"pmaf.{function}: the part of an argument that lies on another rank is refused there")
+        raise ValueError(f"pmaf.{function}: the part of the problem that lies on another rank is refused there")
     solution = spread_out(found, layout, shared)
     status = status_of(solution)
     return solution, status.full_tensor() if agrees and worst else status.to_local().new_zeros(())
@@ -169,6 +174,8 @@ def by_rows(
     solution = solve(**plain)
     if not hasattr(solution, "status"):
         return Found(solution)
+    for part in divided.values():
+        silence(part, solution.status == Status.NON_FINITE)
     solution = measured(solution, divided["A" if "A" in divided else next(iter(divided))], groups, kind)
     if not hasattr(solution, "Vh"):
         return Found(narrowed(solution, kind))
@@ -207,11 +214,14 @@ def gather(
     w_here = here[weights].to(wide.to_real()) if w is not None else None
     shapes = [x.shape[:-2] for x in local] + ([] if w_here is None else [w_here.shape[:-1]])
     batch = torch.broadcast_shapes(*shapes)
-    M = torch.cat([x.to(wide).expand(*batch, *x.shape[-2:]) for x in local], -1)
+    local = [x.to(wide).expand(*batch, *x.shape[-2:]) for x in local]
+    M = local[0] if len(local) == 1 else torch.cat(local, -1)
     if w_here is not None:
         w_here = w_here.expand(*batch, -1)
     lead = M.shape[-1] - ("b" in parts)
-    few = condensed(function, M, w_here, lead, m, groups, working_dtype(kind).to_real())
+    few = condensed(
+        function, M, w_here, lead, m, groups, working_dtype(kind).to_real(), left=function.startswith("svd")
+    )
     return Divided(M, w_here, m, few)
 
 
@@ -240,10 +250,20 @@ def measured(solution: Any, divided: Divided, groups: Groups, kind: torch.dtype)
     size = S.detach()[..., :n].abs().square().sum(-2).amax(-1)  # of ‖MᴴM‖, from below
     if hasattr(solution, "u"):
         size = size + solution.multiplier.detach().abs()
-    residual = solution.residual + amount / torch.where(size > 0, size, 1)
-    poor = residual > 30 * relative_tolerance(None, working_dtype(kind), n)
+    amount = amount / torch.where(size > 0, size, 1)
+    poor = amount > 30 * relative_tolerance(None, working_dtype(kind), n)
     status = torch.where(poor & (solution.status == Status.CONVERGED), Status.MAX_STEPS, solution.status)
-    return solution._replace(residual=residual, status=status)
+    return solution._replace(residual=solution.residual + amount, status=status)
+
+
+def silence(divided: Divided, failed: Tensor) -> None:
+    """Items without an answer have a gradient of zero, which products with what is not finite would make NaN."""
+    if not bool(failed.any()) or failed.shape != divided.M.shape[:-2]:
+        return
+    for x in (divided.M, divided.weights):
+        if x is not None and x.requires_grad:
+            mask = failed.reshape(*failed.shape, *[1] * (x.dim() - failed.dim()))
+            x.register_hook(lambda g, mask=mask: torch.where(mask, 0, g))
 
 
 def left_vectors(divided: Divided, solution: Any, groups: Groups) -> Tensor:

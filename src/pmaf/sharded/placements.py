@@ -65,7 +65,7 @@ def leaves_of(function: str, arguments: Mapping[str, Any]) -> dict[str, Leaf]:
         The tensors, by name.
 
     Raises:
-        ValueError: if an operator other than a Gram matrix holds DTensors.
+        ValueError: if an operator that is not for this holds DTensors.
     """
     roles, found = ROLES[function.removesuffix("_ex")], {}
     for name, value in arguments.items():
@@ -75,8 +75,8 @@ def leaves_of(function: str, arguments: Mapping[str, Any]) -> dict[str, Leaf]:
                 found[f"{name}.weights"] = Leaf("weights of pmaf.Gram", value.weights, 1, -1)
         elif isinstance(value, Operator) and any(isinstance(t, DTensor) for t in value.tensors):
             raise ValueError(
-                f"pmaf.{function}: {name} is a {type(value).__name__} made of DTensors, which pmaf.Gram may be; "
-                "a tensor, a pmaf.Gram, or a function of replicated .to_local() tensors will do"
+                f"pmaf.{function}: {name} is a {type(value).__name__} made of DTensors; what works is pmaf.ied with "
+                "pmaf.MatVec, and pmaf.Gram: bring the tensors together with .full_tensor()"
             )
         elif isinstance(value, Tensor) and name in roles:
             core, rows = roles[name]

@@ -117,7 +117,9 @@ class BlockLanczos(Solver):
         answer, unset = (norm[..., None], block[..., :1], norm), True
         finished = ~operator.finite
         steps = torch.zeros_like(finished, dtype=torch.int64)
-        check = wanted = min(n, k + 1)  # basis size at which the Ritz pairs are looked at next
+        wanted = min(n, k + 1)
+        given = 0 if start is None else min(start.shape[-1], p - 1)
+        check = min(n, wanted + given)  # basis size at which the Ritz pairs are looked at next: a start may be useless
         for step in range(self.max_steps):
             space.extend()
             steps = steps + ~finished

@@ -57,14 +57,13 @@ class Nearest(Solver):
 
     @torch.no_grad()
     def order(self, s: Tensor) -> Tensor:
-        """Indices of eigenvalues by distance; distances that differ by rounding only count as equal."""
+        """Indices of eigenvalues by distance; where that of two differs by rounding only, the larger comes first.
+
+        Two of equal distance lie on either side of σ. So those below it stand back by the rounding, and on each side
+        the order is that of the values, however they crowd.
+        """
         s = s.detach()
-        n = s.shape[-1]
-        larger = s.argsort(dim=-1, descending=True)
-        distance = (s.gather(-1, larger) - self.shift).abs()
-        sorted_, by_distance = distance.sort(dim=-1)
+        distance = (s - self.shift).abs()
         size = s.abs().amax(-1, keepdim=True) + abs(self.shift)
-        apart = sorted_.diff(dim=-1) > relative_tolerance(None, s.dtype, n) * size
-        rank = torch.nn.functional.pad(apart.to(torch.int64).cumsum(-1), (1, 0))
-        of_larger = torch.empty_like(rank).scatter(-1, by_distance, rank)
-        return larger.gather(-1, of_larger.argsort(dim=-1, stable=True))
+        rounding = relative_tolerance(None, s.dtype, s.shape[-1]) * size
+        return torch.where(s < self.shift, distance + rounding, distance).argsort(dim=-1, stable=True)

@@ -82,7 +82,9 @@ class SimultaneousIteration(Solver):
             The pairs; ``next`` is the first guard column's Ritz value once it has converged, NaN without one.
         """
         rtol = self.rtol if self.rtol is not None else default_rtol(X.dtype)
-        p = min(X.n, k + self.guard)
+        start = None if start is None else start[..., :k]
+        useless = 0 if start is None else start.shape[-1]  # at worst; k + 1 columns beside these are random
+        p = min(X.n, k + max(self.guard, useless + 1 if self.guard else 0))
         V = identity_block(X) if p == X.n else starting_block(X, p, start)
         operator = scaled(X, largest, V)
         low, _, high = spectral_range(operator, PROBE_STEPS)

@@ -107,7 +107,8 @@ def following(theta: Tensor, residual: Tensor, k: int, n: int, tolerance: Tensor
 
     A Ritz value is a bound of the eigenvalue from below. It may lie anywhere short of it while its residual is large,
     so that an eigenvalue that repeats would look like a simple one. It counts as known once an eigenvalue lies within a
-    tenth of its distance from the selected ones, or within the tolerance.
+    tenth of its distance from the selected ones, or within the tolerance. What remains of the distance once both have
+    moved towards each other by their residuals is all that is told where they are not small beside it.
 
     Args:
         theta: Ritz values, descending, ``(*, m)``.
@@ -126,4 +127,8 @@ def following(theta: Tensor, residual: Tensor, k: int, n: int, tolerance: Tensor
         return torch.full_like(first, torch.nan), torch.zeros_like(first, dtype=torch.bool)
     distance = theta[..., k - 1] - theta[..., k]
     known = residual[..., k] <= torch.maximum(tolerance, NEAR * distance)
-    return torch.where(known, theta[..., k], torch.nan), known
+    moved = residual[..., k - 1] + residual[..., k]
+    value = torch.where(
+        moved <= NEAR * distance, theta[..., k], torch.minimum(theta[..., k] + moved, theta[..., k - 1])
+    )
+    return torch.where(known, value, torch.nan), known
