@@ -139,9 +139,19 @@ def test_a_metric_that_is_none_is_reported() -> None:
         ({"metric": torch.eye(N, dtype=REAL)}, TypeError, "both sparse, or both dense"),
         ({"metric": mass().float()}, TypeError, "share one dtype"),
         ({"near": 1.0, "largest": False}, ValueError, "exclude each other"),
+        ({"near": 1.0, "backward": pmaf.Unrolled()}, ValueError, "use Implicit"),
         ({"near": 1.0, "solver": "block_lanczos"}, ValueError, "shift_invert"),
     ],
 )
 def test_what_does_not_go_together(arguments: dict[str, object], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         pmaf.ied(stiffness(), 2, **arguments)  # type: ignore[arg-type]
+
+
+def test_small_matrices_and_all_of_their_pairs() -> None:
+    X = torch.diag(torch.tensor([5.0, 3.0, 1.0, -1.0, -4.0], dtype=REAL)).to_sparse()
+    assert (pmaf.ied(X, 3, near=1.0).eigenvalues - torch.tensor([1.0, 3.0, -1.0], dtype=REAL)).abs().max() < 1e-12
+    B = (2 * torch.eye(5, dtype=REAL)).to_sparse()
+    found = pmaf.ied_ex(X, 5, metric=B)
+    assert (found.eigenvalues - torch.tensor([2.5, 1.5, 0.5, -0.5, -2.0], dtype=REAL)).abs().max() < 1e-12
+    assert found.gap == torch.inf

@@ -61,6 +61,10 @@ def of_sparse_pencil(
             f"pmaf.{name}: a sparse X with metric= or near= is solved by 'shift_invert', got "
             f"solver={describe(solver)}; leave it out"
         )
+    if not isinstance(options.mode, Implicit):
+        raise ValueError(
+            f"pmaf.{name}: backward={options.mode} does not apply to a sparse X with metric= or near=; use Implicit()"
+        )
     if compiling() or not (on_host(X.tensors[0]) and readable(X.tensors[0])):
         raise ValueError(
             f"pmaf.{name}: a sparse X with metric= or near= is factorised on the CPU, outside of transforms, got "

@@ -11,6 +11,7 @@ from pmaf.linalg.metric_krylov import MetricSpace, orthonormal_in
 from pmaf.linalg.sparse_factor import SparseFactor, SparsePencil
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.sparse import Sparse
+from pmaf.solvers.eigen.nearest import Nearest
 from pmaf.solvers.eigen.subspace import NEAR, default_rtol
 
 __all__ = ["PencilAnswer", "pencil_of", "solve_pencil"]
@@ -96,7 +97,11 @@ def solve_pencil(X: Sparse, B: Sparse, k: int, largest: bool, near: float | None
             break
         block = torch.cat((U[:, :k], noise.roll(steps, 0)[:, : min(missing, k) + 1]), -1)
         gap, found = float("nan"), False
-    return PencilAnswer(sign * values[:k], U[:, :k], found, gap, residual, steps, factor)
+    values, U = sign * values[:k], U[:, :k]
+    if near is not None:  # of equal distance the larger first
+        order = Nearest(shift=near).order(values)
+        values, U = values[order], U[:, order]
+    return PencilAnswer(values, U, found, gap, residual, steps, factor)
 
 
 def first_factor(pencil: SparsePencil, sign: float, scale: float, near: float | None) -> SparseFactor | None:
