@@ -9,8 +9,8 @@ A thin plate that is held along its edge vibrates in the modes of
 K the stiffness and M the mass, both sparse. Where should a given amount of material go so that the lowest frequency is
 as high as possible? The thickness h of each cell enters both, :math:`K \propto h^3` and :math:`M \propto h`:
 :func:`pmaf.ied` with ``metric=M`` factorises :math:`K - \sigma M` once for the modes, and uses the factors for the
-gradient with respect to the values of both matrices, and through them to h. (Bendsøe and Sigmund, *Topology Optimization*, 2003,
-section 2.1, treat such problems.)
+gradient with respect to the values of both matrices, and through them to h. (Bendsøe and Sigmund, *Topology
+Optimization*, 2003, section 2.1, treat such problems.)
 """
 
 import matplotlib.pyplot as plt
