@@ -72,9 +72,9 @@ class MatVec(Operator):
     r"""A symmetric matrix given by a function that multiplies a block of vectors by it.
 
     With a DTensor among its parameters, the blocks are DTensors as well, their rows divided (``Shard(0)``), and
-    :func:`pmaf.ied` finds eigenpairs of a matrix that no rank could hold: ``fn`` is written as for one process,
-    ``lambda L, V: L @ V`` for a Laplacian divided by rows, or for neighbours that exchange what they share.
-    Eigenvectors come back divided by rows, and have a first derivative.
+    :func:`pmaf.ied` and :func:`pmaf.dominant_pair` find eigenpairs of a matrix that no rank could hold: ``fn`` is
+    written as for one process, ``lambda L, V: L @ V`` for a Laplacian divided by rows, or for neighbours that exchange
+    what they share. Eigenvectors come back divided by rows, and have a first derivative.
 
     Args:
         fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
