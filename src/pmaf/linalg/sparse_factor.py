@@ -44,21 +44,9 @@ class SparseMatrix:
     """
 
     def __init__(self, starts: Tensor, columns: Tensor, values: Tensor, *, symmetric: bool) -> None:
-        import scipy.sparse as sp
-
-        n = len(starts) - 1
-        wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
-        # Rows of A are the columns of Aᵀ, and Aᵀ is the conjugate of a Hermitian A.
-        arrays = (wide.conj().resolve_conj().numpy(), columns.int().numpy(), starts.int().numpy())
-        A = sp.csc_array(arrays, shape=(n, n))
-        if not symmetric:
-            A = sp.csc_array((A + A.conj().T) / 2)
-        if not A.has_canonical_format:
-            A = A.copy()  # of what may be the caller's memory
-            A.sum_duplicates()
-        self.n = n
+        self.n = len(starts) - 1
         self.order: Any = None  # in which rows and columns are taken, once it is known
-        self.arrange(A)
+        self.arrange(by_columns(starts, columns, values, symmetric))
 
     def arrange(self, A: Any) -> None:
         """Take A, which has an entry on all of its diagonal from now on, for shifts."""
@@ -100,10 +88,63 @@ class SparseMatrix:
         found = SparseFactor(lu, sign, shift, self.order)
         if self.order is None and found.from_diagonal:
             self.order = np.argsort(lu.perm_c)
-            permuted = self.A[self.order][:, self.order]
-            permuted.sort_indices()
-            self.arrange(permuted)
+            self.arrange(self.permuted(self.A))
         return found
+
+    def permuted(self, A: Any) -> Any:
+        """A with its rows and columns in order."""
+        A = A[self.order][:, self.order]
+        A.sort_indices()
+        return A
+
+
+def by_columns(starts: Tensor, columns: Tensor, values: Tensor, symmetric: bool) -> Any:
+    """A Hermitian matrix for SciPy in compressed columns, in double precision; the Hermitian part of another."""
+    import scipy.sparse as sp
+
+    n = len(starts) - 1
+    wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
+    # Rows of A are the columns of Aᵀ, and Aᵀ is the conjugate of a Hermitian A.
+    A = sp.csc_array((wide.conj().resolve_conj().numpy(), columns.int().numpy(), starts.int().numpy()), shape=(n, n))
+    if not symmetric:
+        A = sp.csc_array((A + A.conj().T) / 2)
+    if not A.has_canonical_format:
+        A = A.copy()  # of what may be the caller's memory
+        A.sum_duplicates()
+    return A
+
+
+class SparsePencil(SparseMatrix):
+    """Two Hermitian matrices A and B, for factors of ±A − σB.
+
+    Args:
+        of_A: starts, columns and values, as for a :class:`SparseMatrix`.
+        of_B: the same.
+        symmetric: of each, whether it is Hermitian to rounding.
+    """
+
+    def __init__(
+        self,
+        of_A: tuple[Tensor, Tensor, Tensor],
+        of_B: tuple[Tensor, Tensor, Tensor],
+        symmetric: tuple[bool, bool],
+    ) -> None:
+        self.B = by_columns(*of_B, symmetric[1])
+        self.lightest = float(np.min(self.B.diagonal().real, initial=np.inf))
+        self.n, self.order = len(of_A[0]) - 1, None
+        self.arrange(by_columns(*of_A, symmetric[0]))
+
+    def arrange(self, A: Any) -> None:
+        """Take A and B in the order that is in use."""
+        self.A = A
+        if self.order is not None:
+            self.B = self.permuted(self.B)
+
+    def shifted(self, sign: float, shift: float) -> Any:
+        """±A − shift·B in compressed columns."""
+        M = (sign * self.A - shift * self.B).tocsc()
+        M.sort_indices()
+        return M
 
 
 class SparseFactor:
