@@ -1,7 +1,7 @@
 """What rows on several processes send: ``torchrun --nproc-per-node 2 benchmarks/all_reduce.py``.
 
-A problem with n columns takes the sum over ranks of n² + n numbers. Here sums of as many are timed, alone and of a batch
-of 1,000 problems at once, by gloo between the processes of one machine, or of several if torchrun starts them there.
+A problem with n columns takes the sum over ranks of n² + n numbers. Here sums of as many are timed, alone and of a
+batch of 1,000 problems at once, by gloo between the processes of one machine, or of several if torchrun starts them.
 """
 
 from __future__ import annotations

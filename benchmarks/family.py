@@ -3,11 +3,12 @@
 Run ``python benchmarks/family.py`` (a few minutes on one core). Generalised: Cholesky, ``eigh`` and autograd through
 both; ``scipy.linalg.eigh(b=)`` and xitorch where it is installed. SVD: ``torch.linalg.svd`` and autograd,
 ``svd_lowrank``. The loss of the backward pass is a fixed function of values and vectors. Errors are of the values,
-relative.
+relative. Times are those of the processor, on one thread.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,7 @@ def measure(task: str, inputs: tuple[Tensor, ...], k: int, methods: dict[str, An
             tasks[f"{name}, both"] = lambda method=method: torch.autograd.grad(loss(*method(*leaves, k)), leaves)
     if task.startswith("svd"):
         tasks["two Gram products, forward"] = lambda: [inputs[0].mT @ inputs[0] for _ in range(2)]
-    times = alternate(tasks, 9)
+    times = alternate(tasks, 9, clock=time.process_time)
     rows = []
     for name in {name.rsplit(", ", 1)[0]: None for name in tasks}:
         both = times.get(f"{name}, both")

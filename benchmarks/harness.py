@@ -26,7 +26,12 @@ Row = dict[str, Any]
 TURN = 0.02  # seconds
 
 
-def alternate(tasks: dict[str, Callable[[], object]], rounds: int, seconds: float = 20.0) -> dict[str, float]:
+def alternate(
+    tasks: dict[str, Callable[[], object]],
+    rounds: int,
+    seconds: float = 20.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each task, all tasks taken in turn so that a change of load hits all alike.
 
     A short task is repeated in its turn, after a call that does not count, as often as ``TURN`` allows, and the mean
@@ -36,6 +41,7 @@ def alternate(tasks: dict[str, Callable[[], object]], rounds: int, seconds: floa
         tasks: what to time, by name.
         rounds: how often, after one round that does not count.
         seconds: a task that has used up this much is left alone.
+        clock: ``time.process_time`` for tasks of one thread on a machine that others use as well.
 
     Returns:
         Seconds by name.
@@ -46,22 +52,22 @@ def alternate(tasks: dict[str, Callable[[], object]], rounds: int, seconds: floa
         for name, task in tasks.items():
             if spent[name] > seconds:
                 continue
-            used = seconds_of(task, 1)
+            used = seconds_of(task, 1, clock)
             repeats = int(TURN / used)
             if round_ and repeats > 1:
-                used = seconds_of(task, repeats)
+                used = seconds_of(task, repeats, clock)
             if round_ or used > seconds / rounds:
                 times[name].append(used)
             spent[name] += used * max(repeats, 1)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def seconds_of(task: Callable[[], object], repeats: int) -> float:
+def seconds_of(task: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """The mean time of a call."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         task()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def allocations(task: Callable[[], object]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ recorded before must be there still, and in the end the file must have the bytes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -78,10 +79,12 @@ def soak(folder: Path, suffix: str, processes: int, kills: int, rng: random.Rand
                 workers = descendants(running.pid)
                 if workers and rng.random() < 0.5:  # one of them: the launcher starts all of them anew
                     single += 1
-                    os.kill(rng.choice(workers), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(rng.choice(workers), signal.SIGKILL)
                 else:
                     for pid in (running.pid, *workers):
-                        os.kill(pid, signal.SIGKILL)
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
                     break
         _, said = running.communicate()
         assert running.returncode in {0, -signal.SIGKILL}, said.decode()

@@ -12,7 +12,7 @@ PAPER, INK = "#131416", "#cfd0d0"  # furo's own, in the dark
 # Which panel of an example's first figure is its thumbnail; the first, if nothing is said.
 PANELS = {
     "discriminant": 1,
-    "eight_point": 2,
+    "eight_point": 0,
     "fiedler": 1,
     "gravity_alignment": 1,
     "homography": 1,

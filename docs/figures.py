@@ -74,7 +74,7 @@ def above(ours: str, theirs: str) -> plt.Figure:
     """Problems that end above their certified optimum."""
     rows = {row["method"]: row for row in read("paper/less.csv") if row["size"] == "9×9"}
     figure, axes = plt.subplots(figsize=(3.6, 2.9), layout="constrained")
-    axes.set_title("ends above the certified optimum", fontsize=11)
+    axes.set_title("above the certified optimum", fontsize=11)
     methods = {"Secular": "pmaf", "PGD+RM+BLSOne": "paper, fewest\nsuch", "PGD+RM+TWD": "paper,\nsteadiest"}
     for y, method in enumerate(methods):
         count = rows[method]["above"]
@@ -93,7 +93,7 @@ def ratios() -> dict[str, dict[str, str]]:
 
 def speed(ours: str, theirs: str) -> plt.Figure:
     """Forward and backward beside eigh."""
-    figure, axes = plt.subplots(figsize=(4.1, 2.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(3.7, 2.9), layout="constrained")
     axes.set_title("times as fast as eigh + autograd", fontsize=11)
     for y, case in enumerate(CASES[::-1]):
         ratio = float(ratios()[case]["speedup"])

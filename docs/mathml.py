@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import ziamath
 from docutils import nodes
@@ -12,17 +13,38 @@ from sphinx.application import Sphinx
 
 FONT = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"  # SIL Open Font License
 ENVIRONMENT = re.compile(r"\\begin\{(?:equation|align|gather)\*?\}|\\end\{(?:equation|align|gather)\*?\}")
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+PRIMES, RELATIONS, UNDER = {"′", "″"}, {"⪰", "⪯"}, {"min", "max", "argmin", "argmax"}
+
+
+def mathml(formula: str, display: str = "inline") -> str:
+    """The formula, with what the converter leaves to be done.
+
+    Primes are raised already in fonts for mathematics; relations are operators, which have space about them; what is
+    minimised over stands below.
+    """
+    root = ElementTree.fromstring(convert(formula, display=display))
+    for element in root.iter():
+        tag = element.tag.removeprefix(f"{{{NAMESPACE}}}")
+        if tag == "msup" and element[1].text in PRIMES:
+            element.tag, element[1].tag = f"{{{NAMESPACE}}}mrow", f"{{{NAMESPACE}}}mo"
+        elif tag == "mi" and element.text in RELATIONS:
+            element.tag = f"{{{NAMESPACE}}}mo"
+        elif tag == "msub" and "".join(element[0].itertext()) in UNDER and display == "block":
+            element.tag = f"{{{NAMESPACE}}}munder"
+    ElementTree.register_namespace("", NAMESPACE)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def inline(self: Any, node: nodes.math) -> None:
     """A formula in a line."""
-    self.body.append(convert(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def block(self: Any, node: nodes.math_block) -> None:
     """A formula on a line of its own; too wide a one scrolls by itself."""
-    formula = convert(ENVIRONMENT.sub("", node.astext()), display="block")
+    formula = mathml(ENVIRONMENT.sub("", node.astext()), "block")
     self.body.append(f'<div class="formula" tabindex="0">{formula}</div>\n')
     raise nodes.SkipNode
 

@@ -22,7 +22,7 @@ def write(folder: Path) -> None:
 def row(cls: type[solvers.base.Solver]) -> str:
     """One solver."""
     cells = (
-        f"{{class}}`pmaf.solvers.{cls.__name__}`",
+        f"{{class}}`~pmaf.solvers.{cls.__name__}`",
         f"`{cls.name}`",
         cls.needs,
         "any" if cls.largest_k is None else f"≤ {cls.largest_k}",

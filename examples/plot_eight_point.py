@@ -137,7 +137,7 @@ def distances(F: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
 network = Weights()
 optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
 history = []
-for _ in range(300):
+for _ in range(150):
     matches, seen_cues, good = samples(32, train=True)
     found = fundamental(matches, network(matches, seen_cues))
     loss = distances(found, matches).log1p()[good].mean()
@@ -170,7 +170,8 @@ for name, error in errors.items():
 assert errors["learned weights"].median() < 0.5 * errors["all alike"].median()
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained", width_ratios=(1.5, 1, 1))
+figure, drawn = plt.subplot_mosaic([["seen", "seen"], ["loss", "shares"]], figsize=(11, 5.6), layout="constrained")
+axes = list(drawn.values())
 axes[0].imshow(np.concatenate((left, right), 1), cmap="gray")
 inside = ((x[:, 1] > height / 2) & (x[:, 0] > 150) & (x[:, 0] < 150 + WINDOW)).nonzero()[:, 0]
 inside = inside[torch.randperm(len(inside))[:MATCHES]]

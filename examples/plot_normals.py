@@ -95,8 +95,8 @@ known = whole[:, :middle].nonzero()
 network = Weights()
 optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
 history = []
-for _ in range(300):
-    r, c = known[torch.randint(len(known), (500,))].T
+for _ in range(200):
+    r, c = known[torch.randint(len(known), (300,))].T
     near, target = neighbours(noisy, r, c), truth(r, c)
     found = normals(near, network(near))
     loss = (1.0001 - (found * target).sum(-1).square()).sqrt().mean()  # the sine, smooth at zero

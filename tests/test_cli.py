@@ -163,14 +163,14 @@ class TestSolveLess:
         assert torch.allclose(u, torch.tensor([[0.1, 0.2, 0.2], [0.6, 0.0, 0.8]]), atol=1e-5)
         assert u.dtype == torch.float32
 
-    def test_a_failed_item_gives_exit_status_1_and_spares_the_others(self, folder: Path) -> None:
+    def test_a_failed_item_gives_exit_status_1_and_spares_the_others(self, folder: Path, inside: Inside) -> None:
         A = np.load(folder / "A.npy")
         A[7, 0, 0] = np.nan
         np.save(folder / "bad.npy", A)
-        done = pmaf("solve", "less", "bad.npy", "b.npy", "-o", "u.npz", cwd=folder)
+        done = inside("solve", "less", "bad.npy", "b.npy", "-o", "u.npz", cwd=folder)
         assert done.returncode == 1
         assert "1 of 40 items has no answer, first item 7 with NON_FINITE" in done.stderr
-        assert pmaf("solve", "less", "A.npy", "b.npy", "-o", "good.npz", cwd=folder).returncode == 0
+        assert inside("solve", "less", "A.npy", "b.npy", "-o", "good.npz", cwd=folder).returncode == 0
         with np.load(folder / "u.npz") as out, np.load(folder / "good.npz") as good:
             others = np.arange(40) != 7
             assert np.array_equal(out["u"][others], good["u"][others])
@@ -178,9 +178,9 @@ class TestSolveLess:
 
 class TestSolveIED:
     @pytest.mark.parametrize("smallest", [False, True])
-    def test_eigenpairs(self, folder: Path, smallest: bool) -> None:
+    def test_eigenpairs(self, folder: Path, inside: Inside, smallest: bool) -> None:
         flags = ["--smallest"] if smallest else []
-        done = pmaf("solve", "ied", "X.npy", "-k", "2", "-o", "out.npz", *flags, cwd=folder)
+        done = inside("solve", "ied", "X.npy", "-k", "2", "-o", "out.npz", *flags, cwd=folder)
         assert done.returncode == 0, done.stderr
         X = np.load(folder / "X.npy")
         with np.load(folder / "out.npz") as out:

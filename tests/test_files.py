@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -369,6 +370,29 @@ class TestJobs:
         assert summary is not None
         assert summary.items == 40
 
+    @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+    def test_parts_that_another_command_took_away(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    ) -> None:
+        if suffix == ".zarr":
+            pytest.importorskip("zarr")
+        output = folder / f"u{suffix}"
+        less(folder / f"right{suffix}", Run(chunk=7))
+
+        def meanwhile() -> None:
+            less(output, Run(chunk=7))
+
+        Calls(monkeypatch, "less_ex", 4, meanwhile)
+        with pytest.raises(UnreachableError, match="as if another command wrote the same file"):
+            less(output, Run(chunk=7))
+        assert content(output) == content(folder / f"right{suffix}")
+        output.rename(folder / "first")
+        store = Alone()
+        Calls(monkeypatch, "less_ex", 6, lambda: less(output, Run(chunk=7, job=Job(store, 0, 2))))
+        assert less(output, Run(chunk=7, job=Job(store, 1, 2))) is None  # a straggler
+        assert content(output) == content(folder / f"right{suffix}")
+        assert parts(folder) == []
+
     def test_who_comes_when_all_is_written_leaves(self, folder: Path) -> None:
         store = Alone()
         assert less(folder / "u.npy", Run(job=Job(store, 0, 2))) is not None
@@ -410,12 +434,16 @@ def until_recorded(folder: Path, running: subprocess.Popen[str]) -> None:
 
 
 def test_killed_and_gone_on(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = start(many)
-    until_recorded(many, running)
-    running.kill()
-    running.communicate()
+    for _ in range(10):  # should it ever be done before it is killed
+        (many / "u.npz").unlink(missing_ok=True)
+        running = start(many)
+        until_recorded(many, running)
+        running.kill()
+        running.communicate()
+        if not (many / "u.npz").exists():
+            break
     done = recorded(many)
-    assert 0 < done < 80
+    assert done > 0
     assert running.returncode == -signal.SIGKILL
     calls = Calls(monkeypatch, "less_ex")
     summary = less(many / "u.npz", Run(chunk=20))
@@ -434,7 +462,8 @@ def test_torchrun_starts_a_killed_rank_anew(many: Path) -> None:
     tasks = Path(f"/proc/{running.pid}/task/{running.pid}/children")
     if tasks.exists():
         workers = [int(pid) for pid in tasks.read_text().split()]
-        os.kill(workers[-1], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # which may have nothing to do any more
+            os.kill(workers[-1], signal.SIGKILL)
     out, said = running.communicate(timeout=200)
     assert running.returncode == 0, said
     assert out.count("wrote u.npz") == 1

@@ -57,6 +57,16 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_doors_lead_somewhere():
+    for page in PAGES[1:]:
+        text = page.read_text(encoding="utf-8")
+        doors = re.findall(r"^:link: ([\w/]+)$", text, re.M)
+        doors += re.findall(r"\{doc\}`(?:[^`<]*<)?/([\w/]+)>?`", text)
+        for door in doors:
+            script = ROOT / "examples" / f"{door.rpartition('/')[2]}.py"
+            assert (ROOT / "docs" / f"{door}.md").exists() or script.exists(), f"{page.name} leads to {door}"
+
+
 def public_modules():
     for info in pkgutil.walk_packages(pmaf.__path__, "pmaf."):
         if not info.name.startswith(("pmaf.paper", "pmaf.cli", "pmaf.kernels.lib")):

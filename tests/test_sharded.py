@@ -3,10 +3,13 @@
 import functools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import ranks
 
@@ -36,6 +39,24 @@ def failures(world: int) -> dict[str, str]:
                     found.update(torch.load(file, weights_only=True))
                 return found
     raise TimeoutError(f"{world} gloo processes did not finish within {ranks.PATIENCE:.0f} seconds, twice")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceMesh]:
+    """A job of this process alone, where a debugger and the coverage see what goes on."""
+    store = dist.FileStore(str(tmp_path_factory.mktemp("ranks") / "store"), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", ranks.loopback())
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", [name for name in ranks.CHECKS if name != "training"])
+@pytest.mark.xdist_group("ranks")
+def test_one_rank(name: str, alone: DeviceMesh) -> None:
+    torch.manual_seed(0)
+    ranks.CHECKS[name](alone)
 
 
 @pytest.mark.timeout(2 * ranks.PATIENCE + 60)

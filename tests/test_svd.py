@@ -153,12 +153,12 @@ def test_reference_start_solver_and_half():
 
 def test_refusals():
     A = randn(4, 3)
-    with pytest.raises(ValueError, match=r"k must lie between 1 and min\(m, n\) = 3"):
+    with pytest.raises(ValueError, match=r"k must lie between 0 and min\(m, n\) = 3"):
         pmaf.svd(A, 4)
-    with pytest.raises(TypeError, match="A must be a dense"):
+    with pytest.raises(TypeError, match="A must be a tensor"):
         pmaf.svd([[1.0]], 1)
-    with pytest.raises(TypeError, match="A must be dense"):
-        pmaf.svd(A.to_sparse_coo(), 1)
+    with pytest.raises(ValueError, match=r"k must lie between 1 and min\(m, n\) = 3"):
+        pmaf.svd(A.to_sparse_coo(), 4)
     with pytest.raises(ValueError, match="reference must have size 3"):
         pmaf.svd(A, 1, reference=randn(4))
     with pytest.raises(ValueError, match="does not apply to singular triplets"):
@@ -180,3 +180,86 @@ def test_nothing_square_of_the_long_side_is_formed():
     (g,) = torch.autograd.grad(found.U.sum() + found.Vh.sum(), A)  # a square would take 1.6 gigabytes
     assert g.shape == A.shape
     assert bool(g.isfinite().all())
+
+
+FORMS = {
+    "sparse": lambda A: A.to_sparse_csr(),
+    "function": lambda A: pmaf.MatVec(lambda A, V: A @ V, A.shape[1], A),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", WORKING, ids=str)
+@pytest.mark.parametrize("shape", [(30, 12), (9, 25), (6, 1)], ids=str)
+@pytest.mark.parametrize("largest", [True, False])
+def test_a_matrix_known_by_its_products(form, dtype, shape, largest):
+    A, k = randn(*shape, dtype=dtype), min(2, *shape)
+    found, truth = pmaf.svd_ex(FORMS[form](A), k, largest=largest), pmaf.svd_ex(A, k, largest=largest)
+    assert int(found.status) == 0
+    assert float(found.residual) < 1e4 * eps(dtype)
+    for x, y in zip(found[:3], truth[:3], strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=eps(dtype) ** 0.5)
+    torch.testing.assert_close(found.gap, truth.gap, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize("shape", [(7, 4), (3, 6)], ids=str)
+def test_derivatives_of_a_function(dtype, shape):
+    A = randn(*shape, dtype=dtype).requires_grad_()
+    solver = pmaf.solvers.Eigh()  # to the last digit, as finite differences need
+    function = lambda A: stacked(2, solver=solver)(FORMS["function"](A))  # noqa: E731
+    assert torch.autograd.gradcheck(function, A)
+    assert torch.autograd.gradgradcheck(function, A, fast_mode=True)
+
+
+def test_the_gradient_of_a_sparse_matrix_stays_on_its_pattern():
+    dense = randn(12, 7) * (randn(12, 7, seed=2) > 0)
+    sparse, dense = dense.to_sparse_coo().coalesce().requires_grad_(), dense.requires_grad_()
+    weight = randn(20, 2, seed=4)
+    (ours,) = torch.autograd.grad((stacked(2)(sparse) * weight).sum(), sparse)
+    (theirs,) = torch.autograd.grad((stacked(2)(dense) * weight).sum(), dense)
+    torch.testing.assert_close(ours.to_dense(), theirs * (dense.detach() != 0), rtol=1e-6, atol=1e-8)
+
+
+def test_what_squares_lose_is_not_called_found():
+    left, right = orthogonal(9, 1)[:, :4], orthogonal(4, 2)
+    A = (left * torch.tensor([1.0, 0.5, 1e-3, 1e-12], dtype=torch.float64)) @ right.mT
+    assert int(pmaf.svd_ex(A.to_sparse_csr(), 1, largest=False).status) == Status.MAX_STEPS
+    assert int(pmaf.svd_ex(A.to_sparse_csr(), 3).status) == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (0, 3), (3, 0), (0, 4, 3), (2, 0, 0)], ids=str)
+def test_nothing_selected(shape):
+    A = randn(*shape).requires_grad_()
+    found = pmaf.svd_ex(A, 0)
+    batch, (m, n) = shape[:-2], shape[-2:]
+    assert [tuple(x.shape) for x in found] == [(*batch, m, 0), (*batch, 0), (*batch, 0, n), *(4 * [batch])]
+    (g,) = torch.autograd.grad(sum(x.sum() for x in pmaf.svd(A, 0)), A)
+    assert not bool(g.any())
+
+
+def test_an_empty_batch():
+    U, S, Vh = pmaf.svd(randn(0, 4, 3).requires_grad_(), 2)
+    assert (U.shape, S.shape, Vh.shape) == ((0, 4, 2), (0, 2), (0, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(5, 30, 6), (2, 3, 4, 9)], ids=str)
+@pytest.mark.parametrize("wanted", ["U", "S", "Vh"])
+def test_the_gradient_in_single_precision(shape, wanted):
+    A = randn(*shape, dtype=torch.float32)
+    gradients = []
+    for leaf in (A.clone().requires_grad_(), A.double().requires_grad_()):
+        part = getattr(pmaf.svd(leaf, 2), wanted)
+        weight = randn(*part.shape, seed=3).to(part.dtype)
+        gradients += torch.autograd.grad((part * weight).sum().square(), leaf)
+    ours, truth = gradients
+    assert float((ours - truth).norm() / truth.norm()) < 1e-4
+
+
+def test_unknown_arguments_are_refused():
+    for call in (
+        lambda: pmaf.svd(randn(3, 2), measured=True),
+        lambda: pmaf.ied(torch.eye(2), metric=torch.eye(2), measured=True),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'measured'"):
+            call()

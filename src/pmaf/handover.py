@@ -9,6 +9,7 @@ __all__ = [
     "ForwardResult",
     "GeneralisedAux",
     "MatrixFreeAux",
+    "PencilAux",
     "Report",
     "SpectralAux",
     "SphereAux",
@@ -76,6 +77,16 @@ class GeneralisedAux(NamedTuple):
     def standard(self) -> EigenAux:
         """What is left for the reduced problem."""
         return EigenAux(*self[: len(EigenAux._fields)])
+
+
+class PencilAux(NamedTuple):
+    """What is left for the bordered solve of X u = λ B u with sparse matrices: where to factorise X − σB again."""
+
+    failed: Tensor  # () bool: no usable answer, its gradient is zero
+    degenerate: Tensor  # () bool: the answer is not unique
+    eigenvalues: Tensor  # (k,)
+    norm: Tensor  # () the largest magnitude among them, and of σ
+    shift: Tensor  # () σ, of ±X
 
 
 class TripletAux(NamedTuple):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pmaf.errors import MissingExtraError
 from pmaf.version import __version__
@@ -19,23 +16,13 @@ try:
 except ImportError:
     raise SystemExit("pmaf: the command line needs typer: pip install 'pmaf[cli]'") from None
 
-
-if TYPE_CHECKING:
-    from pmaf.cli.summary import Summary
-    from pmaf.cli.work import Run
-
-
-CODES = "Exit status: 0 done; 1 done, but an item has no answer; 2 refused, in one sentence; 130 interrupted."
+from pmaf.cli.options import CODES, Device, Fresh, Json, Out, Quick
+from pmaf.cli.solve import solve
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Least squares on the sphere and leading eigenpairs, batched.",
-    epilog=CODES,
-)
-solve = typer.Typer(
-    no_args_is_help=True,
-    help="Solve a file of problems; alone, or shared: torchrun --no-python --nproc-per-node 8 pmaf solve …",
     epilog=CODES,
 )
 reproduce = typer.Typer(no_args_is_help=True, help="Run the experiments and write the report.")
@@ -45,26 +32,6 @@ app.add_typer(solve, name="solve")
 
 
 app.add_typer(reproduce, name="reproduce")
-
-
-class Constraint(str, Enum):
-    """Where the answer of a least-squares problem has to lie."""
-
-    sphere = "sphere"
-    ball = "ball"
-
-
-Solver = Annotated[str | None, typer.Option(help="Name of the solver; chosen automatically if left out.")]
-Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
-Chunk = Annotated[
-    int | None, typer.Option(min=1, help="Problems worked on, and recorded, at a time; 16 MiB of them if left out.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there already.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A smaller version that takes minutes.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever an earlier run left.")]
-Out = Annotated[Path, typer.Option("--output", "-o", "--out", help="Folder for the report, tables and figures.")]
-FILES = "a .npy, .npz or .pt file, or a .zarr directory"
 
 
 def _version(wanted: bool) -> None:
@@ -88,143 +55,6 @@ def _pmaf(
     ] = False,
 ) -> None:
     pass
-
-
-@solve.command("less")
-def solve_less(
-    A: Annotated[Path, typer.Argument(help=f"Matrices, shape (*, m, n): {FILES}.")],
-    b: Annotated[Path, typer.Argument(help="Right-hand sides, shape (*, m).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="u alone as .npy; all results as .npz, .pt, .zarr.")],
-    weights: Annotated[Path | None, typer.Option(help="Non-negative weights of the rows, shape (*, m).")] = None,
-    free: Annotated[
-        Path | None, typer.Option(help="Columns of unknowns z that the constraint does not see, shape (*, m, p).")
-    ] = None,
-    radius: Annotated[float, typer.Option(help="Radius of the sphere.")] = 1.0,
-    constraint: Annotated[Constraint, typer.Option(help="On the sphere, or anywhere in the ball.")] = Constraint.sphere,
-    solver: Solver = None,
-    device: Device = "cpu",
-    chunk: Chunk = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
-    """Minimise ||A u - b|| subject to ||u|| = r, for every item of a batch."""
-    with _run(chunk, overwrite) as run:
-        from pmaf.cli.batches import solve_less_files
-
-        summary = solve_less_files(
-            A,
-            b,
-            output,
-            weights=weights,
-            free=free,
-            radius=radius,
-            solver=solver,
-            constraint=constraint.value,
-            device=device,
-            run=run,
-        )
-    _finish(summary, output, run, json)
-
-
-@solve.command("ied")
-def solve_ied(
-    X: Annotated[Path, typer.Argument(help=f"Symmetric matrices, shape (*, n, n): {FILES}.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the eigenpairs go: .npz, .pt or .zarr.")],
-    k: Annotated[int, typer.Option("-k", help="How many eigenpairs.")] = 1,
-    smallest: Annotated[bool, typer.Option("--smallest", help="The smallest eigenvalues, not the largest.")] = False,
-    metric: Annotated[
-        Path | None, typer.Option(help="Positive definite matrices B, shape (*, n, n), for the pairs of X u = c B u.")
-    ] = None,
-    solver: Solver = None,
-    device: Device = "cpu",
-    chunk: Chunk = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
-    """Find the k leading eigenpairs of every matrix of a batch."""
-    with _run(chunk, overwrite) as run:
-        from pmaf.cli.batches import solve_ied_file
-
-        summary = solve_ied_file(
-            X, k, output, largest=not smallest, metric=metric, solver=solver, device=device, run=run
-        )
-    _finish(summary, output, run, json)
-
-
-@solve.command("svd")
-def solve_svd(
-    A: Annotated[Path, typer.Argument(help=f"Matrices, shape (*, m, n): {FILES}.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the triplets go: .npz, .pt or .zarr.")],
-    k: Annotated[int, typer.Option("-k", help="How many triplets.")] = 1,
-    smallest: Annotated[bool, typer.Option("--smallest", help="The smallest singular values.")] = False,
-    solver: Solver = None,
-    device: Device = "cpu",
-    chunk: Chunk = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
-    """Find the k leading singular triplets of every matrix of a batch."""
-    with _run(chunk, overwrite) as run:
-        from pmaf.cli.batches import solve_svd_file
-
-        summary = solve_svd_file(A, k, output, largest=not smallest, solver=solver, device=device, run=run)
-    _finish(summary, output, run, json)
-
-
-@contextmanager
-def _run(chunk: int | None, overwrite: bool) -> Iterator[Run]:
-    """A run with a bar for all processes; an interrupt ends it in one sentence.
-
-    Args:
-        chunk: how many items are worked on at a time.
-        overwrite: whether an output may be replaced.
-
-    Yields:
-        The run.
-
-    Raises:
-        Exit: if it was interrupted.
-    """
-    rank = os.environ.get("RANK", "0")
-    try:
-        from pmaf.cli.ranks import Job
-        from pmaf.cli.work import Run
-        from pmaf.paper.progress import items_bar
-
-        job = Job.from_environment()
-        if job.rank:
-            yield Run(chunk=chunk, overwrite=overwrite, job=job)
-        else:
-            with items_bar("solving", rate=True) as report:
-                yield Run(chunk=chunk, overwrite=overwrite, job=job, report=report)
-    except KeyboardInterrupt as interrupt:
-        if rank == "0":
-            typer.echo("; ".join(filter(None, ["pmaf: interrupted", str(interrupt)])), err=True)
-        raise typer.Exit(130) from None
-
-
-def _finish(summary: Summary | None, output: Path, run: Run, json: bool) -> None:
-    """Print what became of a batch and leave with an exit status that says so.
-
-    Args:
-        summary: what became of the batch; nothing is printed without.
-        output: where the answers are.
-        run: how it was worked through.
-        json: whether a script is to read it.
-
-    Raises:
-        Exit: if an item has no answer, and no launcher would take that for a crash and start the job anew.
-    """
-    from pmaf.cli.summary import print_summary
-
-    if summary is None:
-        return
-    if json:
-        typer.echo(summary.to_json(output))
-    else:
-        print_summary(summary, output)
-    if summary.failed and run.job.world == 1:
-        raise typer.Exit(1)
 
 
 @reproduce.command("learning")

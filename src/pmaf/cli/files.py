@@ -66,14 +66,14 @@ class Source:
         return seen.st_size, seen.st_mtime_ns
 
     def mark(self) -> str:
-        """What tells this input from another: where it is, how large it is, and when it was written last.
+        """What tells this input from another: its name, how large it is, and when it was written last.
 
         Returns:
             A text; of a directory, it tells of all files in it.
         """
         inside = [part.stat() for part in self.path.rglob("*")]
         size, newest = sum(part.st_size for part in inside), max((part.st_mtime_ns for part in inside), default=0)
-        return f"{self.path.resolve()} {self.shape} {self.dtype} {self._look()} {len(inside)} {size} {newest}"
+        return f"{self.path.name} {self.shape} {self.dtype} {self._look()} {len(inside)} {size} {newest}"
 
     def read(self, box: tuple[slice, ...]) -> Array:
         """The items in a box of the batch that this one is broadcast to.

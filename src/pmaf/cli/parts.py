@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _ZARR = ".zarr"
+_GONE = "its parts are gone, as if another command wrote the same file"
 
 
 class Member(NamedTuple):
@@ -95,6 +96,7 @@ class Parts:
         self.folder = output.parent / f".{output.name}.{mark}"
         self._arrays: _Arrays | None = None
         self._journal: BinaryIO | None = None
+        self._own: dict[int, Record] = {}
         self._files = ExitStack()
 
     def __enter__(self) -> Parts:
@@ -110,10 +112,10 @@ class Parts:
             for line in journal.read_bytes().split(b"\n")[:-1]:  # what ends without a newline was cut off
                 record = Record(*json.loads(line))
                 found[record.cell] = record
-        if found and not all((self.folder / name).exists() for name in self._needed()):
+        if found and self._arrays is None and not all((self.folder / name).exists() for name in self._needed()):
             self.discard()  # of an output that was put in its place already
             return {}
-        return dict(sorted(found.items()))
+        return dict(sorted((found | self._own).items()))
 
     def _needed(self) -> list[str]:
         return [f"whole{_ZARR}"] if self.output.suffix == _ZARR else [f"{name}.npy" for name in self.members]
@@ -136,7 +138,10 @@ class Parts:
             if self._journal is None:
                 journal = (self.folder / f"done-{uuid4().hex}").open("xb", buffering=0)
                 self._journal = self._files.enter_context(journal)
-            self._journal.write(json.dumps(record).encode() + b"\n")
+            line = json.dumps(record).encode() + b"\n"
+            if self._journal.write(line) < len(line):
+                raise UnreachableError(f"{self.output} cannot be written: no space left on device")
+            self._own[record.cell] = record
 
     def open(self) -> None:
         """Make room for the arrays, or find what was made before.
@@ -161,6 +166,8 @@ class Parts:
         with self._refusals():
             self.open()
             assert self._arrays is not None
+            if not self.folder.exists():
+                raise UnreachableError(f"{self.output} cannot be written: {_GONE}")
             whole = self._arrays.whole()
             if self.output.is_dir():
                 os.replace(self.output, self.folder / "replaced")
@@ -283,6 +290,8 @@ class _Zarr:
         self._group = zarr.open_group(self._path, mode="r+")
 
     def write(self, cell: Cell, values: Mapping[str, Array]) -> None:
+        if not self._path.exists():  # else Zarr makes it anew, without what tells that it is Zarr
+            raise OSError(errno.ENOENT, _GONE)
         for name, (core, dtype) in self._members.items():
             array = cast("zarr.Array[Any]", self._group[name])
             array[cell.box] = values[name].reshape(cell.shape + core).astype(dtype, copy=False)

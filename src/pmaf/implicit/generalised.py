@@ -26,15 +26,10 @@ from pmaf.handover import GeneralisedAux
 from pmaf.implicit.base import Params, Vectors
 from pmaf.implicit.eigen import EigenpairEquations, in_blocks, off_diagonal
 from pmaf.linalg.reduction import forth, towards
+from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 
 __all__ = ["GeneralisedEquations"]
-
-
-def both(params: Params) -> tuple[Dense, Dense]:
-    """X and B, of which the Hermitian parts count."""
-    X, B = (Dense(p) for p in params if p is not None)
-    return X, B
 
 
 @dataclass(frozen=True)
@@ -50,9 +45,14 @@ class GeneralisedEquations(EigenpairEquations):
         """The equations of the reduced problem."""
         return EigenpairEquations(self.policy, self.operator, self.largest, self.rtol, self.atol)
 
-    def filled(self, params: Params) -> Dense:
+    def both(self, params: Params) -> tuple[Operator, Operator]:
+        """X and B, of which the Hermitian parts count."""
+        X, B = (Dense(p) for p in params if p is not None)
+        return X, B
+
+    def filled(self, params: Params) -> Operator:
         """X."""
-        return both(params)[0]
+        return self.both(params)[0]
 
     def orthonormal(self, aux: GeneralisedAux, U: Tensor, U_bar: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Eigenvectors of the reduced problem, and their cotangents."""
@@ -68,7 +68,7 @@ class GeneralisedEquations(EigenpairEquations):
     def apply(self, params: Params, solution: Vectors, aux: GeneralisedAux, y: Vectors) -> Vectors:  # type: ignore[override]
         """M y."""
         (U, values), (W, mu) = solution, y
-        X, B = both(params)
+        X, B = self.both(params)
         BU, BW = B.matmat(U), B.matmat(W)
         if not in_blocks(W, mu):
             upper = BW * values[..., None, :] - X.matmat(W) + BU * mu[..., None, :]
@@ -80,7 +80,7 @@ class GeneralisedEquations(EigenpairEquations):
     def residual(self, params: Params, solution: Vectors, aux: GeneralisedAux) -> Vectors:  # type: ignore[override]
         """F."""
         U, values = solution
-        X, B = both(params)
+        X, B = self.both(params)
         BU = B.matmat(U)
         if values.shape[-1] == 1:
             return BU * values[..., None, :] - X.matmat(U), ((U.conj() * BU).sum(-2).real - 1) / 2
@@ -108,7 +108,7 @@ class GeneralisedEquations(EigenpairEquations):
     ) -> Params:
         """−∂Re⟨y, F⟩/∂(X, B)."""
         (U, values), (W, mu) = solution, y
-        X, B = both(params)
+        X, B = self.both(params)
         by_X = X.vjp(W, U)[0] if needs[0] else None
         if not needs[1]:
             return by_X, None
@@ -123,7 +123,7 @@ class GeneralisedEquations(EigenpairEquations):
     def jvp(self, params: Params, tangents: Params, solution: Vectors, aux: GeneralisedAux) -> Vectors:  # type: ignore[override]
         """−∂F/∂(X, B) (dX, dB)."""
         U, values = solution
-        X, B = both(params)
+        X, B = self.both(params)
         dXU, dBU = X.jvp(tangents[:1], U), B.jvp(tangents[1:], U)
         if values.shape[-1] == 1:
             return dXU - dBU * values[..., None, :], -(U.conj() * dBU).sum(-2).real / 2

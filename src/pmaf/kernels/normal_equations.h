@@ -1,6 +1,6 @@
 // Q = AᵀA and g = Aᵀb of one item in its own units, rows scaled by powers of two and by the roots of weights.
 //
-// Rows are copied in blocks, scaled, converted and padded to whole vectors; a block of four rows of Q by up to four vectors
+// Rows are copied in blocks, scaled, converted and padded to whole vectors; a tile of four rows of Q by up to four vectors
 // stays in registers while a block of rows of A goes by.
 #pragma once
 
@@ -13,6 +13,9 @@ namespace pmaf {
 namespace PMAF_ISA {
 
 constexpr int row_block = 64;
+
+// Vectors in a tile of four rows: as many as leave registers for its factors, of 32 or of 16.
+constexpr int widest_tile = register_bytes == 64 ? 4 : 3;
 
 template <class C>
 constexpr std::ptrdiff_t padded(std::ptrdiff_t n) {
@@ -46,8 +49,8 @@ void gram_strip(int count, const C* left, std::ptrdiff_t left_stride, const C* P
                 std::ptrdiff_t G_stride, int vectors) {
   constexpr int W = full_width<C>;
   int j = 0;
-  for (; j + 4 <= vectors; j += 4)
-    gram_tile<C, rows, 4>(count, left, left_stride, P + j * W, stride, G + j * W, G_stride);
+  for (; j + widest_tile <= vectors; j += widest_tile)
+    gram_tile<C, rows, widest_tile>(count, left, left_stride, P + j * W, stride, G + j * W, G_stride);
   switch (vectors - j) {
     case 3: gram_tile<C, rows, 3>(count, left, left_stride, P + j * W, stride, G + j * W, G_stride); break;
     case 2: gram_tile<C, rows, 2>(count, left, left_stride, P + j * W, stride, G + j * W, G_stride); break;

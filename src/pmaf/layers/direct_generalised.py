@@ -100,6 +100,7 @@ def outer(W: Tensor, U: Tensor) -> Tensor:
 
 def direct_generalised(
     measured: bool,
+    /,
     X: object,
     k: object = 1,
     *,
@@ -124,7 +125,7 @@ def direct_generalised(
     """
     if not (type(X) in PLAIN and isinstance(X, Tensor) and type(metric) in PLAIN and isinstance(metric, Tensor)):
         return None
-    if not (type(k) is int and type(largest) is bool and degenerate in POLICIES and available()):
+    if not (type(k) is int and type(largest) is bool and degenerate in POLICIES):
         return None
     if not all(value is None and name in OTHERS for name, value in options.items()):
         return None
@@ -133,7 +134,7 @@ def direct_generalised(
         return None
     if not 1 <= k <= shape[-1] == shape[-2] <= Tridiagonal.first:
         return None
-    if any(not (t.layout == torch.strided and open_to_kernels(t)) for t in (X, metric)):
+    if any(not (t.layout == torch.strided and open_to_kernels(t)) for t in (X, metric)) or not available():
         return None
     given, other = X.detach(), metric.detach()
     with torch.no_grad(), no_autocast(given):

@@ -127,20 +127,28 @@ def pulled_back(
     along = torch.zeros_like(values) if S_bar is None else S_bar[..., None, :]
     if u_bar is None and v_bar is None:
         return u @ (v * along).mT
-    left, right, h = [u], [], v_bar
+    h, ahead = v_bar, None
     if u_bar is not None:
         pulled = narrow_adjoint(T, u_bar)
         alpha = (v * pulled).sum(-2, keepdim=True) / values
         pulled, along = pulled / values - v * alpha, along - alpha / values
-        left, right, h = [u, u_bar], [v / values], pulled if h is None else h + pulled
+        h, ahead = pulled if h is None else h + pulled, u_bar
     assert h is not None
-    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0].to(T.dtype)
-    left, right = [*left, narrow_product(T, w)], [w * values + v * along, *right, v]
-    return torch.cat(left, -1) @ torch.cat(right, -1).mT
+    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0].to(T.dtype) * values
+    image = narrow_product(T, w)
+    ahead = image if ahead is None else ahead + image
+    return torch.cat((u, ahead), -1) @ torch.cat((w + v * along, v / values), -1).mT
 
 
 def direct_svd(
-    measured: bool, A: object, k: object = 1, *, largest: object = True, degenerate: object = "drop", **options: object
+    measured: bool,
+    /,
+    A: object,
+    k: object = 1,
+    *,
+    largest: object = True,
+    degenerate: object = "drop",
+    **options: object,
 ) -> SVDSolution | None:
     """Leading singular triplets with derivatives attached; ``None`` where the general path has to look.
 
@@ -157,11 +165,11 @@ def direct_svd(
     """
     if not (type(A) in PLAIN and isinstance(A, Tensor) and type(k) is int and type(largest) is bool):
         return None
-    if not (degenerate in POLICIES and available() and all(v is None and n in OTHERS for n, v in options.items())):
+    if not (degenerate in POLICIES and all(v is None and n in OTHERS for n, v in options.items())):
         return None
     if A.dtype not in REAL or A.dim() < 2 or A.numel() == 0 or not 1 <= k <= min(A.shape[-2:]) <= Tridiagonal.first:
         return None
-    if not (A.layout == torch.strided and open_to_kernels(A)):
+    if not (A.layout == torch.strided and open_to_kernels(A) and available()):
         return None
     with torch.no_grad(), no_autocast(A):
         found = triplets(A.detach(), k, largest)
@@ -194,13 +202,30 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
     V, S = pairs.vectors, pairs.values.sqrt().to(dtype)
     right = V.to(dtype)
     image = narrow_product(T, right)
-    left = torch.mul(image, 1 / lengths(image), out=torch.empty(image.shape, dtype=dtype))  # in rows, however it came
+    # In single precision σ, from double, is the length of T v to the last digit.
+    length = S[..., None, :] if dtype == torch.float32 else lengths(image)
+    left = torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=dtype))  # in rows, however it came
     found = Found(left, S, right.mT.contiguous(), G, pairs)
-    own, least = (right, info.eps**0.25 * n**0.5) if tall else (left, torch.inf)
-    if not bool((own.sum(-2).abs() > least).all()):  # else the kernel has turned them as they have to be
+    if not (tall and turned_by_kernel(pairs, G, info.eps)):
         told = Report(S, S, pairs.residual.to(dtype), found.gap())
         size = G.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(dtype)
-        sign = decided_phase(size, own, S, told, None, dtype)
+        sign = decided_phase(size, right if tall else left, S, told, None, dtype)
         pairs = pairs._replace(vectors=V * sign)
         found = found._replace(U=left * sign, Vh=found.Vh * sign.mT, pairs=pairs)
     return found if tall else found._replace(U=found.Vh.mT.contiguous(), Vh=found.U.mT.contiguous())
+
+
+def turned_by_kernel(pairs: Eigenpairs, G: Tensor, eps: float) -> bool:
+    """Whether all inner products with the all-ones vector, which the kernel turned by, are clear of the rounding of A.
+
+    That is at most (8ε + residual)‖A‖/gap + 32ε, as in :mod:`pmaf.layers.gauge`.
+    """
+    inner, values, n = pairs.vectors.sum(-2).abs(), pairs.values, G.shape[-1]
+    if n == 1:
+        return True
+    if values.shape[-1] < n:
+        values = torch.cat((values, pairs.next.clamp_min(0)[..., None]), -1)
+    gap = values.sqrt().diff(dim=-1).abs().amin(-1)
+    ratio = G.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt() / gap
+    least: Tensor = ((8 * eps + pairs.residual) * ratio + 32 * eps).clamp_max(eps**0.25) * n**0.5
+    return bool((inner > least[..., None]).all())

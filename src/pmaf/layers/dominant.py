@@ -62,7 +62,8 @@ def _dominant_pair(
     not.
 
     Args:
-        X: ``(*, n, n)``, a tensor; or, without batch dimensions, a sparse tensor or a :class:`pmaf.MatVec`.
+        X: ``(*, n, n)``, a tensor; or, without batch dimensions, a sparse tensor or a :class:`pmaf.MatVec`, which may
+            multiply vectors that are divided among ranks.
         reference: ``(*, n)``; u has a non-negative inner product with it. The all-ones vector if not given.
         start: ``(*, n, 1)`` or ``(n,)``, where the iteration begins.
         solver: ``PowerIteration(symmetric=False)``, the default, with other limits.

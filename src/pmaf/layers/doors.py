@@ -66,7 +66,7 @@ def reporting(
     def function(*args: P.args, **kwargs: P.kwargs) -> Solution:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
-        if spread(args) or spread(kwargs.values()):
+        if spread(args, kwargs):
             return over_ranks(door, path, signature, args, kwargs)[0]  # type: ignore[no-any-return]
         if short is not None and (found := short(*args, **kwargs)) is not None:
             return found
@@ -99,7 +99,7 @@ def raising(
     def function(*args: P.args, **kwargs: P.kwargs) -> Answer:
         if len(args) > len(positional):
             refuse_position(name, positional, len(args))
-        if spread(args) or spread(kwargs.values()):
+        if spread(args, kwargs):
             solution, status = over_ranks(door, path, signature, args, kwargs)
         else:
             if short is not None and (quick := short(*args, **kwargs)) is not None:
@@ -121,7 +121,7 @@ def across_ranks(function: Callable[P, Answer]) -> Callable[P, Answer]:
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Answer:
-        if spread(args) or spread(kwargs.values()):
+        if spread(args, kwargs):
             door = Door(function.__name__, raises=True)
             return over_ranks(door, lambda _door, **given: function(**given), signature, args, kwargs)[0]  # type: ignore
         return function(*args, **kwargs)

@@ -32,12 +32,14 @@ from pmaf.layers.eigen_arguments import (
     with_metric,
 )
 from pmaf.layers.gauge import fix_phase, watch_gauge
+from pmaf.layers.sparse_pencil import of_sparse_pencil
 from pmaf.layers.verdict import narrowed_values
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.scaled import from_units, in_units
+from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution
 from pmaf.solvers import EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
@@ -85,6 +87,9 @@ def _ied(
     Implicit differentiation, the default, leaves every operator as it is. The modes to compare with make X dense,
     except ``Unrolled()``, which runs through the products of a Gram matrix or a function.
 
+    DTensors that are divided along batch dimensions are solved where they lie; a :class:`pmaf.Gram` may be divided by
+    the rows of its factor, and a :class:`pmaf.MatVec` may multiply vectors that are divided themselves.
+
     Cost: that of the solver, and O(n²k) for the backward pass. Checks the result, which synchronises the device;
     :func:`ied_ex` does not. A matrix that is not symmetric has a
     :func:`dominant_pair`.
@@ -95,9 +100,10 @@ def _ied(
         largest: the algebraically largest in descending order, else the smallest in ascending order.
         metric: ``(*, n, n)``, a positive definite B, a tensor or a :class:`pmaf.Gram`, for the pairs of
             :math:`X u = \lambda B u`, with :math:`U^H B U = I`. An item whose B is not positive definite to working
-            precision is NOT_DEFINITE. X is a tensor or a Gram matrix then. Gradients reach both.
+            precision is NOT_DEFINITE. X is a tensor or a Gram matrix then; a sparse X takes a sparse B. Gradients
+            reach both.
         near: a number σ, for the k pairs whose eigenvalues are nearest to it, nearest first, of equal distance the
-            larger first; all pairs of a dense matrix are found for that.
+            larger first; all pairs of a dense matrix are found for that, and X − σB of a sparse one is factorised.
         reference: ``(*, n)``; each eigenvector has a real, non-negative inner product with it. With as many dimensions
             as X and last sizes ``(n, k)``, one for each eigenvector. The all-ones vector if not given. An eigenvector
             that is orthogonal to it, to rounding, as of a graph Laplacian, is turned by a fixed vector of no
@@ -152,6 +158,8 @@ def _general(
     mode, known = options.mode, options.tolerances
     wait = known.check_gauge or reads_values(_door, X)
     operator, k, dtype = prepare(_door.name, X, k, check_values=wait)
+    if isinstance(operator, Sparse) and (metric is not None or near is not None) and k > 0:
+        return of_sparse_pencil(options, operator, metric, k, near, reference, dtype)
     B = None
     if metric is not None:
         operator, B = with_metric(_door.name, operator, metric, dtype, check_values=wait)

@@ -17,7 +17,7 @@ from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.probe import check_symmetric_operator
-from pmaf.operators.sparse import Sparse
+from pmaf.operators.sparse import Pattern, Sparse
 from pmaf.solvers import DENSE_LIMIT, Eigh
 from pmaf.solvers.eigen.nearest import Nearest
 from pmaf.transforms import compiling, no_autocast
@@ -29,6 +29,7 @@ __all__ = [
     "nothing_selected",
     "prepare",
     "reads_values",
+    "sparse_metric",
     "with_metric",
 ]
 
@@ -149,6 +150,45 @@ def with_metric(
             B = B if exact else (B + B.mH) / 2  # a factorisation reads one triangle
         B = B.to(working_dtype(dtype))
         return X if isinstance(X, Dense) else Dense(X.dense()), B
+
+
+def sparse_metric(function: str, X: Sparse, metric: Tensor | Gram | None) -> Sparse:
+    """The metric of a sparse matrix, sparse itself; the identity if there is none.
+
+    Args:
+        function: the public function, for messages.
+        X: the matrix, in the type that is computed in.
+        metric: what the user gave.
+
+    Returns:
+        B.
+
+    Raises:
+        TypeError: if it is not sparse, or of another type.
+        ValueError: if it is not symmetric, of another order, or elsewhere.
+    """
+    if metric is None:
+        index = torch.arange(X.n, device=X.device)
+        return Sparse(Pattern(index, index, (X.n, X.n)), torch.ones(X.n, dtype=X.dtype, device=X.device))
+    if not isinstance(metric, Tensor) or metric.layout == torch.strided:
+        raise TypeError(
+            f"pmaf.{function}: with a sparse X the metric must be a sparse tensor, got {describe(metric)}; make both "
+            "sparse, or both dense"
+        )
+    check_tensor(function, "metric", metric, 2, "(n, n)", sparse=True)
+    check_square(function, "metric", metric, least=0)
+    check_sizes(function, metric=("the order of X", X.n, metric.shape[-1]))
+    if metric.dtype != X.dtype:
+        raise TypeError(
+            f"pmaf.{function}: arguments must share one dtype, got X {X.dtype}, metric {metric.dtype}; convert with "
+            ".to(dtype)"
+        )
+    if metric.device != X.device:
+        raise ValueError(f"pmaf.{function}: metric is on {metric.device} but X on {X.device}; move one with .to")
+    B = as_operator(metric)
+    assert isinstance(B, Sparse)
+    check_symmetric_operator(function, "metric", B, asymmetry_allowed(metric.dtype))
+    return B
 
 
 def nearest(function: str, X: Operator, near: float, largest: bool, solver: object) -> Nearest:

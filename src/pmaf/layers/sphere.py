@@ -66,6 +66,10 @@ def _less(
     Cost: O(mn² + n³) forward, O(mn + n²) backward. Checks the result, which synchronises the device; :func:`less_ex`
     does not.
 
+    DTensors that are divided along batch dimensions are solved where they lie. Of A, b, weights and free that are
+    divided by rows, ``Shard(-2)`` of A, ranks send n²/2 + O(n) numbers a problem, once, and nothing for the gradient; u
+    is replicated then. Columns cannot be divided.
+
     Args:
         A: ``(*, m, n)``, any m ≥ 0 and n ≥ 1, any rank; or, without batch dimensions, a sparse tensor or an operator
             such as :class:`pmaf.MatVec` (there ``fn`` need not be symmetric), which are only multiplied by.

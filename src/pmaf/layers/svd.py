@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from pmaf.checks.tensors import check_broadcast, check_sizes, check_start
@@ -14,11 +15,13 @@ from pmaf.implicit.triplets import TripletEquations
 from pmaf.layers.direct_svd import direct_svd
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase
+from pmaf.layers.svd_products import by_products
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
 from pmaf.linalg.scaling import in_range, magnitude, power_of_two
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
+from pmaf.operators.function import MatVec
 from pmaf.operators.jordan_wielandt import JordanWielandt
 from pmaf.solution import SVDSolution
 from pmaf.solvers import EIGEN, BlockLanczos, named, select
@@ -38,7 +41,7 @@ class Triplets(NamedTuple):
 
 def _svd(
     _door: Door,
-    A: Tensor,
+    A: Tensor | MatVec,
     k: int = 1,
     *,
     largest: bool = True,
@@ -58,13 +61,16 @@ def _svd(
     of a wide one also from zero. Whatever repeats or vanishes among the others does not matter. S alone has the
     subgradient of least norm where it is zero. Nothing of size max(m, n)² is formed.
 
+    DTensors that are divided along batch dimensions are solved where they lie; where A is divided by rows, so is U.
+
     Cost: where the wanted singular values are of the order of the largest, a product AᴴA and its leading eigenpairs;
     else a whole decomposition of the small side, after A = QR. O(mnk) for the backward pass. Checks the result, which
     synchronises the device.
 
     Args:
-        A: ``(*, m, n)``, a tensor.
-        k: how many triplets, 1 ≤ k ≤ min(m, n).
+        A: ``(*, m, n)``, a tensor; or ``(m, n)``, sparse or a :class:`pmaf.MatVec`, whose adjoint autograd finds: known
+            by products with AᴴA, in which singular values below √ε‖A‖ are lost.
+        k: how many triplets, 0 ≤ k ≤ min(m, n); at least one of a matrix known by products.
         largest: the largest singular values in descending order, else the smallest of the min(m, n) in ascending order.
         reference: ``(*, n)`` or ``(*, n, k)``; each *right* vector has a real, non-negative inner product with it, as
             in :func:`ied`. The all-ones vector if not given.
@@ -92,9 +98,14 @@ def _svd(
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
     known = options.tolerances
+    if isinstance(A, MatVec) or (isinstance(A, Tensor) and A.layout != torch.strided):
+        ways: Any = {"reference": reference, "start": start, "solver": solver, "backward": backward}
+        return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
     k, work = check_matrix(_door.name, A, k), working_dtype(A.dtype)
     dtype, (m, n) = A.dtype, A.shape[-2:]
     check_right(_door.name, A, reference, k)
+    if k == 0:
+        return nothing_selected(A, dtype)
     start = check_start(_door.name, start, n, (A.shape[:-2],), A, block=True)
     chosen = choose(_door, A, k, largest, solver, start)
     if start is not None and m < n:
@@ -134,12 +145,25 @@ def check_matrix(function: str, A: Any, k: Any) -> int:
         ValueError: if k is out of range.
     """
     if not isinstance(A, Tensor):
-        raise TypeError(f"pmaf.{function}: A must be a dense torch.Tensor of shape (*, m, n), got {describe(A)}")
+        raise TypeError(
+            f"pmaf.{function}: A must be a tensor, dense (*, m, n) or sparse, or pmaf.MatVec, got {describe(A)}"
+        )
     check_tensor(function, "A", A, 2, "(*, m, n)")
     own, most = check_integer(function, "k", k, least=None), min(A.shape[-2:])
-    if not 1 <= own <= most:
-        raise ValueError(f"pmaf.{function}: k must lie between 1 and min(m, n) = {most}, got {k}")
+    if not 0 <= own <= most:
+        raise ValueError(f"pmaf.{function}: k must lie between 0 and min(m, n) = {most}, got {k}")
     return own
+
+
+def nothing_selected(A: Tensor, dtype: torch.dtype) -> SVDSolution:
+    """No triplets, which depend on A as a sum over nothing does."""
+    U, Vh = A[..., :0].mT.contiguous().mT, A[..., :0, :]
+    S = U.real.sum(-2)
+    zero = S.detach().sum(-1)
+    status = zero.to(torch.int64)
+    return SVDSolution(
+        U.to(dtype), S.to(dtype.to_real()), Vh, status, status.clone(), zero, torch.full_like(zero, torch.inf)
+    )
 
 
 def each(reference: Tensor, A: Tensor, k: int) -> bool:

@@ -41,7 +41,8 @@ def adjoint_matvec(A: Tensor, x: Tensor) -> Tensor:
 
 def narrow_product(A: Tensor, V: Tensor) -> Tensor:
     """A V for a tall A ``(*, m, n)`` and a few columns V ``(*, n, k)``, which are laid out one after the other."""
-    return A @ V.mT.contiguous().mT
+    rows = V.mT.contiguous()
+    return A @ rows.mT if A.dim() > 2 else (rows @ A.mT).mT  # twice as fast, but not in batches
 
 
 def narrow_adjoint(A: Tensor, U: Tensor) -> Tensor:

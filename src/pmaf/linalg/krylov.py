@@ -22,7 +22,7 @@ def rayleigh_ritz(H: Tensor) -> tuple[Tensor, Tensor]:
 def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:
     """W = Q R with orthonormal columns Q: by Householder, and by Gram–Schmidt, twice, where columns are long.
 
-    A reflector is only as good as the norm it is made from, which LAPACK sums in one go, see :func:`inner_products`;
+    A reflector is only as good as the norm it is made from, which LAPACK sums in one go, and not pairwise as ``sum``;
     its error is a multiple of the first unit vectors, which does not go away again.
     """
     if W.shape[-2] <= LONG:
@@ -38,7 +38,7 @@ def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:
             second = inner_products(Q, w)
             w, along = w - combined(Q, second), first + second
         peak = w.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
-        length = peak * inner_products(w / peak, w / peak).real.clamp_min(tiny).sqrt()
+        length = peak * (w / peak).abs().square().sum(-2, keepdim=True).clamp_min(tiny).sqrt()
         rest = W.new_zeros(*W.shape[:-2], W.shape[-1] - j - 1, 1)
         rows.append(torch.cat((along, length.to(W.dtype), rest), -2))
         Q = join(Q, w / length.to(W.dtype))

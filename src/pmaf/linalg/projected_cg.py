@@ -145,7 +145,8 @@ class Iteration:
     def advance(self, image: Tensor, bound: Callable[[Tensor, Columns], Tensor] | None) -> None:
         """One step, given A P; a new bound of the residual where there is one."""
         curvature = inner(self.P, image)
-        active = self.active & (curvature > 0)  # else λᵢ is no leading eigenvalue, or the column is exactly zero
+        # Else λᵢ is no leading eigenvalue, the column is exactly zero, or the preconditioner is not definite.
+        active = self.active & (curvature > 0) & (self.rho > 0)
         alpha = torch.where(active, self.rho / curvature, 0)[..., None]
         self.W = torch.addcmul(self.W, alpha, self.P)
         self.R = torch.addcmul(self.R, alpha, image, value=-1)

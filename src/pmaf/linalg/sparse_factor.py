@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SparseFactor", "SparseMatrix", "available", "predicted_work"]
+__all__ = ["SparseFactor", "SparseMatrix", "available", "depth", "predicted_work"]
 
 ROUNDINGS = 10  # units of rounding that an entry of L D Lᴴ may be off, relative to |L||D||Lᴴ|
 
@@ -44,21 +44,9 @@ class SparseMatrix:
     """
 
     def __init__(self, starts: Tensor, columns: Tensor, values: Tensor, *, symmetric: bool) -> None:
-        import scipy.sparse as sp
-
-        n = len(starts) - 1
-        wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
-        # Rows of A are the columns of Aᵀ, and Aᵀ is the conjugate of a Hermitian A.
-        arrays = (wide.conj().resolve_conj().numpy(), columns.int().numpy(), starts.int().numpy())
-        A = sp.csc_array(arrays, shape=(n, n))
-        if not symmetric:
-            A = sp.csc_array((A + A.conj().T) / 2)
-        if not A.has_canonical_format:
-            A = A.copy()  # of what may be the caller's memory
-            A.sum_duplicates()
-        self.n = n
+        self.n = len(starts) - 1
         self.order: Any = None  # in which rows and columns are taken, once it is known
-        self.arrange(A)
+        self.arrange(by_columns(starts, columns, values, symmetric))
 
     def arrange(self, A: Any) -> None:
         """Take A, which has an entry on all of its diagonal from now on, for shifts."""
@@ -79,14 +67,19 @@ class SparseMatrix:
         radius = np.asarray(abs(self.A).sum(0)).ravel() - np.abs(diagonal)
         return float(np.min(sign * diagonal - radius)) if self.n else 0.0
 
-    def factor(self, sign: float, shift: float) -> SparseFactor | None:
-        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+    def shifted(self, sign: float, shift: float) -> Any:
+        """±A − shift·I in compressed columns, rows and columns in the order that is in use."""
         import scipy.sparse as sp
-        from scipy.sparse.linalg import splu
 
         data = sign * self.A.data
         data[self.diagonal] -= shift
-        M = sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
+        return sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
+
+    def factor(self, sign: float, shift: float) -> SparseFactor | None:
+        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+        from scipy.sparse.linalg import splu
+
+        M = self.shifted(sign, shift)
         ordering = "MMD_AT_PLUS_A" if self.order is None else "NATURAL"
         try:
             lu = splu(M, permc_spec=ordering, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -95,10 +88,63 @@ class SparseMatrix:
         found = SparseFactor(lu, sign, shift, self.order)
         if self.order is None and found.from_diagonal:
             self.order = np.argsort(lu.perm_c)
-            permuted = self.A[self.order][:, self.order]
-            permuted.sort_indices()
-            self.arrange(permuted)
+            self.arrange(self.permuted(self.A))
         return found
+
+    def permuted(self, A: Any) -> Any:
+        """A with its rows and columns in order."""
+        A = A[self.order][:, self.order]
+        A.sort_indices()
+        return A
+
+
+def by_columns(starts: Tensor, columns: Tensor, values: Tensor, symmetric: bool) -> Any:
+    """A Hermitian matrix for SciPy in compressed columns, in double precision; the Hermitian part of another."""
+    import scipy.sparse as sp
+
+    n = len(starts) - 1
+    wide = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
+    # Rows of A are the columns of Aᵀ, and Aᵀ is the conjugate of a Hermitian A.
+    A = sp.csc_array((wide.conj().resolve_conj().numpy(), columns.int().numpy(), starts.int().numpy()), shape=(n, n))
+    if not symmetric:
+        A = sp.csc_array((A + A.conj().T) / 2)
+    if not A.has_canonical_format:
+        A = A.copy()  # of what may be the caller's memory
+        A.sum_duplicates()
+    return A
+
+
+class SparsePencil(SparseMatrix):
+    """Two Hermitian matrices A and B, for factors of ±A − σB.
+
+    Args:
+        of_A: starts, columns and values, as for a :class:`SparseMatrix`.
+        of_B: the same.
+        symmetric: of each, whether it is Hermitian to rounding.
+    """
+
+    def __init__(
+        self,
+        of_A: tuple[Tensor, Tensor, Tensor],
+        of_B: tuple[Tensor, Tensor, Tensor],
+        symmetric: tuple[bool, bool],
+    ) -> None:
+        self.B = by_columns(*of_B, symmetric[1])
+        self.lightest = float(np.min(self.B.diagonal().real, initial=np.inf))
+        self.n, self.order = len(of_A[0]) - 1, None
+        self.arrange(by_columns(*of_A, symmetric[0]))
+
+    def arrange(self, A: Any) -> None:
+        """Take A and B in the order that is in use."""
+        self.A = A
+        if self.order is not None:
+            self.B = self.permuted(self.B)
+
+    def shifted(self, sign: float, shift: float) -> Any:
+        """±A − shift·B in compressed columns."""
+        M = (sign * self.A - shift * self.B).tocsc()
+        M.sort_indices()
+        return M
 
 
 class SparseFactor:
@@ -158,6 +204,20 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     Returns:
         Entries and operations.
     """
+    n = len(starts) - 1
+    width = float(levels(starts, columns).max())
+    average = len(columns) / max(n, 1)
+    entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
+    return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
+
+
+def depth(starts: Tensor, columns: Tensor) -> int:
+    """How many levels a breadth-first search has from a far end: about the steps it takes to cross the graph."""
+    return len(levels(starts, columns))
+
+
+def levels(starts: Tensor, columns: Tensor) -> Any:
+    """How many nodes there are in each level of a breadth-first search from a far end of the largest component."""
     import scipy.sparse as sp
     from scipy.sparse.csgraph import breadth_first_order, connected_components
 
@@ -170,10 +230,7 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     order, before = breadth_first_order(graph, int(order[-1]), directed=False)
     root = order[0]
     before = np.where(before < 0, np.arange(n), before)
-    depth = (before != np.arange(n)).astype(np.int64)
+    level = (before != np.arange(n)).astype(np.int64)
     while np.any(before[order] != root):  # pointers to ancestors, twice as far each time
-        depth, before = depth + depth[before], before[before]
-    width = float(np.bincount(depth[order]).max())
-    average = len(columns) / max(n, 1)
-    entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
-    return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
+        level, before = level + level[before], before[before]
+    return np.bincount(level[order])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from pmaf.linalg.multigrid import Multigrid
     from pmaf.linalg.sparse_factor import SparseFactor
 
 __all__ = ["Factors"]
@@ -24,15 +25,15 @@ class Factors:
     """
 
     def __init__(self) -> None:
-        self.known: list[tuple[Tensor, SparseFactor]] = []
+        self.known: list[tuple[Tensor, SparseFactor | Multigrid]] = []
 
-    def put(self, values: Tensor, factor: SparseFactor) -> None:
+    def put(self, values: Tensor, factor: SparseFactor | Multigrid) -> None:
         """Keep the factors of the matrix with these values."""
         others = [(v, f) for v, f in self.known if f.sign != factor.sign or not same(v, values)]
         self.known = [(values.detach().clone(), factor), *others][:KEPT]
 
-    def get(self, values: Tensor, sign: float) -> SparseFactor | None:
-        """The factors of ±X − σI for the matrix X with these values, if they are there."""
+    def get(self, values: Tensor, sign: float) -> SparseFactor | Multigrid | None:
+        """The factors of ±X − σI, exact or not, for the matrix X with these values, if they are there."""
         return next((f for v, f in self.known if f.sign == sign and same(v, values)), None)
 
 

@@ -71,12 +71,21 @@ def multiplied(fn: Callable[..., Tensor], params: Sequence[Tensor], V: Tensor, r
 class MatVec(Operator):
     r"""A symmetric matrix given by a function that multiplies a block of vectors by it.
 
+    With a DTensor among its parameters, the blocks are DTensors as well, their rows divided (``Shard(0)``), and
+    :func:`pmaf.ied` and :func:`pmaf.dominant_pair` find eigenpairs of a matrix that no rank could hold: ``fn`` is
+    written as for one process, ``lambda L, V: L @ V`` for a Laplacian divided by rows, or for neighbours that exchange
+    what they share. Eigenvectors come back divided by rows, and have a first derivative.
+
     Args:
         fn: ``fn(*params, V)`` returns :math:`X(\theta)\,V` for ``V`` of shape ``(n, p)``; it must be linear in ``V``,
             symmetric, and written in differentiable torch operations.
         n: the order of the matrix.
         params: a tensor, or a tuple of tensors, that gradients are wanted for. The first of them with floating-point
             or complex entries gives the type of the blocks; integers, such as indices, are passed on as they are.
+        solve: ``solve(*params, R)`` returns about :math:`X(\theta)^{-1} R`, exactly or not, in any units: linear in
+            ``R``, symmetric and positive definite. Nothing is differentiated through it. It finds the *smallest*
+            eigenpairs, see :class:`pmaf.solvers.Davidson`, and preconditions the system of their gradient; how good it
+            is decides how fast, not how right, the answer is. The largest pairs have no use for it.
 
     Example:
         >>> import torch, pmaf
@@ -88,7 +97,13 @@ class MatVec(Operator):
         tensor([0., 1., 0.])
     """
 
-    def __init__(self, fn: Callable[..., Tensor], n: int, params: Tensor | Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Tensor],
+        n: int,
+        params: Tensor | Sequence[Tensor],
+        solve: Callable[..., Tensor] | None = None,
+    ) -> None:
         given = (params,) if isinstance(params, Tensor) else tuple(params)
         for param in given:
             if not isinstance(param, Tensor):
@@ -99,7 +114,11 @@ class MatVec(Operator):
                 "pmaf.MatVec: needs a callable fn(*params, V) and at least one parameter tensor that is floating-point "
                 "or complex"
             )
-        self.fn = fn if len(self.tensors) == len(given) else with_constants(fn, given)
+        if solve is not None and not callable(solve):
+            raise ValueError(f"pmaf.MatVec: solve must be a callable solve(*params, R), got {describe(solve)}")
+        whole = len(self.tensors) == len(given)
+        self.fn = fn if whole else with_constants(fn, given)
+        self.solve = solve if whole or solve is None else with_constants(solve, given)
         self.order = check_integer("MatVec", "n", n)
 
     @property
@@ -115,6 +134,24 @@ class MatVec(Operator):
     def matmat(self, V: Tensor) -> Tensor:
         """The function's value."""
         return multiplied(self.fn, self.tensors, V, self.rows)
+
+    def nearly_inverse(self) -> Callable[[Tensor], Tensor] | None:
+        """What the user says is about X⁻¹, for blocks ``(n, p)``; no derivative goes through it."""
+        if self.solve is None:
+            return None
+        given, params = self.solve, tuple(t.detach() for t in self.tensors)
+
+        def solved(R: Tensor) -> Tensor:
+            with torch.no_grad():
+                Y = given(*params, R)
+            if not isinstance(Y, Tensor) or Y.dtype != R.dtype or Y.shape != R.shape:
+                raise ValueError(
+                    f"pmaf.MatVec: solve(*params, R) must return about X⁻¹R, of the shape {tuple(R.shape)} and the "
+                    f"type {R.dtype} of R, got {describe(Y)}"
+                )
+            return Y
+
+        return solved
 
     def rmatmat(self, Y: Tensor) -> Tensor:
         """X Y, or, where all of X counts, one vector–Jacobian product of ``fn`` with respect to its block of vectors.

@@ -23,6 +23,9 @@ class Gram(Operator):
     both: :math:`\bar F = w \circ ((F U) W^H + (F W) U^H)`, :math:`\bar w_i = \operatorname{Re} \langle (F W)_i, (F
     U)_i \rangle`, right also where a weight is zero.
 
+    F may be a DTensor whose rows are divided among ranks, its weights likewise: one all-reduce of n²/2 numbers a
+    matrix makes the answer the same on all of them, and the gradient lies where the rows lie.
+
     Args:
         F: the factor, ``(*, r, n)``.
         weights: w ≥ 0, ``(*, r)``, real, of the precision of F; leading dimensions broadcast. All one if not given.

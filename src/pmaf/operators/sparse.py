@@ -71,7 +71,7 @@ class Pattern:
         if not untracked(values, Y):
             return self.scattered(values, Y)
         pattern, order = self.transposed
-        return pattern.matmat(values.conj()[order], Y)
+        return pattern.matmat(values[order].conj().resolve_conj(), Y)
 
     def scattered(self, values: Tensor, Y: Tensor) -> Tensor:
         """Aᴴ Y without the transposed pattern, entry by entry."""

@@ -14,20 +14,28 @@ Gradients go back the same way and lie where the arguments lie. Which dimension 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from pmaf.operators.base import Operator
 
 __all__ = ["spread"]
 
 
-def spread(values: Iterable[Any]) -> bool:
+def spread(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether one of the arguments of a call is a DTensor, or made of them; costs nothing where nobody has any."""
-    module = sys.modules.get("torch.distributed.tensor")
+    module: Any = sys.modules.get("torch.distributed.tensor")
     if module is None:
         return False
-    kind: Any = module.DTensor
-    return any(
-        isinstance(x, kind) or (isinstance(x, Operator) and any(isinstance(t, kind) for t in x.tensors)) for x in values
-    )
+    kind = module.DTensor
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, kind):
+            return True
+        if not isinstance(x, KNOWN) and isinstance(x, Operator) and any(isinstance(t, kind) for t in x.tensors):
+            return True
+    return False
+
+
+KNOWN = (Tensor, bool, int, float, str)  # no operators, which takes longer to find out

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from pmaf.checks.symmetry import check_symmetric
-from pmaf.checks.tensors import check_broadcast, check_sizes, common_dtype
-from pmaf.checks.values import check_tensor
-from pmaf.implicit.modes import Implicit
-from pmaf.linalg.dtypes import double, working_dtype
-from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
-from pmaf.sharded.collectives import Groups, copied, reduce, tied
-from pmaf.sharded.placements import Layout, Leaf, leaves_of, locally, planned
+from pmaf.sharded.collectives import reduce, tied
+from pmaf.sharded.dominant import dominant
+from pmaf.sharded.placements import Layout, leaves_of, locally, planned
+from pmaf.sharded.problems import Found, by_rows, status_of
 from pmaf.sharded.products import eigenpairs
-from pmaf.sharded.rows import MAX, Condensed, condensed, defect
-from pmaf.solution import Status
+from pmaf.sharded.rows import MAX
 from pmaf.transforms import no_autocast
 
 __all__ = ["answered"]
@@ -42,12 +38,13 @@ def answered(
         same on every rank.
 
     Raises:
-        TypeError: if an argument is refused.
-        ValueError: likewise, here or on another rank, or if it is divided in a way that does not work.
+        Exception: as the function raises it.
+        ValueError: if it raises on another rank, or an argument is divided in a way that does not work.
     """
-    if isinstance(arguments.get("X"), MatVec):
-        solution = eigenpairs(function, arguments)
-        return solution, solution.status.to_local()  # type: ignore[attr-defined]
+    X = arguments.get("X")
+    if isinstance(X, MatVec) and any(isinstance(t, DTensor) for t in X.tensors):
+        solution = of_products(function, arguments)
+        return solution, solution.status.to_local()
     leaves = leaves_of(function, arguments)
     layout = planned(function, leaves)
     here, shared = locally(layout, leaves)
@@ -58,8 +55,8 @@ def answered(
                 found = by_rows(function, solve, arguments, leaves, here, layout)
             else:
                 found = Found(solve(**rebuilt(arguments, here)))
-        bad = int(bool(found.status.any())) if found.status.numel() else 0
-    except (TypeError, ValueError) as error:
+        bad = int(agrees and bool(found.status.any()))  # which waits for the device
+    except Exception as error:
         if not agrees:
             raise
         failure, bad = error, REFUSED
@@ -70,32 +67,38 @@ def answered(
     if failure is not None:
         raise failure
     if worst == REFUSED:
-        raise ValueError(f"pmaf.{function}: the part of an argument that lies on another rank is refused there")
+        raise ValueError(f"pmaf.{function}: the part of the problem that lies on another rank is refused there")
     solution = spread_out(found, layout, shared)
     status = status_of(solution)
     return solution, status.full_tensor() if agrees and worst else status.to_local().new_zeros(())
 
 
+def of_products(function: str, arguments: Mapping[str, Any]) -> Any:
+    """The solution for a matrix known by its products with vectors that are divided.
+
+    Raises:
+        ValueError: if the function, or an argument, is not for this.
+    """
+    known: dict[str, tuple[Callable[..., Any], set[str]]] = {
+        "ied": (eigenpairs, {"X", "k", "largest", "reference", "degenerate"}),
+        "dominant_pair": (dominant, {"X", "reference"}),
+    }
+    name = function.removesuffix("_ex")
+    if name not in known:
+        raise ValueError(
+            f"pmaf.{function}: a pmaf.MatVec made of DTensors is for pmaf.ied and pmaf.dominant_pair; give it "
+            "replicated tensors"
+        )
+    solve, taken = known[name]
+    others = sorted(name for name, value in arguments.items() if name not in taken and value is not None)
+    if others:
+        raise ValueError(
+            f"pmaf.{function}: with a pmaf.MatVec made of DTensors {', '.join(others)} cannot be given; leave it out"
+        )
+    return solve(function, arguments)
+
+
 REFUSED = 2  # beside 0 and 1, whether an item has a status
-
-
-class Found(NamedTuple):
-    """A solution on this rank, and the rows of all ranks if a field is divided as they are."""
-
-    solution: Any
-    field: str = ""
-    rows: int | None = None
-
-    @property
-    def status(self) -> Tensor:
-        """Whether each item is well."""
-        status: Tensor = status_of(self.solution)
-        return status if hasattr(self.solution, "status") else torch.zeros_like(status, dtype=torch.int64)
-
-
-def status_of(solution: Any) -> Any:
-    """A field of one number an item."""
-    return solution.status if hasattr(solution, "status") else solution.multiplier
 
 
 def spread_out(found: Found, layout: Layout, shared: list[Tensor]) -> Any:
@@ -122,159 +125,3 @@ def rebuilt(arguments: Mapping[str, Any], here: Mapping[str, Tensor]) -> dict[st
         name: Gram(here[f"{name}.F"], here.get(f"{name}.weights")) if f"{name}.F" in here else here.get(name, value)
         for name, value in arguments.items()
     }
-
-
-class Divided(NamedTuple):
-    """A matrix M whose rows lie on several ranks, and what stands for it."""
-
-    M: Tensor
-    weights: Tensor | None
-    rows: int  # of all ranks
-    few: Condensed
-
-
-def by_rows(
-    function: str,
-    solve: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    leaves: Mapping[str, Leaf],
-    here: Mapping[str, Tensor],
-    layout: Layout,
-) -> Found:
-    """The solution of a problem whose rows lie on several ranks: the same problem with fewer rows, on every rank."""
-    first = next(leaf.value for leaf in leaves.values() if leaf.rows is not None)
-    kind, wide = first.dtype, double(next(iter(here.values())).to(working_dtype(first.dtype)))
-    groups = layout.groups(layout.rows)
-    plain: dict[str, Any] = dict(arguments)
-    for name in set(here) & {"X", "metric"}:  # a dense matrix beside a Gram matrix
-        if here[name].dtype != wide:
-            check_symmetric(function, name, here[name])
-            plain[name] = (here[name] + here[name].mH).to(wide) / 2
-        else:
-            plain[name] = here[name]
-    plain.update({name: here[name] for name in set(here) & {"radius", "start", "reference", "u"}})
-    divided: dict[str, Divided] = {}
-    for name in [key.removesuffix(".F") for key in leaves if key.endswith(".F")]:
-        parts = {"F": f"{name}.F"}
-        divided[name] = gather(function, leaves, here, parts, f"{name}.weights", groups, wide)
-        plain[name] = Gram(divided[name].few.S)
-    if "A" in leaves:
-        parts = {key: key for key in ("A", "free", "b") if key in leaves}
-        divided["A"] = gather(function, leaves, here, parts, "weights", groups, wide)
-        n, S = here["A"].shape[-1], divided["A"].few.S
-        plain["A"] = S[..., :n]
-        if "b" in leaves:
-            plain["b"] = S[..., -1]
-        if "free" in leaves:
-            plain["free"] = S[..., n:-1]
-        plain.pop("weights", None)
-    if function.removesuffix("_ex") in TOLERANT and kind != wide and plain.get("backward") in (None, Implicit()):
-        rtol = relative_tolerance(None, working_dtype(kind), min(first.shape[-2:]))
-        plain["backward"] = Implicit(rtol=rtol)  # what counts as repeated is said by the type of the data
-    solution = solve(**plain)
-    if not hasattr(solution, "status"):
-        return Found(solution)
-    solution = measured(solution, divided["A" if "A" in divided else next(iter(divided))], groups, kind)
-    if not hasattr(solution, "Vh"):
-        return Found(narrowed(solution, kind))
-    solution = solution._replace(U=left_vectors(divided["A"], solution, groups))
-    return Found(narrowed(solution, kind), "U", divided["A"].rows)
-
-
-TOLERANT = ("less", "ied", "svd")  # the functions that can be told a tolerance
-
-
-def gather(
-    function: str,
-    leaves: Mapping[str, Leaf],
-    here: Mapping[str, Tensor],
-    parts: Mapping[str, str],
-    weights: str,
-    groups: Groups,
-    wide: torch.dtype,
-) -> Divided:
-    """Beside each other what shares its rows, in double precision, and fewer rows for all of it."""
-    given = {name: leaves[key] for name, key in parts.items()}
-    w = leaves.get(weights)
-    for name, leaf in given.items():
-        check_tensor(function, name, leaf.value, leaf.core, "(*, m, n)" if leaf.core == 2 else "(*, m)")
-    first = next(iter(given.values()))
-    m = first.value.shape[-2]
-    names = {**given, **({} if w is None else {"weights": w})}
-    check_sizes(
-        function,
-        **{name: (f"the rows of {first.label}", m, leaf.value.shape[-leaf.core]) for name, leaf in names.items()},
-    )
-    kind = common_dtype(function, **{name: leaf.value for name, leaf in names.items()})
-    batches = {name: leaf.value.shape[: leaf.value.dim() - leaf.core] for name, leaf in names.items()}
-    check_broadcast(function, **batches)
-    local = [here[key] if leaves[key].core == 2 else here[key][..., None] for key in parts.values()]
-    w_here = here[weights].to(wide.to_real()) if w is not None else None
-    shapes = [x.shape[:-2] for x in local] + ([] if w_here is None else [w_here.shape[:-1]])
-    batch = torch.broadcast_shapes(*shapes)
-    local = [x.to(wide).expand(*batch, *x.shape[-2:]) for x in local]
-    M = local[0] if len(local) == 1 else torch.cat(local, -1)
-    if w_here is not None:
-        w_here = w_here.expand(*batch, -1)
-    lead = M.shape[-1] - ("b" in parts)
-    few = condensed(function, M, w_here, lead, m, groups, working_dtype(kind).to_real())
-    return Divided(M, w_here, m, few)
-
-
-def measured(solution: Any, divided: Divided, groups: Groups, kind: torch.dtype) -> Any:
-    """The solution, its residual increased by what is different for the rows themselves.
-
-    ‖MᴴM y − λ y‖ ≤ ‖SᴴS y − λ y‖ + ‖(MᴴM − SᴴS) y‖ for whatever vectors the solution consists of.
-    """
-    M, weights, S = divided.M, divided.weights, divided.few.S
-    n = S.shape[-1]
-    if hasattr(solution, "u"):  # of M = [A C b]
-        u = solution.u.detach()
-        z = u[..., :0] if solution.z is None else solution.z.detach()
-        y = torch.cat((u, z, -torch.ones_like(u[..., :1])), -1)[..., None]
-        n, length = u.shape[-1], torch.linalg.vector_norm(u, dim=-1)
-        y = y / torch.where(length > 0, length, 1)[..., None, None]
-    elif hasattr(solution, "Vh"):
-        y = solution.Vh.detach().mH
-    elif hasattr(solution, "eigenvectors"):
-        y = solution.eigenvectors.detach()
-    else:
-        y = S.new_full((*S.shape[:-2], n, 1), n**-0.5)
-    if y.shape[-1] == 0:
-        return solution
-    amount = torch.linalg.vector_norm(defect(M, weights, S, y, groups)[..., :n, :], dim=-2).amax(-1)
-    size = S.detach()[..., :n].abs().square().sum(-2).amax(-1)  # of ‖MᴴM‖, from below
-    if hasattr(solution, "u"):
-        size = size + solution.multiplier.detach().abs()
-    residual = solution.residual + amount / torch.where(size > 0, size, 1)
-    poor = residual > 30 * relative_tolerance(None, working_dtype(kind), n)
-    status = torch.where(poor & (solution.status == Status.CONVERGED), Status.MAX_STEPS, solution.status)
-    return solution._replace(residual=residual, status=status)
-
-
-def left_vectors(divided: Divided, solution: Any, groups: Groups) -> Tensor:
-    """This rank's rows of U = A V/σ: its value from those of S, which are orthonormal, its derivative from V and σ."""
-    S, V = solution.S, solution.Vh.mH
-    value = divided.few.Q @ solution.U.detach()
-    level = 10 * torch.finfo(S.dtype).eps * divided.few.S.detach().abs().square().sum((-2, -1)).sqrt()
-    usable = S.detach() > level[..., None]
-    (scaled,) = copied(groups, V * torch.where(usable, 1 / torch.where(usable, S, 1), 0)[..., None, :])
-    image = divided.M @ scaled
-    U: Tensor = value + (image - image.detach())
-    return U
-
-
-def narrowed(solution: Any, kind: torch.dtype) -> Any:
-    """The solution in the types that one machine gives it, and what leaves their range marked."""
-    real = working_dtype(kind).to_real()
-    values = {name: x for name, x in solution._asdict().items() if x is not None and x.dtype != torch.int64}
-    status, fields = solution.status, {}
-    for name, x in values.items():
-        told = name in ("multiplier", "residual", "gap") or (kind.is_complex and name in ("eigenvalues", "S"))
-        own = x.to(real if told else kind)
-        if name in ("u", "eigenvalues", "S", "matrix"):
-            lost = (own.isinf() & x.isfinite()).flatten(status.dim()).any(-1)
-            what = Status.OUT_OF_RANGE if name in ("eigenvalues", "S") else Status.NON_FINITE
-            status = torch.where(lost, what, status)
-        fields[name] = own
-    return solution._replace(**fields, status=status)

@@ -30,9 +30,7 @@ from pmaf.sharded.placements import pieces
 from pmaf.solution import IEDSolution, Status
 from pmaf.solvers.eigen.subspace import default_rtol
 
-__all__ = ["eigenpairs"]
-
-TAKEN = {"X", "k", "largest", "reference", "degenerate"}
+__all__ = ["Vectors", "eigenpairs", "signs"]
 
 
 class Vectors:
@@ -78,6 +76,26 @@ class Vectors:
         placed: DTensor = Y.redistribute(self.mesh, [Shard(0)])
         return placed
 
+    def adjoint(self, params: tuple[Tensor, ...], Y: Tensor) -> Tensor:
+        """This rank's rows of XᴴY, by one vector–Jacobian product of the function."""
+        with torch.enable_grad():
+            V = torch.zeros_like(Y).requires_grad_()
+            image = self.image(tuple(p.detach() for p in params), V)
+            product: Tensor = torch.autograd.grad(image, V, self.whole(Y))[0]
+        return product
+
+    def params(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The parameters, all of them DTensors."""
+        return tuple((t if isinstance(t, DTensor) else self.replicated(t)).to(dtype) for t in self.X.tensors)
+
+    def gradients(self, params: Any, U: Tensor, W: Tensor, needs: Any) -> list[Tensor | None]:
+        """∂ Re⟨W, X(θ)U⟩/∂θ, placed as the parameters are."""
+        with torch.enable_grad():
+            moving: list[Any] = [p.detach().requires_grad_(need) for p, need in zip(params, needs, strict=True)]
+            wanted = [p for p in moving if p.requires_grad]
+            found: Any = iter(torch.autograd.grad(self.image(tuple(moving), U), wanted, self.whole(W.resolve_conj())))
+        return [next(found).redistribute(p.device_mesh, p.placements) if p.requires_grad else None for p in moving]
+
     def noise(self, like: Tensor) -> Tensor:
         """Gaussian columns, others each time, the same in each call of the public function."""
         drawn = torch.randn(self.own, like.shape[-1], dtype=like.dtype, generator=self.generator)
@@ -96,17 +114,9 @@ def eigenpairs(function: str, arguments: Mapping[str, Any]) -> IEDSolution:
         The solution, made of DTensors: eigenvectors divided by rows, all else replicated.
 
     Raises:
-        ValueError: if the function is not one for eigenpairs, is given an argument that is not for this, or the matrix
-            is not symmetric.
+        ValueError: if k is out of range, or the matrix is not symmetric.
     """
     X: MatVec = arguments["X"]
-    if function.removesuffix("_ex") != "ied":
-        raise ValueError(f"pmaf.{function}: a pmaf.MatVec made of DTensors is for pmaf.ied; give it replicated tensors")
-    others = sorted(name for name, value in arguments.items() if name not in TAKEN and value is not None)
-    if others:
-        raise ValueError(
-            f"pmaf.{function}: with a pmaf.MatVec made of DTensors {', '.join(others)} cannot be given; leave it out"
-        )
     largest, policy = arguments.get("largest", True), arguments.get("degenerate", "drop")
     check_flags(function, largest=largest)
     check_choice(function, "degenerate", policy, POLICIES)
@@ -114,21 +124,34 @@ def eigenpairs(function: str, arguments: Mapping[str, Any]) -> IEDSolution:
     k = check_counts(function, arguments.get("k", 1), rows.n)
     if k == 0 or rows.n == 0:
         raise ValueError(f"pmaf.{function}: k must be at least 1 where X is made of DTensors, got {k} of {rows.n}")
-    work = working_dtype(dtype)
-    params = tuple(t if isinstance(t, DTensor) else rows.replicated(t) for t in X.tensors)
     U, values, gap, told = SharedPairs.apply(  # type: ignore[no-untyped-call]
-        rows, k, largest, policy, *(p.to(work) for p in params)
+        rows, k, largest, policy, *rows.params(working_dtype(dtype))
     )
     status, steps, residual = told[0].long(), told[1].long(), told[2]
-    U = U * signs(rows, U, values, gap, residual, arguments.get("reference"))
+    U = U * signs(rows, U, values, gap, residual * told[3], told[3], arguments.get("reference"))
     real = dtype.to_real() if not dtype.is_complex else values.dtype
     fields = (values.to(real), status, steps, residual.to(values.dtype), gap)
     eigenvalues, status, steps, residual, gap = map(rows.replicated, fields)
     return IEDSolution(eigenvalues, rows.whole(U.to(dtype)), status, steps, residual, gap)
 
 
-def signs(rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, residual: Tensor, reference: Any) -> Tensor:
-    """The unit numbers that turn columns as :func:`pmaf.ied` turns them, ``(k,)``; constants for the gradient."""
+def signs(
+    rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, misfit: Tensor, norm: Tensor, reference: Any
+) -> Tensor:
+    """The unit numbers that turn columns as :func:`pmaf.ied` turns them, ``(k,)``; constants for the gradient.
+
+    Args:
+        rows: how vectors are divided.
+        U: this rank's rows of the columns.
+        values: their eigenvalues.
+        gap: the distance to the next one, NaN where it is not known.
+        misfit: ‖XU − UΛ‖.
+        norm: ‖X‖.
+        reference: what the user gave.
+
+    Returns:
+        The numbers.
+    """
     with torch.no_grad():
         eps, part = torch.finfo(U.dtype).eps, slice(rows.before, rows.before + rows.own)
         if reference is None:
@@ -143,8 +166,8 @@ def signs(rows: Vectors, U: Tensor, values: Tensor, gap: Tensor, residual: Tenso
         second = generic(rows.own, U, rows.before)[:, None].to(U.dtype)
         length = reduce(looked.abs().square().sum(0), rows.groups).sqrt()
         seen = reduce(torch.stack(((looked.conj() * U).sum(0), (second * U).sum(0))), rows.groups)
-        apart = torch.cat((values.diff().abs(), gap[None])).amin()
-        off = ((8 * eps + residual) * values.abs().amax() / apart + 32 * eps).nan_to_num(1).clamp_max(eps**0.25)
+        apart = torch.cat((values.diff().abs(), gap.nan_to_num(torch.inf)[None])).amin()
+        off = ((8 * eps * norm + misfit) / apart + 32 * eps).nan_to_num(1).clamp_max(eps**0.25)
         decided = torch.where(seen[0].abs() > off * length, seen[0], seen[1])
         return torch.sgn(torch.where(decided == 0, 1, decided)).conj()
 
@@ -183,7 +206,7 @@ class SharedPairs(torch.autograd.Function):
         failed = ~found.residual.isfinite()
         status = torch.where(failed, Status.NON_FINITE, status)
         U, values, gap = (torch.where(failed, torch.nan, x) for x in (found.U, values, gap))
-        told = torch.stack([status.to(values.dtype), torch.full_like(gap, found.steps), found.residual])
+        told = torch.stack([status.to(values.dtype), torch.full_like(gap, found.steps), found.residual, found.norm])
         ctx.settings = (rows, largest, policy, bool(failed), bool(status == Status.NOT_UNIQUE), level)
         ctx.save_for_backward(*params, U, values, gap)
         ctx.mark_non_differentiable(gap, told)
@@ -224,12 +247,4 @@ class SharedPairs(torch.autograd.Function):
         W = W + U @ inside + U * of_values
         if open_ and policy == "nan":
             W = torch.full_like(W, torch.nan)
-        with torch.enable_grad():
-            moving = [p.detach().requires_grad_(need) for p, need in zip(params, ctx.needs_input_grad[4:], strict=True)]
-            Y = rows.image(tuple(moving), U)
-            found = iter(torch.autograd.grad(Y, [p for p in moving if p.requires_grad], rows.whole(W.resolve_conj())))
-        gradients = [
-            next(found).redistribute(p.device_mesh, p.placements) if p.requires_grad else None  # type: ignore[attr-defined]
-            for p in moving
-        ]
-        return None, None, None, None, *gradients
+        return None, None, None, None, *rows.gradients(params, U, W, ctx.needs_input_grad[4:])

@@ -6,7 +6,8 @@ S with SᴴS = MᴴM will do, and S = QᴴM with orthonormal columns Q is as goo
 1. Cholesky: S = R with RᴴR = G = Σᵢ MᵢᴴMᵢ, one all-reduce of the upper triangle of G. Squaring costs digits where M,
    its columns scaled to one length, is ill-conditioned: relative to what a QR decomposition of M leaves, the condition
    number. G is formed in double precision; whether its factor is good enough is seen from ‖R⁻¹‖.
-2. Where it is not: Mᵢ = QᵢRᵢ on each rank, an all-gather of the Rᵢ, and one more decomposition of these, stacked.
+2. Where it is not: Mᵢ = QᵢRᵢ on each rank, an all-gather of the triangles Rᵢ, and one more decomposition of these,
+   stacked.
 
 Derivatives. A function f of S that does not change when S is multiplied by a unitary matrix from the left has ∂f/∂S =
 S N with N = 2 ∂f/∂G. In the first way they go through R and G by autograd, to any order. In the second, ∂f/∂M = M N =
@@ -33,7 +34,7 @@ class Condensed(NamedTuple):
     """Rows of all ranks, replaced by fewer."""
 
     S: Tensor  # (*, s, N), the same on every rank
-    Q: Tensor  # (*, mᵢ, s), this rank's part of M = Q S; no gradient flows through it
+    Q: Tensor  # (*, mᵢ, s), this rank's part of M = Q S, or empty; no gradient flows through it
 
 
 class Triangle:
@@ -58,7 +59,14 @@ class Triangle:
 
 
 def condensed(
-    function: str, M: Tensor, weights: Tensor | None, lead: int, m: int, groups: Groups, kind: torch.dtype
+    function: str,
+    M: Tensor,
+    weights: Tensor | None,
+    lead: int,
+    m: int,
+    groups: Groups,
+    kind: torch.dtype,
+    left: bool,
 ) -> Condensed:
     """Fewer rows with the same Gram matrix.
 
@@ -70,6 +78,7 @@ def condensed(
         m: the rows of all ranks.
         groups: the ranks.
         kind: the type of the data, real, which says how much squaring may cost.
+        left: whether Q is needed; all columns have to be independent then.
 
     Returns:
         S and Q.
@@ -80,7 +89,7 @@ def condensed(
     batch, N = M.shape[:-2], M.shape[-1]
     negative = weights is not None and bool((weights < 0).any())
     if m < lead or N == 0:
-        refuse_negative(function, int(reduce(torch.tensor(NEGATIVE * negative), groups, MAX)))
+        refuse_negative(function, int(reduce(torch.tensor(NEGATIVE * negative, device=M.device), groups, MAX)))
         return by_reflectors(M, weights, m, groups)
     triangle = Triangle(N, M.device)
     weighted = M if weights is None else weights[..., None] * M
@@ -93,20 +102,27 @@ def condensed(
     some = bool(bad.any())
     eye = torch.eye(N, dtype=G.dtype, device=G.device)
     S = by_cholesky(torch.where(bad[..., None, None], eye, G) if some else G, lead)
-    root = None if weights is None else weights.detach().sqrt()
-    Mw = M.detach() if root is None else root[..., None] * M.detach()
-    Q = torch.linalg.solve_triangular(S.detach()[..., :lead, :lead], Mw[..., :lead], upper=True, left=False)
-    Q = torch.cat((Q, Q.new_zeros(*Q.shape[:-1], N - lead)), -1)
+    Q = orthonormal_rows(M.detach(), weights, S.detach()) if left else M.detach()[..., :0]
     if not some:
         return Condensed(S, Q)
     at = bad.flatten().nonzero()[:, 0]
     w = None if weights is None else weights.expand(*batch, -1).reshape(-1, weights.shape[-1])[at]
     better = by_reflectors(M.reshape(-1, *M.shape[-2:])[at], w, m, groups)
     short = N - better.S.shape[-2]
-    replaced = torch.nn.functional.pad(better.S, (0, 0, 0, short))
-    S = S.reshape(-1, N, N).index_copy(0, at, replaced).reshape(S.shape)
-    Qs = Q.reshape(-1, *Q.shape[-2:]).index_copy(0, at, torch.nn.functional.pad(better.Q, (0, short)))
-    return Condensed(S, Qs.reshape(Q.shape))
+    S = put(S, at, torch.nn.functional.pad(better.S, (0, 0, 0, short)))
+    return Condensed(S, put(Q, at, torch.nn.functional.pad(better.Q, (0, short))) if left else Q)
+
+
+def put(x: Tensor, at: Tensor, items: Tensor) -> Tensor:
+    """Matrices of which some are replaced by others."""
+    return x.reshape(-1, *x.shape[-2:]).index_copy(0, at, items).reshape(x.shape)
+
+
+def orthonormal_rows(M: Tensor, weights: Tensor | None, R: Tensor) -> Tensor:
+    """M R⁻¹, the rows of M weighted."""
+    rows = M if weights is None else weights.detach().sqrt()[..., None] * M
+    Q: Tensor = torch.linalg.solve_triangular(R, rows, upper=True, left=False)
+    return Q
 
 
 def refuse_negative(function: str, agreed: int) -> None:
@@ -149,7 +165,7 @@ def by_cholesky(G: Tensor, lead: int) -> Tensor:
 
 
 def by_reflectors(M: Tensor, weights: Tensor | None, m: int, groups: Groups) -> Condensed:
-    """The R factors of all ranks, stacked, and, where they have more rows than columns, their own R factor."""
+    """The R factor of those of all ranks, stacked: as many rows as columns, or as there are rows at all."""
     found: tuple[Tensor, Tensor] = Reflected.apply(M, weights, m, groups)  # type: ignore[no-untyped-call]
     return Condensed(*found)
 
@@ -163,15 +179,20 @@ class Reflected(torch.autograd.Function):
         Q, S = torch.linalg.qr(M if weights is None else weights.sqrt()[..., None] * M)
         for group in groups:
             heights = [int(h) for h in gathered(torch.tensor([S.shape[-2]], device=M.device), group)]
-            own = torch.nn.functional.pad(S, (0, 0, 0, max(heights) - S.shape[-2]))
-            parts = [part[..., :h, :] for part, h in zip(gathered(own, group), heights, strict=True)]
-            S, here = torch.cat(parts, -2), torch.distributed.get_rank(group)
-            before, after = sum(heights[:here]), sum(heights[here + 1 :])
-            if S.shape[-2] > S.shape[-1]:
-                Q2, S = torch.linalg.qr(S)
-                Q = Q @ Q2[..., before : before + heights[here], :]
-            else:
-                Q = torch.nn.functional.pad(Q, (before, after))
+            most, before = max(heights), sum(heights[: torch.distributed.get_rank(group)])
+            i, j = torch.triu_indices(most, M.shape[-1], device=M.device)
+            parts = []
+            for entries, h in zip(
+                gathered(torch.nn.functional.pad(S, (0, 0, 0, most - S.shape[-2]))[..., i, j], group),
+                heights,
+                strict=True,
+            ):
+                R = entries.new_zeros(*M.shape[:-2], most, M.shape[-1])
+                R[..., i, j] = entries
+                parts.append(R[..., :h, :])
+            own = slice(before, before + S.shape[-2])
+            Q2, S = torch.linalg.qr(torch.cat(parts, -2))
+            Q = Q @ Q2[..., own, :]
         ctx.mark_non_differentiable(Q)
         ctx.save_for_backward(M, weights, Q, S)
         return S, Q

@@ -131,6 +131,8 @@ def of_eigenpairs(X: Operator | None, k: int, largest: bool, wait: bool) -> tupl
 def of_large(X: Sparse | MatVec, k: int, largest: bool) -> tuple[Any, str]:
     """The solver for a large sparse matrix, or a function."""
     if isinstance(X, MatVec):
+        if X.solve is not None and not largest:
+            return eigen.Davidson(), "the smallest pairs are found with what nearly inverts the matrix"
         return eigen.BlockLanczos(), "the matrix is known by its products alone"
     if not largest and eigen.ShiftInvert.pays(X):
         return eigen.ShiftInvert(), "the factors stay sparse, and the smallest pairs are far apart in the inverse"
@@ -138,5 +140,7 @@ def of_large(X: Sparse | MatVec, k: int, largest: bool) -> tuple[Any, str]:
         return eigen.Eigh(), "for so many pairs a dense decomposition costs less than a Krylov space"
     if largest:
         return eigen.BlockLanczos(), "the largest pairs mostly stand apart, and products find them"
+    if eigen.Davidson.pays(X):
+        return eigen.Davidson(), "the factors would be too full, and multigrid nearly inverts the matrix"
     reason = "the factors would be too full, or SciPy (pip install 'pmaf[sparse]') is not there to make them"
     return eigen.BlockLanczos(), reason

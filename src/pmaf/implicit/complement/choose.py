@@ -9,6 +9,7 @@ looked at, or not without waiting for a device, factorisations that need no such
 """
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,10 +19,12 @@ from pmaf.implicit.complement.direct import complement_by_factorisation, solve_d
 from pmaf.implicit.complement.factorised import solve_factorised
 from pmaf.implicit.complement.small import entrywise, solve_small
 from pmaf.linalg.bordered import safe_inverse
-from pmaf.linalg.projected_cg import complement_cg
+from pmaf.linalg.projected_cg import Columns, complement_cg
+from pmaf.linalg.sparse_factor import SparseFactor
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
+from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.operators.sparse import Sparse
@@ -78,7 +81,7 @@ def solve_without_basis(
         W = complement_by_factorisation(X, finite, basis, H, degenerate, largest=largest, rtol=rtol, atol=atol)
     else:
         factor = X.factors.get(X.tensors[0], -1.0 if largest else 1.0) if isinstance(X, Sparse) and look else None
-        if isinstance(X, Sparse) and factor is not None:
+        if isinstance(X, Sparse) and isinstance(factor, SparseFactor):
             W, converged = solve_factorised(factor, values, U, H, X.size, rtol * X.size + atol)
         else:
             W, converged = solve_outside(X, values, U, H, degenerate, largest=largest)
@@ -102,12 +105,32 @@ def solve_outside(
         sound = values.isfinite().all(-1, keepdim=True)  # items without an answer: keep them out of the iteration
         finite, basis = torch.where(sound, values, 0), torch.where(sound[..., None], U, 0)
         budget = X.n // 32 if few and not apart else None
-        W, done = complement_cg(X.matmat, finite, basis, H, largest=largest, max_steps=budget)
+        nearly = nearly_inverse(X, largest)
+        W, done = complement_cg(X.matmat, finite, basis, H, largest=largest, max_steps=budget, precondition=nearly)
         done = done | ~sound
         if not few or bool(done.all()):
             return W, done
     W, definite = solve_deflated(X.dense(), values, U, H, largest=largest)
     return W, definite & ~degenerate[..., None]
+
+
+def nearly_inverse(X: Operator, largest: bool) -> Callable[[Tensor, Columns], Tensor] | None:
+    """A preconditioner for rows: what the user gave with a function, or the forward pass left of a sparse matrix."""
+    if isinstance(X, MatVec):
+        inverse = None if largest else X.nearly_inverse()
+    elif isinstance(X, Sparse):
+        found = X.factors.get(X.tensors[0], -1.0 if largest else 1.0)
+        inverse = None if found is None else found.solve
+    else:
+        inverse = None
+    if inverse is None:
+        return None
+    known = inverse
+
+    def precondition(R: Tensor, _: Columns) -> Tensor:
+        return known(R.mT).to(R.dtype).mT
+
+    return precondition
 
 
 def stands_apart(X: Tensor, values: Tensor, largest: bool) -> bool:
@@ -126,7 +149,7 @@ def rescue(
 ) -> Tensor:
     """Columns that did not converge, from a dense eigenbasis where there can be one."""
     if not isinstance(X, (Dense, Gram)):
-        return as_far_as_it_goes(X, values, U, H, W)
+        return as_far_as_it_goes(X, values, U, H, W, converged)
     M = X.dense()
     usable = M.isfinite().flatten(-2).all(-1)
     s, V = torch.linalg.eigh(torch.where(usable[..., None, None], M, 0))
@@ -139,7 +162,7 @@ def rescue(
     return torch.where(converged[..., None, :], W, exact)
 
 
-def as_far_as_it_goes(X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tensor) -> Tensor:
+def as_far_as_it_goes(X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tensor, converged: Tensor) -> Tensor:
     """Columns as conjugate gradients left them, with a warning that tells how good the worst of them is.
 
     Eigenpairs that are only known to a tolerance, or a small gap, keep the iteration from full precision; what it
@@ -149,7 +172,8 @@ def as_far_as_it_goes(X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tens
     image = W * values[..., None, :] - X.matmat(W)
     misfit = torch.linalg.vector_norm(goal - (image - U @ (U.mH @ image)), dim=-2)
     size = torch.linalg.vector_norm(goal, dim=-2)
-    relative = misfit / torch.where(size > 0, size, 1)
+    # Of a cotangent along its own vector only the error of that vector is left outside, which nobody needs solved.
+    relative = torch.where(converged, 0, misfit / torch.where(size > 0, size, 1))
     worst = float(relative.amax())
     if not worst <= torch.finfo(H.dtype).eps ** 0.5:
         warnings.warn(

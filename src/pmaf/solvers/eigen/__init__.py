@@ -3,6 +3,7 @@
 from pmaf.solvers.eigen.block_lanczos import BlockLanczos as BlockLanczos
 from pmaf.solvers.eigen.cholesky_inverse_iteration import CholeskyInverseIteration as CholeskyInverseIteration
 from pmaf.solvers.eigen.closed_form import ClosedForm as ClosedForm
+from pmaf.solvers.eigen.davidson import Davidson as Davidson
 from pmaf.solvers.eigen.eigh import Eigh as Eigh
 from pmaf.solvers.eigen.eigvals_inverse_iteration import EigvalsInverseIteration as EigvalsInverseIteration
 from pmaf.solvers.eigen.lanczos_eigh import LanczosEigh as LanczosEigh

@@ -25,7 +25,7 @@ from pmaf.linalg.refinement import polished
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
-from pmaf.solvers.base import EigenAnswer, Solver
+from pmaf.solvers.base import EigenAnswer, EigenSolver, Solver
 from pmaf.solvers.eigen.eigh import Eigh, nearest
 from pmaf.solvers.eigen.subspace import default_rtol
 from pmaf.transforms import untracked
@@ -140,37 +140,41 @@ def newton_step(LU: Tensor, pivots: Tensor, v: Tensor, residual: Tensor, theta: 
     return (step - v * (v.conj() * step).sum(-2, keepdim=True)).mH
 
 
-def settled_or_decomposed(X: Operator, largest: bool, found: EigenAnswer) -> EigenAnswer:
+def settled_or_decomposed(
+    X: Operator, largest: bool, found: EigenAnswer, decomposition: EigenSolver | None = None
+) -> EigenAnswer:
     """The answer, with the items that did not settle replaced by their eigendecomposition.
 
     Args:
         X: the operator, to be made dense where it has to be.
         largest: which end of the spectrum.
         found: what an iteration found, without spectrum and basis.
+        decomposition: the solver for what did not settle; by default :class:`Eigh`.
 
     Returns:
-        The answer; with spectrum and basis if no item settled.
+        The answer; with what the decomposition leaves of the rest, as spectrum and basis, if no item settled.
     """
     done, k = found.finished, found.eigenvalues.shape[-1]
     if bool(done.all()):
         return found
     A = X.dense()
     if not bool(done.any()):
-        return Eigh().solve(Dense(A), k, largest)
+        return (decomposition or Eigh()).solve(Dense(A), k, largest)
     batch, n = done.shape, A.shape[-1]
     at = (~done).reshape(-1).nonzero()[:, 0]
-    rescued = Eigh().solve(Dense(A.reshape(-1, n, n)[at]), k, largest)
+    rescued = (decomposition or Eigh()).solve(Dense(A.reshape(-1, n, n)[at]), k, largest)
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         core = new.shape[1:]
         return old.reshape(batch.numel(), *core).index_copy(0, at, new).reshape(*batch, *core)
 
     known = found.next is not None and rescued.next is not None
-    norm, spectrum = found.norm, rescued.spectrum  # what an iteration that went astray says of ‖X‖ means nothing
+    # What an iteration that went astray says of ‖X‖ means nothing.
+    norm = rescued.norm if rescued.spectrum is None else rescued.spectrum.abs().amax(-1)
     return found._replace(
         eigenvalues=put(found.eigenvalues, rescued.eigenvalues),
         eigenvectors=put(found.eigenvectors, rescued.eigenvectors),
-        finished=put(done, rescued.finished),
+        finished=put(done, rescued.finished & rescued.eigenvalues.isfinite().all(-1)),
         next=put(found.next, rescued.next) if known else None,  # type: ignore[arg-type]
-        norm=None if norm is None or spectrum is None else put(norm, spectrum.abs().amax(-1)),
+        norm=None if found.norm is None or norm is None else put(found.norm, norm),
     )

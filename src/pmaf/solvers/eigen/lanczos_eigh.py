@@ -19,7 +19,7 @@ from pmaf.transforms import untracked
 __all__ = ["LanczosEigh"]
 
 DIRECT = 96  # order up to which an eigendecomposition is over before a Lanczos run has begun
-LARGE = 768  # order from which even a slow Lanczos run is cheaper than an eigendecomposition
+LARGE, LARGE_FOR_KERNELS = 768, 1280  # orders from which even a slow Lanczos run is cheaper than a decomposition
 FEW_STEPS, MANY_STEPS = 12, 72  # steps granted below and above that order
 TINY = 12000  # entries in a batch up to which an eigendecomposition is over before inverse iteration has begun
 MOST = 12  # pairs beyond which an eigendecomposition is cheaper
@@ -32,8 +32,9 @@ class LanczosEigh(Solver):
 
     A leading eigenvalue that stands apart, as of matrices with entries of one sign, settles within ten products; an
     eigendecomposition costs as much as hundreds. So X is multiplied three times: where the last two products point the
-    same way, or the order is 768 or more, the items get a few Lanczos steps, and those whose *measured* residual is not
-    small by then are decomposed. If no item settles, the answer is that of :class:`Eigh`, eigenbasis included.
+    same way, or the order is 768 or more (1280 for real X where kernels decompose), the items get a few Lanczos
+    steps, and those whose *measured* residual is not small by then are decomposed. If no item settles, the answer is
+    that of :class:`Tridiagonal` with its form of X, or without kernels that of :class:`Eigh`, eigenbasis included.
 
     The start block is random, so it meets every eigenspace of dimension up to k + 1 with probability one, and Ritz
     values reach the ends of the spectrum first; a Krylov space that is exhausted early, or Ritz values that coincide at
@@ -43,7 +44,7 @@ class LanczosEigh(Solver):
 
     Args:
         rtol: residual ‖Xu − λu‖ / ‖X‖ of each pair to reach; by default :func:`default_rtol`.
-        max_steps: products with a block before an item is given up; by default 12, or 72 for orders from 768 on.
+        max_steps: products with a block before an item is given up; by default 12, or 72 for these large orders.
 
     Raises:
         ValueError: if ``rtol`` or ``max_steps`` is not positive.
@@ -87,13 +88,15 @@ class LanczosEigh(Solver):
         A = X.dense()
         if not untracked(A):  # the basis is written in place, and inverse iteration divides what rounding leaves by δ
             return Eigh().solve(X, k, largest)
-        steps = self.max_steps if self.max_steps is not None else FEW_STEPS if n < LARGE else MANY_STEPS
+        kernels = Tridiagonal.applies(X)
+        large = n >= (LARGE_FOR_KERNELS if kernels and not A.is_complex() else LARGE)
+        steps = self.max_steps if self.max_steps is not None else MANY_STEPS if large else FEW_STEPS
         steps = min(steps, n // (2 * (k + 1)))  # a longer run would cost more than it can save
         if n <= DIRECT or k > MOST or steps < 6 or A.numel() == 0:
             return direct(X, k, largest)
         flat = A.reshape(-1, n, n)
         rows = random_block(n, k + 1, A.dtype, A.device).mH.repeat(len(flat), 1, 1)  # vᴴ: products with rows are fast
-        if n < LARGE:
+        if not large:
             row = powered(flat, rows[:, :1].abs().to(A.dtype), largest) if k == 1 else None
             if row is None:
                 return direct(X, k, largest)
@@ -113,7 +116,9 @@ class LanczosEigh(Solver):
             following.reshape(batch),
             norm=norm.reshape(batch),
         )
-        return settled_or_decomposed(X, largest, found) if bool(done.any()) else direct(X, k, largest)
+        if not bool(done.any()):
+            return direct(X, k, largest)
+        return settled_or_decomposed(X, largest, found, Tridiagonal() if kernels else Eigh())
 
 
 def direct(X: Operator, k: int, largest: bool) -> EigenAnswer:
