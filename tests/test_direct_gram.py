@@ -4,8 +4,10 @@ import warnings
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
 import pmaf
+from cases import randn, rng
 from pmaf.kernels import available
 from pmaf.layers import direct_gram
 
@@ -116,3 +118,35 @@ def test_batched_cotangents():
     for h, expected in zip(H, together, strict=True):
         (one,) = torch.autograd.grad(U, F, h, retain_graph=True)
         assert torch.allclose(one, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("largest", [True, False])
+def test_weights(dtype, largest):
+    F = randn(3, 20, 5, seed=1, dtype=dtype)
+    for weights in (torch.rand(20, generator=rng(2), dtype=dtype), torch.rand(3, 20, generator=rng(3), dtype=dtype)):
+        weights[..., 4] = 0
+        found = []
+        for solver in (None, "eigh"):
+            parts = F.clone().requires_grad_(), weights.clone().requires_grad_()
+            solution = pmaf.ied_ex(pmaf.Gram(*parts), 2, largest=largest, solver=solver)
+            assert ("DirectGram" in str(solution.eigenvalues.grad_fn)) == (solver is None)
+            loss = solution.eigenvectors.pow(3).sum() + (solution.eigenvalues * torch.tensor([1, 2])).sum()
+            found.append((*solution[:2], *torch.autograd.grad(loss, parts)))
+        for short, general in zip(*found, strict=True):
+            scale = general.abs().max()
+            torch.testing.assert_close(short / scale, general / scale, rtol=0, atol=3000 * torch.finfo(dtype).eps)
+
+
+def test_derivatives_with_weights():
+    parts = randn(6, 4, seed=1, dtype=torch.float64), torch.rand(6, generator=rng(2), dtype=torch.float64)
+    given = [x.requires_grad_() for x in parts]
+    assert gradcheck(lambda F, w: pmaf.ied(pmaf.Gram(F, w), 2), given)
+    assert gradgradcheck(lambda F, w: pmaf.ied(pmaf.Gram(F, w), 2), given)
+
+
+def test_a_negative_weight_is_named_by_its_place():
+    weights = torch.ones(3, 7, dtype=torch.float64)
+    weights[2, 5] = -1
+    with pytest.raises(ValueError, match=r"non-negative, got -1 at index \(2, 5\)"):
+        pmaf.ied(pmaf.Gram(randn(3, 7, 4, seed=1), weights))

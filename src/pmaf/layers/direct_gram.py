@@ -1,4 +1,4 @@
-"""The short way of ``ied(Gram(F))``: real factors of few columns on the CPU, from the door to the kernel.
+"""The short way of ``ied(Gram(F))``, with weights or without: real factors of few columns, from the door to the kernel.
 
 Single precision goes through X = FᵀF in double precision: that keeps singular values down to about 1e-8‖F‖, more than
 rounding F to single precision leaves of them. Double precision goes through F itself. Items that the kernel has
@@ -35,9 +35,14 @@ __all__ = ["direct_gram"]
 MOST = {torch.float32: 256, torch.float64: 32}  # columns up to which the kernel wins
 MOST_WIDE = {torch.float32: 64, torch.float64: 0}  # the same for factors of fewer rows, whose other square is smaller
 EQUATIONS = {
-    largest: EigenpairEquations("drop", Gram(torch.empty(1, 1)).structure(), largest) for largest in (False, True)
+    (weighted, largest): EigenpairEquations(
+        "drop", Gram(torch.empty(1, 1), torch.empty(1) if weighted else None).structure(), largest
+    )
+    for weighted in (False, True)
+    for largest in (False, True)
 }
-Again = Callable[[Tensor], IEDSolution]
+Parts = tuple[Tensor, ...]  # F (B, m, n) and, if there are any, the weights (B, m)
+Again = Callable[[Gram], IEDSolution]
 
 
 class Pairs(NamedTuple):
@@ -46,22 +51,24 @@ class Pairs(NamedTuple):
     values: Tensor  # (B, k)
     vectors: Tensor  # (B, n, k)
     next: Tensor  # (B,)
-    norm: Tensor  # (B,) of FᵀF
-    size: Tensor  # (B,) the Frobenius norm of F
+    norm: Tensor  # (B,) of the Gram matrix
+    size: Tensor  # (B,) the Frobenius norm of √W F
     residual: Tensor  # (B,)
     code: Tensor  # (B,) int32, not zero where there is no answer
     left: tuple[Tensor, ...]  # for single precision X and what was found of it, else what was found of F
 
 
-def solved(F: Tensor, k: int, largest: bool, keep: bool) -> Pairs:
-    """The eigenpairs of FᵀF by the kernel for the type of F, ``(B, m, n)``."""
+def solved(parts: Parts, k: int, largest: bool, keep: bool) -> Pairs:
+    """The eigenpairs of Fᵀ diag(w) F by the kernel for the type of F."""
+    F, w = parts[0], parts[1] if len(parts) > 1 else None
+    S = F if w is None else F * w.sqrt()[..., None]
     if F.dtype == torch.float64:
-        found = gram_eigenpairs(F, k, largest=largest, keep_factor=keep)
+        found = gram_eigenpairs(F, k, w, largest=largest, keep_factor=keep)
         squares = [x.square() for x in (found.singular_values, found.next, found.norm)]
         left = tuple(x for x in found[:-1] if isinstance(x, Tensor)) if keep else ()
-        size = torch.linalg.vector_norm(F, dim=(-2, -1))
+        size = torch.linalg.vector_norm(S, dim=(-2, -1))
         return Pairs(squares[0], found.vectors, squares[1], squares[2], size, found.residual, found.code, left)
-    X = gram_product(F)
+    X = gram_product(S)
     pairs = eigenpairs(X, k, largest=largest)
     values, following, norm = (x.clamp_min(0).to(F.dtype) for x in (pairs.values, pairs.next, pairs.norm))
     size = X.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(F.dtype)
@@ -71,44 +78,55 @@ def solved(F: Tensor, k: int, largest: bool, keep: bool) -> Pairs:
 
 
 def gradient(
-    F: Tensor, U: Tensor, code: Tensor, left: tuple[Tensor, ...], cotangents: tuple[Tensor | None, ...], largest: bool
-) -> Tensor:
-    """F̄ = (FU)Wᵀ + (FW)Uᵀ, wᵢ = (λᵢI − FᵀF)⁺hᵢ + λ̄ᵢuᵢ, by the kernel for the type of F; zero where there is a code."""
+    parts: Parts,
+    U: Tensor,
+    code: Tensor,
+    left: tuple[Tensor, ...],
+    cotangents: tuple[Tensor | None, ...],
+    largest: bool,
+) -> tuple[Tensor | None, ...]:
+    """F̄ = diag(w) M and w̄ = ½ Σ F ∘ M by the kernel for the type of F; zero where there is a code.
+
+    M = (FU)Wᵀ + (FW)Uᵀ with wᵢ = (λᵢI − X)⁺hᵢ + λ̄ᵢuᵢ.
+    """
+    F, w = parts[0], parts[1] if len(parts) > 1 else None
     H, along = cotangents
     if F.dtype == torch.float64:
         found = GramFound(*left, 0)._replace(vectors=U, code=code)  # type: ignore[call-arg, arg-type]
-        by_kernel, _, _ = gram_gradient(F, found, H, along)
-        assert by_kernel is not None
-        return by_kernel
+        return gram_gradient(F, found, H, along, w, needs=(True, w is not None))[: len(parts)]
     X, pairs = left[0], Eigenpairs(*left[1:], 0)._replace(code=code)  # type: ignore[call-arg, arg-type]
     V = torch.copysign(pairs.vectors, U)  # in double precision, turned as what was returned
     W = torch.zeros_like(V) if H is None else eigen_solve(X, pairs, H.to(X.dtype), largest=largest)[0]
-    return gram_outer(F, V, W if along is None else W + V * along[:, None], code)
+    M = gram_outer(F, V, W if along is None else W + V * along[:, None], code)
+    return (M,) if w is None else (M * w[..., None], (F * M).sum(-1) / 2)
 
 
 class DirectGram(torch.autograd.Function):
-    """Eigenpairs of FᵀF that are already there, as a function of F."""
+    """Eigenpairs of a Gram matrix that are already there, as a function of F and the weights."""
 
     @staticmethod
-    def forward(ctx: Any, F: Tensor, pairs: Pairs, largest: bool) -> Any:
+    def forward(ctx: Any, pairs: Pairs, largest: bool, *parts: Tensor) -> Any:
         """Hand the solution over, and keep what the kernel left."""
-        ctx.largest, batch = largest, F.shape[:-2]
+        ctx.largest, ctx.count, batch = largest, len(parts), parts[0].shape[:-2]
         U, values = (x.reshape(*batch, *x.shape[1:]) for x in (pairs.vectors, pairs.values))
-        ctx.save_for_backward(F, U, values, pairs.next, pairs.norm, pairs.code, *pairs.left)
+        ctx.save_for_backward(*parts, U, values, pairs.next, pairs.norm, pairs.code, *pairs.left)
         ctx.set_materialize_grads(False)
         return U, values
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The kernel where no further derivative is asked for, else the equations."""
-        F, U, values, following, norm, code, *left = ctx.saved_tensors
+        parts, (U, values, following, norm, code, *left) = (
+            ctx.saved_tensors[: ctx.count],
+            ctx.saved_tensors[ctx.count :],
+        )
         given = [c for c in cotangents if c is not None]
         if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
-            flat = [None if c is None else items(c, d) for c, d in zip(cotangents, (2, 1), strict=True)]
-            found = gradient(items(F, 2), items(U, 2), code, tuple(left), tuple(flat), ctx.largest)
-            return found.reshape(F.shape), None, None
-        batch = F.shape[:-2]
-        basis = Eigh().solve(Gram(F.detach()), U.shape[-1], ctx.largest, None)
+            flat = tuple(None if c is None else items(c, d) for c, d in zip(cotangents, (2, 1), strict=True))
+            found = gradient(flattened(parts), items(U, 2), code, tuple(left), flat, ctx.largest)
+            return None, None, *(None if g is None else g.reshape(x.shape) for g, x in zip(found, parts, strict=True))
+        batch = parts[0].shape[:-2]
+        basis = Eigh().solve(Gram(*(x.detach() for x in parts)), U.shape[-1], ctx.largest, None)
         assert basis.spectrum is not None
         assert basis.basis is not None
         failed = code.ne(0).reshape(batch)
@@ -116,14 +134,19 @@ class DirectGram(torch.autograd.Function):
             *(failed, failed, values.detach(), basis.spectrum, basis.basis),
             *(following.reshape(batch), norm.reshape(batch), U.detach()[..., :0, :0]),
         )
-        equations = EQUATIONS[ctx.largest]
-        (further,) = equations.gradient((F,), (U, values), aux, cotangents, (True,), run_solve)
-        return further, None, None
+        equations = EQUATIONS[ctx.count > 1, ctx.largest]
+        needs = ctx.needs_input_grad[2:]
+        return None, None, *equations.gradient(parts, (U, values), aux, cotangents, needs, run_solve)
 
 
 def items(x: Tensor, core: int) -> Tensor:
     """One batch dimension in front."""
     return x.reshape(-1, *x.shape[x.dim() - core :])
+
+
+def flattened(parts: Parts) -> Parts:
+    """F and the weights with one batch dimension in front, where a kernel can read them."""
+    return tuple(in_memory(items(x.detach(), core)) for x, core in zip(parts, (2, 1), strict=False))
 
 
 def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolution | None:
@@ -133,23 +156,28 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
         X: what the user gave.
         k: how many pairs.
         largest: which end of the spectrum.
-        again: the general path, for the factors of some items.
+        again: the general path, for the matrices of some items.
 
     Returns:
         The solution.
     """
-    if not (type(X) is Gram and X.weights is None and type(k) is int):
+    if not (type(X) is Gram and type(k) is int):
         return None
-    F = X.factor
-    if type(F) not in PLAIN or F.dtype not in MOST or F.layout != torch.strided or not open_to_kernels(F):
+    parts = X.tensors
+    F = parts[0]
+    if F.dtype not in MOST or not open_to_kernels(F):
+        return None
+    if not all(type(x) in PLAIN and x.layout == torch.strided and x.dtype == F.dtype for x in parts):
         return None
     if double(F) != torch.float64:
+        return None
+    if len(parts) > 1 and bool((parts[1] < 0).any()):
         return None
     batch, (m, n) = F.shape[:-2], F.shape[-2:]
     if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
         return None
-    whole = in_memory(items(F.detach(), 2))
-    pairs, info = solved(whole, k, largest, recorded(F)), torch.finfo(F.dtype)
+    differentiated = any(map(recorded, parts))
+    pairs, info = solved(flattened(parts), k, largest, differentiated), torch.finfo(F.dtype)
     following = (
         pairs.next[:, None] if k < n else torch.full_like(pairs.next, -torch.inf if largest else torch.inf)[:, None]
     )
@@ -163,15 +191,15 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     told = Report(steps - 1, steps, pairs.residual, step[:, -1].clone())
     turned = fix_phase(pairs.size.square(), pairs.vectors, pairs.values, told, None, F.dtype)
     pairs = pairs._replace(vectors=turned)
-    if recorded(F):
-        U, values = DirectGram.apply(F, pairs, largest)  # type: ignore[no-untyped-call]
+    if differentiated:
+        U, values = DirectGram.apply(pairs, largest, *parts)  # type: ignore[no-untyped-call]
     else:
         U, values = (x.reshape(*batch, *x.shape[1:]) for x in (pairs.vectors, pairs.values))
     answer = IEDSolution(values, U, *(x.reshape(batch) for x in told))
     at = pairs.code.nonzero()[:, 0]
     if len(at) == 0:
         return answer
-    better = again(items(F, 2)[at])
+    better = again(Gram(*(items(x, core)[at] for x, core in zip(parts, X.core_dims, strict=True))))
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         flat = old.reshape(-1, *old.shape[len(batch) :])

@@ -136,7 +136,7 @@ def _ied(
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
     plain = all(x is None for x in (metric, near, reference, start, solver, backward))
-    quick = direct_gram(X, k, largest, lambda F: _general(options, Gram(F), k)) if plain else None
+    quick = direct_gram(X, k, largest, lambda some: _general(options, some, k)) if plain else None
     return _general(options, X, k, metric, near, reference) if quick is None else quick
 
 
