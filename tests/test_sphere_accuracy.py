@@ -194,3 +194,72 @@ class TestBall:
         H, g = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         solution = pmaf.sphere_quadratic_ex(H, g, constraint="ball", solver=solver)
         assert (solution.u.item(), solution.multiplier.item(), solution.residual.item()) == (1.0, 1.0, 0.0)
+
+
+class TestEdgeOfTheBall:
+    """The minimum lies on the sphere but for rounding, along a direction in which the objective hardly changes."""
+
+    def test_refinement_does_not_leave_the_ball(self):
+        H = torch.tensor(
+            [
+                [
+                    0.06289945863258566,
+                    -0.02755278152461071,
+                    0.05131785125328339,
+                    -0.03784591889790652,
+                ],
+                [
+                    -0.02755278152461071,
+                    0.012081463553051643,
+                    -0.022500698384149496,
+                    0.016586586246478893,
+                ],
+                [
+                    0.05131785125328339,
+                    -0.022500698384149496,
+                    0.041906401607814246,
+                    -0.030892248256432928,
+                ],
+                [
+                    -0.03784591889790652,
+                    0.016586586246478893,
+                    -0.030892248256432928,
+                    0.02277734140667415,
+                ],
+            ],
+            dtype=torch.float64,
+        )
+        g = torch.tensor(
+            [0.09756010500630224, -0.04276939065074125, 0.07965613223362858, -0.0587244077146787], dtype=torch.float64
+        )
+        radius = 1.3144573371103492
+        for solver in (None, *SOLVERS):
+            found = pmaf.sphere_quadratic_ex(H, g, radius=radius, constraint="ball", solver=solver)
+            assert float(torch.linalg.vector_norm(found.u)) <= radius * (1 + 1e-14)
+            assert bool(pmaf.certify_quadratic(H, g, found.u, radius=radius, constraint="ball").is_global)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+    @pytest.mark.parametrize("n", [4, 7])
+    @pytest.mark.parametrize("solver", [None, *SOLVERS])
+    def test_converged_is_proved_and_inside(self, solver, n, dtype):
+        generator, items, rounding = torch.Generator().manual_seed(n), 1000, eps(dtype)
+        rand, normal = (
+            lambda *shape, make=make: make(items, *shape, dtype=torch.float64, generator=generator)
+            for make in (torch.rand, torch.randn)
+        )
+        Q = torch.linalg.qr(normal(n, n))[0]
+        s = (10 ** (-(8 if dtype == torch.float64 else 4) * rand(n))).sort().values
+        s[:, 0] = rounding * 10 ** (3 * rand() - 0.3)
+        x = torch.nn.functional.normalize(normal(n)) * (1 + 10 ** (-12 * rand(1)) * normal(1))
+        A = (Q * s.sqrt()[:, None]).mT
+        b, H = (A @ x[..., None])[..., 0], A.mT @ A
+        H, g = ((H + H.mT) / 2).to(dtype), (H @ x[..., None])[..., 0].to(dtype)
+        A, b = A.to(dtype), b.to(dtype)
+        sphere = pmaf.less_ex(A, b, constraint="ball", solver=solver)
+        quadratic = pmaf.sphere_quadratic_ex(H, g, constraint="ball", solver=solver)
+        for found, proof in (
+            (sphere, pmaf.certify(A, b, sphere.u, constraint="ball")),
+            (quadratic, pmaf.certify_quadratic(H, g, quadratic.u, constraint="ball")),
+        ):
+            outside = torch.linalg.vector_norm(found.u.double(), dim=-1) > 1 + 8 * rounding * n**0.5
+            assert not bool(((found.status == Status.CONVERGED) & (outside | ~proof.is_global)).any())

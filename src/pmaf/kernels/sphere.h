@@ -196,7 +196,8 @@ struct SphereSolver {
         const Measured now = residual(first + l, units[l], u, tried_lambda[l], s);
         const double size_of_all = double(norm[l]) + std::fabs(lambdas[l]);
         const bool global = gaps[l] + (tried_lambda[l] - lambdas[l]) >= -2 * double(epsilon<C>) * size_of_all;
-        if (best[l] >= 0 && !(now.residual < best[l] && global)) {
+        const bool feasible = !inside[l] || size <= 1 + 4 * double(epsilon<D>);
+        if (best[l] >= 0 && !(now.residual < best[l] && global && feasible)) {
           settled[l] = true;
           continue;
         }
@@ -320,7 +321,7 @@ struct SphereSolver {
     return square;
   }
 
-  // Newton steps on (T + λI)x = γ, ‖x‖ = 1, each kept only if it lowers the residual.
+  // Newton steps on (T + λI)x = γ, ‖x‖ = 1, each kept only if it lowers the residual and does not leave the ball.
   void polish(const Tridiagonal<R>& T, const R* gamma, M inside, M singular, Twisted<R>& twisted, R* pivots, R* x, R& lambda, R& t,
               R* step, R* candidate, R* memory) const {
     const R zero(0), half(C(0.5)), one(1);
@@ -341,7 +342,8 @@ struct SphereSolver {
       const R scale = select(inside, one, one / sqrt(size));
       for (int i = 0; i < n; i++) candidate[i] = candidate[i] * scale;
       const R after = stationarity(T, gamma, candidate, lambda + change, step);
-      const auto better = (after < before) & (t + change >= zero) & ~singular;
+      const M feasible = ~inside | (size <= one + R(4 * epsilon<C>));
+      const auto better = (after < before) & (t + change >= zero) & feasible & ~singular;
       for (int i = 0; i < n; i++) x[i] = select(better, candidate[i], x[i]);
       lambda = select(better, lambda + change, lambda);
       t = select(better, t + change, t);

@@ -85,7 +85,8 @@ int judge(const SphereCall& call, bool quadratic, const ItemUnits& units, const 
   if (report.gap <= tolerance) code |= SPHERE_NOT_UNIQUE | (report.repeated ? SPHERE_REPEATED : 0);
   if (report.inside) code |= SPHERE_INSIDE;
   const double eps = epsilon<D>;
-  if (!(residual <= 64 * std::sqrt(double(call.n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
+  // Below what a certificate refuses, 32 √(n + 8) ε.
+  if (!(residual <= 24 * std::sqrt(double(call.n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
   if (!quadratic && !report.singular) {
     // Rounding of AᵀA leaves u with errors of ε‖Q‖/gap that A and b themselves could not cause, gradients with its square.
     if (report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;
