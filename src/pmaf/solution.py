@@ -29,6 +29,11 @@ SEPARATE = {
     "spectral_function": "choose a k at which the eigenvalues have a gap between the k-th and the next; add a multiple "
     "of the identity to a singular matrix whose sign is wanted.",
 }
+LARGE = (
+    " The smallest pairs of a large sparse matrix want a factorisation (pip install 'pmaf[sparse]') or multigrid "
+    "('pmaf[multigrid]'), those of a function what nearly inverts it (pmaf.MatVec(..., solve=)); pairs that crowd want "
+    "more of them at once, a larger k."
+)
 DOMAIN = (
     "The input is NaN or infinite, or an eigenvalue lies outside the domain of fn (zero or negative, as far as "
     "rounding tells): add a small multiple of the identity, or choose another fn."
@@ -80,6 +85,8 @@ class Status(IntEnum):
         layer = layer.removesuffix("_ex")
         if self is Status.NON_FINITE and layer == "spectral_function":
             return DOMAIN
+        if self is Status.MAX_STEPS and layer in ("ied", "svd", "principal_projector"):
+            return self.remedy + LARGE
         return SEVERAL + SEPARATE[layer] if self is Status.NOT_UNIQUE and layer in SEPARATE else self.remedy
 
 
