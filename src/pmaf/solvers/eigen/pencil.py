@@ -160,7 +160,7 @@ def orthogonal_inside(U: Tensor, B: Sparse, k: int) -> Tensor:
     """The first k vectors, orthonormal in B to rounding, which values that lie close together need."""
     first = U[:, :k]
     gram = first.mH @ B.matmat(first)
-    first = first @ torch.linalg.inv(torch.linalg.cholesky(gram)).mH
+    first = torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mH, first, upper=True, left=False)
     return torch.cat((first, U[:, k:]), -1)
 
 
