@@ -83,7 +83,7 @@ class Tridiagonal(Solver):
         if not untracked(A):
             return Eigh().solve(X, k, largest)
         if not KERNELS or not may_wait(A, raises=False):
-            why = f"they are {reason()}" if not KERNELS else f"X is on {A.device}"
+            why = f"there are none ({reason()})" if not KERNELS else f"X is on {A.device}"
             raise ValueError(
                 f"pmaf.solvers.Tridiagonal: needs compiled kernels and a matrix on the CPU, but {why}; use Eigh()"
             )
