@@ -8,6 +8,7 @@ import pytest
 import torch
 
 THREADS = os.environ.get("PMAF_TEST_THREADS", "1")  # a number, or "default" for those that torch takes by itself
+LONGEST = ("test_wheel", "test_compile")  # files that build something
 
 if THREADS != "default":
     torch.set_num_threads(int(THREADS))
@@ -34,9 +35,13 @@ def pytest_runtest_makereport(call: pytest.CallInfo) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where there are no compiled kernels, as by ``PMAF_KERNELS=off``, the solver that is made of them cannot run."""
+    """The longest tests first, so that no worker waits for another at the end; what cannot run here is skipped.
+
+    Where there are no compiled kernels, as by ``PMAF_KERNELS=off``, the solver that is made of them cannot run.
+    """
     from pmaf.kernels import available
 
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     if not available():
         for item in items:
             if "tridiagonal" in item.name:
