@@ -157,7 +157,7 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
     """The problem; ``None`` where the general path has to look."""
     if not (type(A) in PLAIN and type(b) in PLAIN and isinstance(A, Tensor) and isinstance(b, Tensor)):
         return None
-    if not (open_to_kernels(A) and open_to_kernels(b) and available()):
+    if not (A.layout == b.layout == torch.strided and open_to_kernels(A) and open_to_kernels(b) and available()):
         return None
     if A.dtype not in TYPES or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
         return None
@@ -182,14 +182,13 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
         and not bool((weights < 0).any())
     ):
         return None
-    if not all(x.layout == torch.strided and open_to_kernels(x) for x in (A, b)):
-        return None
     w = weights if isinstance(weights, Tensor) else None
     shapes = [A.shape[:-2], b.shape[:-1], r.shape, *([] if w is None else [w.shape[:-1]])]
-    batch = max(shapes, key=lambda shape: (shape.numel(), len(shape)))
+    whole = all(shape == shapes[0] for shape in shapes)
+    batch = shapes[0] if whole else max(shapes, key=lambda shape: (shape.numel(), len(shape)))
     if not 1 <= A.shape[-1] <= FIRST or A.shape[-2] == 0 or batch.numel() == 0:
         return None
-    if not all(shape == batch or (shape.numel() == 1 and len(shape) <= len(batch)) for shape in shapes):
+    if not whole and not all(shape == batch or (shape.numel() == 1 and len(shape) <= len(batch)) for shape in shapes):
         return None  # a batch that is shared in part
     return Problem((A, b, w, r), batch)
 
