@@ -156,5 +156,5 @@ class TestMultigrid:
 
     def test_a_limit_on_steps_ends_with_what_to_try(self) -> None:
         solver = pmaf.solvers.Davidson(max_steps=2)
-        with pytest.raises(pmaf.ConvergenceError, match="raise max_steps.*multigrid"):
+        with pytest.raises(pmaf.ConvergenceError, match=r"raise max_steps.*multigrid"):
             pmaf.ied(box(7, 8, 9), 3, largest=False, solver=solver)
