@@ -116,10 +116,8 @@ class DirectGram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The kernel where no further derivative is asked for, else the equations."""
-        parts, (U, values, following, norm, code, *left) = (
-            ctx.saved_tensors[: ctx.count],
-            ctx.saved_tensors[ctx.count :],
-        )
+        saved = ctx.saved_tensors  # may be computed anew each time they are asked for
+        parts, (U, values, following, norm, code, *left) = saved[: ctx.count], saved[ctx.count :]
         given = [c for c in cotangents if c is not None]
         if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
             flat = tuple(None if c is None else items(c, d) for c, d in zip(cotangents, (2, 1), strict=True))
