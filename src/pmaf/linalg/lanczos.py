@@ -12,7 +12,7 @@ there the polynomials orthonormal with respect to the spectral measure of a rand
 
 bound the part of r along all eigenvectors whose eigenvalues are μ or more, as long as every p_j(μ) is positive, which
 says that no Ritz value is: it is at most 1/Σ p_j(μ)² (Chebyshev, Markov and Stieltjes). Once that is far less than the
-1/n of an average direction there is no such eigenvector.
+1/n of an average direction there is no such eigenvector, but for a chance of one in a million.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from pmaf.linalg.batched import inner_products
 __all__ = ["VectorLanczos", "nothing_hidden"]
 
 CANCELLED = 0.5  # of its length: a product that loses more when it is orthogonalised is orthogonalised again
-DOUBT = 1e-3  # how small beside 1/√n the part of a random vector along an eigenvector is taken to be impossible
+DOUBT = 1e-6  # how small beside 1/√n the part of a random vector along an eigenvector is taken to be impossible; that
+# small it is with the same probability
 
 
 def along(rows: Tensor, w: Tensor) -> Tensor:

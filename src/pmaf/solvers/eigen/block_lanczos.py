@@ -44,7 +44,8 @@ class BlockLanczos(Solver):
     Of a large matrix on the CPU the default begins with one vector at a time, which takes more products but far less
     time, and then asks outside the pairs found whether one of them repeats: the part of a random vector along such an
     eigenvector is bounded by its own short Krylov space, see :mod:`pmaf.linalg.lanczos`. Only where that is not ruled
-    out does a block search follow.
+    out, but for a chance of one in a million, does a block search follow; ``block_size=k + 1`` searches with blocks at
+    once.
 
     Batched; works in the dtype and on the device of X, which is known by its products alone. Memory: ``max_basis``
     vectors. One device synchronisation a step.

@@ -1,4 +1,4 @@
-"""Leading eigenpairs with one vector at a time, and the proof that none of them repeats unseen."""
+"""Leading eigenpairs with one vector at a time, and a look whether one of them repeats unseen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def singly(X: Operator, k: int, start: Tensor | None) -> bool:
 def one_at_a_time(
     X: Operator, k: int, largest: bool, start: Tensor | None, max_basis: int | None, rtol: float, max_steps: int
 ) -> EigenAnswer:
-    """The k leading pairs, not finished where it is not certain that none is missing.
+    """The k leading pairs, not finished where one may be missing, see :func:`nothing_hidden`.
 
     Args:
         X: a matrix without batch dimensions.
