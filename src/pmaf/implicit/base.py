@@ -101,6 +101,10 @@ class Equations(Derivative):
         """The equations with Mᴴ in place of M: these, since M is self-adjoint unless a subclass says otherwise."""
         return self
 
+    def fixed(self, y: Vectors) -> int:
+        """How many of the last tensors of the solution M y does not depend on."""
+        return 0
+
     @abstractmethod
     def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
         """M y."""
