@@ -137,7 +137,7 @@ class Equations(Derivative):
         y = self.solve(params, without_failed(aux, solution), aux, without_failed(aux, rhs))
         y = without_failed(aux, y)
         if self.policy == "nan":
-            y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
+            y = tuple(torch.where(expand_as(aux.degenerate, v), v * torch.nan, v) for v in y)  # and so derivatives
         return tuple(v.contiguous() for v in y)
 
 
