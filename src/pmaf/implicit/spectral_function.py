@@ -274,7 +274,7 @@ def inside(V: Tensor, E: Tensor) -> Tensor:
 
 
 LEFT_OUT = (
-    "at an eigenvalue (zero, to rounding, if it is a power or a name), and the loss depends on what happens there; that "
+    "at an eigenvalue (zero, to rounding, of a power or a name), and the loss depends on what happens there; that "
     "component of the {} is left out. Add a small multiple of the identity if it matters"
 )
 SHARP = "pmaf.spectral_function: fn has no derivative " + LEFT_OUT.format("gradient")
