@@ -120,9 +120,8 @@ class MoreSorensen(Solver):
         """Minimise on the unit sphere for ‖Q‖ ≤ 1: u, λ, t, a mask of the items that converged, and factorisations."""
         n, eps = Q.shape[-1], torch.finfo(Q.dtype).eps
         eye = torch.eye(n, dtype=Q.dtype, device=Q.device)
-        one = torch.ones_like(Q[..., 0, 0].real)
         v = first_vector(n, Q.dtype, Q.device, 0).expand(Q.shape[:-1])
-        top, v, proven, taken = leading_pair(-Q, v, one, False, EIGEN_STEPS)
+        top, v, proven, taken = leading_pair(-Q, v, None, EIGEN_STEPS)
         M0 = Q + top[..., None, None] * eye + v[..., :, None] * v.conj()[..., None, :]
 
         gamma = (v.conj() * g).sum(-1)
@@ -140,8 +139,13 @@ class MoreSorensen(Solver):
             column = torch.linalg.solve_triangular(L.mH, half, upper=True)
             p = torch.where(active[..., None], column[..., 0], p)
             bent = torch.linalg.vector_norm(torch.linalg.solve_triangular(L, column, upper=False), dim=(-2, -1))
-            share = first / torch.where(t > 0, t, 1)
             length_p = column.abs().square().sum((-2, -1))
+            # Below the floor P is taken for what it is there: the root is where γ₁²/t² is what is missing, or beyond.
+            shallow, left = active & definite & (t < floor), (1 - length_p).clamp(min=0)
+            root = torch.where(left > 0, first / left.sqrt(), floor).clamp(max=floor)
+            t = torch.where(shallow, root, t)
+            low = torch.where(shallow, t, low)
+            share = first / torch.where(t > 0, t, 1)
             phi = (share.square() + length_p).sqrt()
             ahead, higher = climb(t, low, share, length_p, bent.square())
             ahead = torch.where(definite, ahead, 2 * t + floor)
