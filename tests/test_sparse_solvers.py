@@ -281,6 +281,15 @@ class TestChoice:
         assert isinstance(pmaf.solvers.select("ied", X, 4, False), pmaf.solvers.BlockLanczos)
         assert isinstance(pmaf.solvers.select("ied", X, 4), pmaf.solvers.BlockLanczos)
 
+    def test_a_start_does_not_change_the_choice(self) -> None:
+        n = 3000  # nodes of a path, whose smallest pairs products do not find
+        edges = torch.stack((torch.arange(n - 1), torch.arange(1, n)))
+        X = laplacian(edges, torch.ones(n - 1, dtype=REAL), n)
+        first = pmaf.ied_ex(X, 2, largest=False)
+        again = pmaf.ied_ex(X, 2, largest=False, start=first.eigenvectors)
+        assert again.status == pmaf.Status.CONVERGED
+        assert again.steps <= first.steps
+
     def test_without_scipy_products_are_used_and_the_solver_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

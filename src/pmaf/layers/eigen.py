@@ -178,10 +178,10 @@ def _general(
         chosen, largest = nearest(_door.name, operator, near, largest, solver), False
     elif solver is not None:
         chosen = named(_door.name, solver, EIGEN)
-    elif start is None or not wait:
-        chosen = select("ied", operator, k, largest, wait=wait)
-    else:  # a start is wasted on a direct solver
-        chosen = BlockLanczos()
+    else:
+        usual = select("ied", operator, k, largest, wait=wait)
+        wasted = start is not None and wait and not (isinstance(operator, (Sparse, MatVec)) and usual.takes_start)
+        chosen = BlockLanczos() if wasted else usual  # a start is wasted on a direct solver
     if isinstance(mode, FixedPoint) and k != 1:
         raise ValueError(
             f"pmaf.{_door.name}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"

@@ -16,6 +16,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from pmaf.linalg.sparse_factor import predicted_work
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
 from pmaf.operators.factors import Factors
@@ -50,6 +51,11 @@ class Pattern:
         """The pattern of the transpose, and the order in which its entries take the values."""
         order = torch.argsort(self.columns, stable=True)
         return Pattern(self.columns[order], self.rows[order], self.shape[::-1]), order
+
+    @cached_property
+    def factor_work(self) -> tuple[float, float]:
+        """About how many entries the factors of a square matrix have, and how many operations they cost."""
+        return predicted_work(*self.compressed)
 
     def sides(self) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
         """How many rows there are and which one each entry is in, and the same of columns."""
