@@ -168,6 +168,18 @@ class TestCount:
         assert work(random[:, random[0] != random[1]], n) > 30 * work(edges, n)
 
 
+def test_hubs_are_symmetric_but_for_the_rounding_of_their_long_sums() -> None:
+    n, hubs = 20_000, 20
+    leaves = torch.arange(hubs, n)
+    ends = torch.stack((torch.arange(hubs).repeat_interleave(len(leaves)), leaves.repeat(hubs)))
+    w = torch.rand(ends.shape[1], dtype=REAL, generator=torch.Generator().manual_seed(0))
+    both = torch.cat((ends, ends.flip(0)), 1)
+    X = torch.sparse_coo_tensor(both, w.repeat(2), (n, n), check_invariants=False).coalesce()
+    assert sparse_of(X).symmetric()
+    X.values()[5] *= 1 + 1e-3
+    assert not sparse_of(X).symmetric()
+
+
 def sparse_of(X: Tensor) -> Sparse:
     """The operator of a sparse tensor."""
     from pmaf.operators.convert import as_operator
@@ -278,7 +290,9 @@ class TestChoice:
         assert "factors stay sparse" in why
         random = torch.randint(n, (2, 5 * n), generator=torch.Generator().manual_seed(0))
         X = laplacian(random, torch.ones(5 * n, dtype=REAL), n)
-        assert isinstance(pmaf.solvers.select("ied", X, 4, False), pmaf.solvers.BlockLanczos)
+        solver, why = pmaf.solvers.select("ied", X, 4, False, why=True)
+        assert isinstance(solver, pmaf.solvers.BlockLanczos)
+        assert "too full" in why
         assert isinstance(pmaf.solvers.select("ied", X, 4), pmaf.solvers.BlockLanczos)
 
     def test_a_start_does_not_change_the_choice(self) -> None:
@@ -300,7 +314,9 @@ class TestChoice:
             monkeypatch.setitem(sys.modules, module, None)
         sparse_factor.available.cache_clear()
         try:
-            assert isinstance(pmaf.solvers.select("ied", X, 2, False), pmaf.solvers.BlockLanczos)
+            solver, why = pmaf.solvers.select("ied", X, 2, False, why=True)
+            assert isinstance(solver, pmaf.solvers.BlockLanczos)
+            assert "pmaf[sparse]" in why
             with pytest.raises(MissingExtraError, match=r"pmaf\[sparse\]"):
                 pmaf.ied(X, 2, **HOW)
         finally:
