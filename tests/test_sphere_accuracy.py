@@ -67,6 +67,17 @@ class TestEdgeOfTheHardCase:
         assert pmaf.certify_quadratic(H, g, solution.u).is_global.all()
 
     @pytest.mark.parametrize("solver", SOLVERS)
+    def test_an_eigenvalue_as_large_as_the_norm(self, solver):
+        """Scaled to norm one in float32, a matrix of rank one may exceed one by a rounding, which is no bound then."""
+        w = draw(5, 500, 3).float()
+        H, g = -w[:, :, None] * w[:, None, :], torch.linalg.cross(w, draw(6, 500, 3).float())
+        g = g / (2 * torch.linalg.vector_norm(g, dim=-1, keepdim=True)) * w.square().sum(-1, keepdim=True)
+        solution = pmaf.sphere_quadratic_ex(H, g, solver=solver)
+        assert has_answer(solution.status).all()
+        assert (solution.residual < 1e-6).all()
+        assert pmaf.certify_quadratic(H, g, solution.u).is_global.all()
+
+    @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("tiny", [1e-30, 1e-100])
     def test_the_climb_to_a_root_far_above_its_start(self, solver, tiny):
         """The root is at (γ²/2)^⅓, many orders of magnitude above γ, where the climb begins."""
