@@ -322,6 +322,16 @@ class TestChoice:
         finally:
             sparse_factor.available.cache_clear()
 
+    def test_factors_that_are_too_large_say_what_needs_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        linalg = pytest.importorskip("scipy.sparse.linalg")
+
+        def full(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(linalg, "splu", full)
+        with pytest.raises(MemoryError, match=r"order 204 do not fit into memory; solver='davidson' .*block_lanczos"):
+            pmaf.ied(weighted(), 2, **HOW)
+
     def test_a_function_is_refused(self) -> None:
         X = pmaf.MatVec(lambda d, V: d[:, None] * V, 300, torch.arange(300.0))
         with pytest.raises(ValueError, match="needs a matrix on the CPU, got MatVec"):

@@ -20,9 +20,7 @@ from pmaf.transforms import anywhere
 __all__ = ["leading_pair"]
 
 
-def leading_pair(
-    X: Tensor, u: Tensor, top: Tensor | None, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def leading_pair(X: Tensor, u: Tensor, top: Tensor | None, max_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The largest eigenvalue and its vector.
 
     Args:

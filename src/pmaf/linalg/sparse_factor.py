@@ -79,7 +79,11 @@ class SparseMatrix:
         return sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
 
     def factor(self, sign: float, shift: float) -> SparseFactor | None:
-        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all.
+
+        Raises:
+            MemoryError: if they do not fit into memory.
+        """
         from scipy.sparse.linalg import splu
 
         M = self.shifted(sign, shift)
@@ -88,6 +92,11 @@ class SparseMatrix:
             lu = splu(M, permc_spec=ordering, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         except RuntimeError:  # exactly singular
             return None
+        except MemoryError:
+            raise MemoryError(
+                f"pmaf: the factors of a sparse matrix of order {self.n} do not fit into memory; solver='davidson' "
+                "(pip install 'pmaf[multigrid]') and solver='block_lanczos' need none"
+            ) from None
         found = SparseFactor(lu, sign, shift, self.order)
         if self.order is None and found.from_diagonal:
             self.order = np.argsort(lu.perm_c)
