@@ -20,6 +20,8 @@ from pmaf.solvers import DENSE_LIMIT
 
 __all__ = ["is_sparse_batch", "of_sparse_batch"]
 
+WHOLE = 2**27  # entries, zeros included, up to which a batch of small matrices is made dense: 1 GB in double precision
+
 
 def is_sparse_batch(X: Tensor, metric: Tensor | Operator | None) -> bool:
     """Whether X or the metric is more than one sparse matrix."""
@@ -64,6 +66,7 @@ def of_sparse_batch(
     if (
         items
         and n <= DENSE_LIMIT
+        and len(items) * n * n <= WHOLE
         and options.solver is None
         and start is None
         and bool(metrics) == (metric is not None)
