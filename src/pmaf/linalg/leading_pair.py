@@ -27,7 +27,7 @@ def leading_pair(X: Tensor, u: Tensor, top: Tensor | None, max_steps: int) -> tu
         X: Hermitian, of norm about one at most, ``(*, n, n)``.
         u: unit vectors to begin with, ``(*, n)``.
         top: upper bounds of the eigenvalue so tight that it pays to begin there, ``(*,)``; ``None``: the Frobenius norm
-            is a bound, which is not taken on trust from whoever scaled X: rounding there, in a coarser type, exceeds it.
+            bounds it, which is measured here: X may have been scaled in a coarser type, to one and a rounding.
         max_steps: the most factorisations.
 
     Returns:
