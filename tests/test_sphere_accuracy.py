@@ -170,6 +170,15 @@ class TestBall:
         off = torch.linalg.vector_norm(found.u - same.u, dim=-1) / length
         assert (off[known] <= 100 * eps(dtype) * size[known]).all()
 
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("constraint", ["sphere", "ball"])
+    def test_a_root_among_the_rounding_of_a_missing_rank(self, constraint, solver):
+        A = draw(4, 1000, 4, 1, dtype=torch.float32) @ draw(5, 1000, 1, 4, dtype=torch.float32)
+        b = 10.0**-4.25 * draw(6, 1000, 4, dtype=torch.float32)
+        found = pmaf.less_ex(A, b, radius=10.0**0.75, constraint=constraint, solver=solver)
+        assert has_answer(found.status).all()
+        assert (found.residual < 1e-5).all()
+
     @given(seed=seeds, size=st.floats(0, 7), dtype=dtypes, solver=solvers)
     @settings(max_examples=40)
     def test_what_rounding_leaves_open_is_told(self, seed, size, dtype, solver):
