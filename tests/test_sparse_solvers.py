@@ -176,6 +176,10 @@ def test_hubs_are_symmetric_but_for_the_rounding_of_their_long_sums() -> None:
     both = torch.cat((ends, ends.flip(0)), 1)
     X = torch.sparse_coo_tensor(both, w.repeat(2), (n, n), check_invariants=False).coalesce()
     assert sparse_of(X).symmetric()
+    exact, single = pmaf.ied_ex(X, 1), pmaf.ied_ex(X.float(), 1)
+    assert single.status == pmaf.Status.CONVERGED
+    assert single.eigenvectors.dtype == torch.float32
+    assert abs(float(single.eigenvalues / exact.eigenvalues) - 1) < 1e-6
     X.values()[5] *= 1 + 1e-3
     assert not sparse_of(X).symmetric()
 
