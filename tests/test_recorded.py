@@ -93,3 +93,17 @@ def test_one_version_everywhere() -> None:
     root = PAGE.parent.parent
     assert f"version: {pmaf.__version__}\n" in (root / "CITATION.cff").read_text("utf-8")
     assert f"\n## [{pmaf.__version__}]" in (root / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_benchmark_is_listed_with_its_table_and_what_is_older() -> None:
+    folder = PAGE.parent.parent / "benchmarks"
+    lines = (folder / "README.md").read_text("utf-8").splitlines()
+    (usual,) = (line for line in lines if line.startswith("Unless a row says otherwise"))
+    for script in folder.glob("*.py"):
+        assert any(f"`{script.name}`" in line for line in lines), script.name
+    for table in (folder / "results").glob("*.csv"):
+        (line,) = (line for line in lines if f"`{table.name}`" in line)
+        with table.open(encoding="utf-8") as file:
+            versions = {row.get("versions") for row in csv.DictReader(file)}
+        days = {told.rpartition(", ")[2] for told in versions if told}
+        assert all(day in usual or day in line for day in days), table.name
