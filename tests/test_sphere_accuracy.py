@@ -58,7 +58,7 @@ class TestEdgeOfTheHardCase:
         assert pmaf.certify_quadratic(H, g, solution.u).is_global
 
     @given(seed=seeds, n=st.integers(2, 12), k=st.floats(1, 17), dtype=dtypes, solver=solvers)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_solved_to_rounding(self, seed, n, k, dtype, solver):
         H, g = nearly_hard(seed, n, 10.0**-k, dtype)
         solution = pmaf.sphere_quadratic_ex(H, g, solver=solver)
@@ -147,7 +147,7 @@ class TestBall:
         dtype=dtypes,
         solver=solvers,
     )
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_the_constraint_holds_and_both_layers_agree(self, seed, m, n, k, r, dtype, solver):
         """Any shape, so any rank, with every size of b and of the ball."""
         rank = 1 + seed % min(m, n)
@@ -171,7 +171,7 @@ class TestBall:
         assert (off[known] <= 100 * eps(dtype) * size[known]).all()
 
     @given(seed=seeds, size=st.floats(0, 7), dtype=dtypes, solver=solvers)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_what_rounding_leaves_open_is_told(self, seed, size, dtype, solver):
         """b is orthogonal to the range of A, so Aᵀb is a rounding error."""
         A = draw(seed, 4, 3, dtype=dtype)

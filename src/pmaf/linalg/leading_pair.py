@@ -20,16 +20,14 @@ from pmaf.transforms import anywhere
 __all__ = ["leading_pair"]
 
 
-def leading_pair(
-    X: Tensor, u: Tensor, top: Tensor | None, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def leading_pair(X: Tensor, u: Tensor, top: Tensor | None, max_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The largest eigenvalue and its vector.
 
     Args:
         X: Hermitian, of norm about one at most, ``(*, n, n)``.
         u: unit vectors to begin with, ``(*, n)``.
         top: upper bounds of the eigenvalue so tight that it pays to begin there, ``(*,)``; ``None``: the Frobenius norm
-            is a bound, which is not taken on trust from whoever scaled X: rounding there, in a coarser type, exceeds it.
+            bounds it, which is measured here: X may have been scaled in a coarser type, to one and a rounding.
         max_steps: the most factorisations.
 
     Returns:
