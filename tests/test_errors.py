@@ -218,6 +218,10 @@ def test_unknown_keywords_are_refused():
         pmaf.less(A, b, raduis=1.0)
     with pytest.raises(TypeError, match="takes A, b by position, got 3 arguments"):
         pmaf.less(A, b, 1.0)
+    with pytest.raises(TypeError, match=r"^pmaf\.less\(\) missing 1 required positional argument: 'b'"):
+        pmaf.less(A)
+    with pytest.raises(TypeError, match=r"^pmaf\.ied\(\) got an unexpected keyword argument 'sover'"):
+        pmaf.ied_ex(A.mT @ A, sover="eigh")
 
 
 def test_errors_have_their_own_classes():

@@ -58,6 +58,7 @@ class ScalarFunction(ABC):
 
     zero_is_outside: ClassVar[bool] = False  # of the domain
     zero_is_sharp: ClassVar[bool] = False  # no derivative there
+    zero_is_bent: ClassVar[bool] = False  # a derivative, but no second one there
     zero_is_jump: ClassVar[bool] = False  # no value there
     negative_is_outside: ClassVar[bool] = False
 
@@ -73,10 +74,24 @@ class ScalarFunction(ABC):
     def second(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         """f[a, b, c]."""
 
+    def sharp(self, x: Tensor) -> Tensor:
+        """Where f has no derivative."""
+        return (x == 0) & self.zero_is_sharp
+
+    def bent(self, x: Tensor) -> Tensor:
+        """Where it has no second one."""
+        return (x == 0) & (self.zero_is_sharp or self.zero_is_bent)
+
     @property
     def minds_zero(self) -> bool:
         """Whether it matters what counts as zero."""
-        return self.zero_is_outside or self.zero_is_sharp or self.zero_is_jump or self.negative_is_outside
+        return (
+            self.zero_is_bent
+            or self.zero_is_outside
+            or self.zero_is_sharp
+            or self.zero_is_jump
+            or self.negative_is_outside
+        )
 
 
 @dataclass(frozen=True)
@@ -305,6 +320,11 @@ class Power(Smooth):
         """The root has no slope at zero."""
         return 0 < self.exponent < 1
 
+    @property
+    def zero_is_bent(self) -> bool:  # type: ignore[override]
+        """Up to the square, a power has infinite curvature there."""
+        return 1 < self.exponent < 2
+
     def value(self, x: Tensor) -> Tensor:
         """xᵖ."""
         return x.pow(self.exponent)
@@ -369,6 +389,14 @@ class Elementwise(ScalarFunction):
         """f″(x)."""
         curvature: Tensor = torch.func.grad(lambda t: self.slope(t).sum())(x)
         return curvature
+
+    def sharp(self, x: Tensor) -> Tensor:
+        """Where f′ is not finite."""
+        return ~self.slope(x).isfinite()
+
+    def bent(self, x: Tensor) -> Tensor:
+        """Where f″ is not finite."""
+        return ~self.curvature(x).isfinite()
 
     def first(self, a: Tensor, b: Tensor) -> Tensor:
         """f[a, b]."""
