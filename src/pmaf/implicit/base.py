@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pmaf.transforms import anywhere
 
-__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill"]
+__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill", "finite"]
 
 Params = tuple[Tensor | None, ...]
 Vectors = tuple[Tensor, ...]
@@ -149,6 +149,11 @@ def without_failed(aux: Any, tensors: Vectors) -> Vectors:
     if not anywhere(aux.failed):
         return tensors
     return tuple(torch.where(expand_as(aux.failed, x), 0, x) for x in tensors)
+
+
+def finite(params: Params) -> Params:
+    """Zero in place of what is not finite: times the zero that an item without an answer has, it would be NaN."""
+    return tuple(None if p is None else torch.where(p.isfinite(), p, 0) for p in params)
 
 
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux, GeneralisedAux
-from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, without_failed
+from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, finite, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
@@ -237,10 +237,12 @@ class EigenpairEquations(OperatorEquations):
         U_bar, values_bar = fill(cotangents[:1], solution[:1])[0], cotangents[1]
         U, values = without_failed(aux, solution)
         C = self.blocks(params, solution, aux)
+        params = finite(params)
         T = self.inside(params, U, C)
         W, S = solve(self, params, solution, aux, (U_bar, torch.zeros_like(T)))
         if values_bar is not None:
             quiet = off_diagonal(C) & ~expand_as(aux.failed, C) if self.policy == "drop" else torch.zeros_like(C)
+            (values_bar,) = without_failed(aux, (values_bar,))
             D = self.movable(aux, U, Embedded.apply(values_bar, T, quiet))  # type: ignore[no-untyped-call]
             W, S = W + U @ D, S + T @ D - D @ T
         return self.vjp(params, (U, values), aux, (W, S), needs)
@@ -283,7 +285,7 @@ class EigenpairEquations(OperatorEquations):
         if self.moving:
             T = self.inside(params, U, C)
             dT = dT + T @ lower - lower @ T
-        dT, C = self.movable(aux, U, dT), off_diagonal(C)
+        (dT,), C = without_failed(aux, (self.movable(aux, U, dT),)), off_diagonal(C)
         if self.policy == "drop" and followed(dT) and moves(C, dT, dXU):
             self.moved.append(True)
         return dU, dT.diagonal(dim1=-2, dim2=-1).real.contiguous()
