@@ -31,8 +31,9 @@ __all__ = [
 
 NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED = 1, 2, 4, 8, 16  # codes of an item, as in sphere_calls.h
 NO_MEMORY, SINGULAR = 32, 64
-TYPES = {torch.float32: 0, torch.float64: 1}
+TYPES = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
 EXTRAS, MOST_WIDENED = 4, 96  # as in sphere_basis.h and sphere.cpp
+MOST_COMPLEX = 40  # as in complex_equations.h; beyond, the real form of twice the size
 
 INTEGER, POINTER, REAL = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
 
@@ -95,9 +96,14 @@ class SphereGradients(NamedTuple):
     radius: Tensor | None  # (B,)
 
 
-def factor_size(n: int) -> int:
-    """How many numbers the factor of an item takes."""
-    return n * (n + 1) // 2 + 2 * n + EXTRAS
+def factor_size(n: int, parts: int = 1) -> int:
+    """How many real numbers the factor of an item takes whose unknowns have this many parts."""
+    return parts * (n * (n + 1) // 2 + 2 * n) + EXTRAS
+
+
+def parts_of(x: Tensor) -> int:
+    """How many real numbers one of these is."""
+    return 1 + x.is_complex()
 
 
 def pointer(x: Tensor | None) -> int | None:
@@ -106,8 +112,8 @@ def pointer(x: Tensor | None) -> int | None:
 
 
 def stride(x: Tensor | None) -> int:
-    """How far items lie apart: 0 where one item serves all."""
-    return 0 if x is None or x.shape[0] == 1 else x.stride(0)
+    """How many real numbers items lie apart: 0 where one item serves all."""
+    return 0 if x is None or x.shape[0] == 1 else x.stride(0) * parts_of(x)
 
 
 def inputs(call: SphereCall | SphereGradientCall, quadratic: bool, *tensors: Tensor | None) -> list[Tensor | None]:
@@ -146,7 +152,8 @@ def forward(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
-    if A.is_complex():  # in the hard case the phase is not that of the real form: left to another solver
+    if A.is_complex() and A.shape[-1] > MOST_COMPLEX:
+        # In the hard case the phase is not that of the real form: left to another solver.
         twice = None if weights is None else torch.cat((weights, weights), -1)
         found = forward(quadratic, real_matrix(A), real_vector(b), twice, radius, ball, rtol, atol, keep)
         code = torch.where((found.code & NOT_UNIQUE) != 0, found.code | INACCURATE, found.code)
@@ -157,10 +164,10 @@ def forward(
     call.ball, call.rtol, call.atol = ball, rtol, atol
     B, n = call.batch, call.n
     u = A.new_empty(B, n)
-    multiplier, gap, norm, residual = (A.new_empty(B) for _ in range(4))
+    multiplier, gap, norm, residual = (radius.new_empty(B) for _ in range(4))
     steps, code = (torch.empty(B, dtype=torch.int32) for _ in range(2))
     kind = torch.float64 if n <= MOST_WIDENED else A.dtype
-    factor = torch.empty(B, factor_size(n), dtype=kind) if keep else None
+    factor = torch.empty(B, factor_size(n, parts_of(A)), dtype=kind) if keep else None
     call.u, call.multiplier, call.gap, call.norm, call.residual = map(pointer, (u, multiplier, gap, norm, residual))
     call.steps, call.code, call.factor = map(pointer, (steps, code, factor))
     seen = loaded.library.pmaf_sphere(loaded.isa, ctypes.byref(call))
@@ -246,7 +253,7 @@ def backward(
     loaded = kernels()
     if loaded is None:
         raise RuntimeError("pmaf.kernels.sphere: there are no compiled kernels; see pmaf.kernels.reason()")
-    if A.is_complex():
+    if A.is_complex() and A.shape[-1] > MOST_COMPLEX:
         twice = None if weights is None else torch.cat((weights, weights), -1)
         vector, along = cotangents
         point = (real_vector(found[0]), *found[1:])
@@ -268,11 +275,11 @@ def backward(
     B, n = call.batch, call.n
     m = n if quadratic else call.m
     w = A.new_empty(B, n) if solution else None
-    mu = A.new_empty(B) if solution else None
+    mu = radius.new_empty(B) if solution else None
     matrix = A.new_empty(B, m, n) if needs[0] else None
     right = A.new_empty(B, m) if needs[1] else None
-    weight = A.new_empty(B, m) if needs[2] else None
-    radial = A.new_empty(B) if needs[3] else None
+    weight = radius.new_empty(B, m) if needs[2] else None
+    radial = radius.new_empty(B) if needs[3] else None
     call.u, call.factor, call.code = map(pointer, (u, factor, code))
     call.vector_cotangent, call.multiplier_cotangent = pointer(vector), pointer(multiplier)
     call.w, call.mu = pointer(w), pointer(mu)

@@ -1,4 +1,4 @@
-"""The short way of everyday problems on the sphere: real dense data on the CPU, from the door to the kernel.
+"""The short way of everyday problems on the sphere, real or complex: dense data on the CPU, from door to kernel.
 
 It applies where nothing but reverse mode can be watching. Items that the kernel has something to say of (not finite,
 not unique, not accurate enough) are solved again by the general path, they alone, so that the others keep their answer
@@ -22,7 +22,6 @@ from pmaf.kernels import available
 from pmaf.kernels.sphere import (
     INSIDE,
     SINGULAR,
-    TYPES,
     SphereFound,
     least_squares_on_sphere,
     least_squares_on_sphere_gradient,
@@ -36,7 +35,13 @@ from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kerne
 __all__ = ["direct_less", "direct_quadratic"]
 
 LEAST_SQUARES, QUADRATIC = LeastSquaresEquations("drop", False), QuadraticEquations("drop")
-FIRST = 512  # unknowns up to which the kernel is asked
+FIRST = 512  # unknowns up to which the kernel is asked, a complex one counted twice
+REAL = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
 FINE = INSIDE | SINGULAR  # codes of items that are well
 Again = Callable[[Any, Any, Any, Any], LESSSolution]
 
@@ -111,7 +116,7 @@ def by_equations(
     u, multiplier = solution
     batch = multiplier.shape
     elsewhere, empty = (code & ~FINE).ne(0).reshape(batch), multiplier.detach()[..., None][..., :0]
-    corner = (code & INSIDE).ne(0).reshape(batch).to(u.dtype)
+    corner = (code & INSIDE).ne(0).reshape(batch).to(multiplier.dtype)
     level = tolerance(u.dtype, u.shape[-1]) * norm.reshape(batch)
     aux = SphereAux(elsewhere, elsewhere, corner, level, empty, empty[..., None][..., :0])
     A, b, weights, radius = params
@@ -159,14 +164,15 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
         return None
     if not (A.layout == b.layout == torch.strided and open_to_kernels(A) and open_to_kernels(b) and available()):
         return None
-    if A.dtype not in TYPES or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
+    if A.dtype not in REAL or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
         return None
-    info = torch.finfo(A.dtype)
+    real, unknowns = REAL[A.dtype], A.shape[-1] * (1 + A.is_complex())
+    info = torch.finfo(real)
     if isinstance(radius, bool):
         return None
     if isinstance(radius, Real) and info.tiny <= float(radius) <= info.max:
-        r = torch.full((), float(radius), dtype=A.dtype)
-    elif type(radius) in PLAIN and isinstance(radius, Tensor) and radius.dtype == A.dtype and open_to_kernels(radius):
+        r = torch.full((), float(radius), dtype=real)
+    elif type(radius) in PLAIN and isinstance(radius, Tensor) and radius.dtype == real and open_to_kernels(radius):
         r = radius
         if not bool((((r > 0) & (r < torch.inf)) | r.isnan()).all()):
             return None
@@ -175,7 +181,7 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
     if weights is not None and not (
         type(weights) in PLAIN
         and isinstance(weights, Tensor)
-        and weights.dtype == A.dtype
+        and weights.dtype == real
         and weights.dim() > 0
         and weights.shape[-1] == b.shape[-1]
         and open_to_kernels(weights)
@@ -186,7 +192,7 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
     shapes = [A.shape[:-2], b.shape[:-1], r.shape, *([] if w is None else [w.shape[:-1]])]
     whole = all(shape == shapes[0] for shape in shapes)
     batch = shapes[0] if whole else max(shapes, key=lambda shape: (shape.numel(), len(shape)))
-    if not 1 <= A.shape[-1] <= FIRST or A.shape[-2] == 0 or batch.numel() == 0:
+    if not 1 <= unknowns <= FIRST or A.shape[-2] == 0 or batch.numel() == 0:
         return None
     if not whole and not all(shape == batch or (shape.numel() == 1 and len(shape) <= len(batch)) for shape in shapes):
         return None  # a batch that is shared in part
