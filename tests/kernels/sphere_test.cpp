@@ -118,22 +118,25 @@ void gram(int isa, int B, int m, int n, int k, bool weighted, bool poison) {
   for (const T& entry : F_gradient) check(std::isfinite(entry), "gradient of a factor", isa, B, m, n);
 }
 
-void products(int isa, int B, int m, int n, int k, bool poison) {
-  auto F = normal<float>(std::size_t(B) * m * n, 9);
-  const auto U = normal<double>(std::size_t(B) * n * k, 10), W = normal<double>(std::size_t(B) * n * k, 11);
-  std::vector<double> X(std::size_t(B) * n * n);
-  std::vector<float> gradient(F.size());
+template <class T>
+void products(int isa, int B, int m, int n, int k, bool poison, int parts) {
+  auto F = normal<T>(std::size_t(B) * m * n * parts, 9);
+  const auto U = normal<double>(std::size_t(B) * n * k * parts, 10), W = normal<double>(std::size_t(B) * n * k * parts, 11);
+  std::vector<double> X(std::size_t(B) * n * n * parts);
+  std::vector<T> gradient(F.size());
   std::vector<std::int32_t> code(B, 0);
-  if (poison && !F.empty()) F[0] = std::nanf(""), code[0] = 1;
+  if (poison && !F.empty()) F[0] = T(std::nan("")), code[0] = 1;
   pmaf::GramProductCall call{};
+  call.type = (sizeof(T) == 4 ? pmaf::FLOAT32 : pmaf::FLOAT64) + (parts == 2 ? int(pmaf::COMPLEX64) : 0);
   call.batch = B, call.m = m, call.n = n, call.threads = 2, call.F = F.data(), call.X = X.data();
   pmaf_gram_product(isa, &call);
-  for (int i = code[0]; i < B; i++) check(X[std::size_t(i) * n * n] >= 0, "square of a factor", isa, B, m, n);
+  for (int i = code[0]; i < B; i++) check(X[std::size_t(i) * n * n * parts] >= 0, "square of a factor", isa, B, m, n);
   pmaf::GramOuterCall back{};
+  back.type = call.type;
   back.batch = B, back.m = m, back.n = n, back.k = k, back.threads = 2, back.F = F.data(), back.code = code.data();
   back.U = U.data(), back.W = W.data(), back.F_gradient = gradient.data();
   pmaf_gram_outer(isa, &back);
-  for (float entry : gradient) check(std::isfinite(entry), "gradient of a square", isa, B, m, n);
+  for (T entry : gradient) check(std::isfinite(entry), "gradient of a square", isa, B, m, n);
 }
 
 template <class T>
@@ -148,7 +151,7 @@ void everything(int isa) {
   for (const auto& f : factors)
     for (int way = 0; way < 4; way++) {
       gram<T>(isa, f[0], f[1], f[2], f[3], way & 1, way & 2);
-      products(isa, f[0], f[1], f[2], f[3], way & 2);
+      for (int parts = 1; parts <= 2; parts++) products<T>(isa, f[0], f[1], f[2], f[3], way & 2, parts);
     }
 }
 

@@ -36,6 +36,7 @@ struct ComplexQuadraticItem {
 struct Turned {
   double p[2 * most_complex], q[2 * most_complex];
 
+  Turned() = default;
   Turned(int n, const double* x) {
     for (int i = 0; i < n; i++) {
       p[2 * i] = q[2 * i + 1] = x[i];

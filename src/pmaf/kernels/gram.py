@@ -46,13 +46,18 @@ class GramGradientCall(ctypes.Structure):
 class GramProductCall(ctypes.Structure):
     """As in gram_calls.h."""
 
-    _fields_ = fields((INTEGER, "batch m n"), (ctypes.c_int, "threads"), (POINTER, "F X"))
+    _fields_ = fields((ctypes.c_int, "type"), (INTEGER, "batch m n"), (ctypes.c_int, "threads"), (POINTER, "F X"))
 
 
 class GramOuterCall(ctypes.Structure):
     """As in gram_calls.h."""
 
-    _fields_ = fields((INTEGER, "batch m n k"), (ctypes.c_int, "threads"), (POINTER, "F U W code F_gradient"))
+    _fields_ = fields(
+        (ctypes.c_int, "type"),
+        (INTEGER, "batch m n k"),
+        (ctypes.c_int, "threads"),
+        (POINTER, "F U W code F_gradient"),
+    )
 
 
 class GramFound(NamedTuple):
@@ -171,13 +176,13 @@ def gram_gradient(
 
 
 def gram_product(F: Tensor) -> Tensor:
-    """FᵀF in double precision, an item with the same bits whatever its neighbours.
+    """FᴴF in double precision, an item with the same bits whatever its neighbours.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
+        F: ``(B, m, n)``, on the CPU; n ≤ 40 if it is complex.
 
     Returns:
-        ``(B, n, n)``, float64.
+        ``(B, n, n)``, float64 or complex128.
 
     Raises:
         RuntimeError: if there are no compiled kernels.
@@ -188,24 +193,25 @@ def gram_product(F: Tensor) -> Tensor:
         raise RuntimeError("pmaf.kernels.gram_product: there are no compiled kernels; see pmaf.kernels.reason()")
     F = in_memory(F)
     B, m, n = F.shape
-    X = torch.empty(B, n, n, dtype=torch.float64)
-    call = GramProductCall(batch=B, m=m, n=n, threads=torch.get_num_threads(), F=pointer(F), X=pointer(X))
+    X = torch.empty(B, n, n, dtype=torch.complex128 if F.is_complex() else torch.float64)
+    call = GramProductCall(type=TYPES[F.dtype], batch=B, m=m, n=n, threads=torch.get_num_threads())
+    call.F, call.X = pointer(F), pointer(X)
     if loaded.library.pmaf_gram_product(loaded.isa, ctypes.byref(call)) & 32:
         raise MemoryError("pmaf.kernels.gram_product: no memory to work on; use another solver")
     return X
 
 
 def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
-    """(FU)Wᵀ + (FW)Uᵀ, zero for items with a code.
+    """(FU)Wᴴ + (FW)Uᴴ, zero for items with a code.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
-        U: ``(B, n, k)``, float64.
+        F: ``(B, m, n)``, on the CPU; n ≤ 40 if it is complex.
+        U: ``(B, n, k)``, in double precision.
         W: likewise.
         code: ``(B,)``, int32.
 
     Returns:
-        ``(B, m, n)``, float32.
+        ``(B, m, n)``, like F.
 
     Raises:
         RuntimeError: if there are no compiled kernels.
@@ -217,7 +223,7 @@ def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
     F, U, W = in_memory(F), in_memory(U), in_memory(W)
     (B, m, n), k = F.shape, U.shape[-1]
     gradient = torch.empty_like(F)
-    call = GramOuterCall(batch=B, m=m, n=n, k=k, threads=torch.get_num_threads())
+    call = GramOuterCall(type=TYPES[F.dtype], batch=B, m=m, n=n, k=k, threads=torch.get_num_threads())
     call.F, call.U, call.W, call.code, call.F_gradient = map(pointer, (F, U, W, code, gradient))
     if loaded.library.pmaf_gram_outer(loaded.isa, ctypes.byref(call)) & 32:
         raise MemoryError("pmaf.kernels.gram_outer: no memory to work on; use another solver")

@@ -22,6 +22,7 @@ from pmaf.kernels import available
 from pmaf.kernels.sphere import (
     INSIDE,
     SINGULAR,
+    TYPES,
     SphereFound,
     least_squares_on_sphere,
     least_squares_on_sphere_gradient,
@@ -36,12 +37,6 @@ __all__ = ["direct_less", "direct_quadratic"]
 
 LEAST_SQUARES, QUADRATIC = LeastSquaresEquations("drop", False), QuadraticEquations("drop")
 FIRST = 512  # unknowns up to which the kernel is asked, a complex one counted twice
-REAL = {
-    torch.float32: torch.float32,
-    torch.float64: torch.float64,
-    torch.complex64: torch.float32,
-    torch.complex128: torch.float64,
-}
 FINE = INSIDE | SINGULAR  # codes of items that are well
 Again = Callable[[Any, Any, Any, Any], LESSSolution]
 
@@ -164,9 +159,9 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
         return None
     if not (A.layout == b.layout == torch.strided and open_to_kernels(A) and open_to_kernels(b) and available()):
         return None
-    if A.dtype not in REAL or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
+    if A.dtype not in TYPES or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
         return None
-    real, unknowns = REAL[A.dtype], A.shape[-1] * (1 + A.is_complex())
+    real, unknowns = A.dtype.to_real(), A.shape[-1] * (1 + A.is_complex())
     info = torch.finfo(real)
     if isinstance(radius, bool):
         return None
