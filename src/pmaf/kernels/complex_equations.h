@@ -17,7 +17,7 @@ namespace pmaf {
 namespace PMAF_ISA {
 
 // Up to this order complex problems are solved here.
-constexpr int most_complex = 40;
+constexpr int most_complex = 128;
 
 template <class D>
 struct ComplexLeastSquaresItem {

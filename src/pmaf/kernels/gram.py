@@ -179,7 +179,7 @@ def gram_product(F: Tensor) -> Tensor:
     """FᴴF in double precision, an item with the same bits whatever its neighbours.
 
     Args:
-        F: ``(B, m, n)``, on the CPU; n ≤ 40 if it is complex.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
 
     Returns:
         ``(B, n, n)``, float64 or complex128.
@@ -205,7 +205,7 @@ def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
     """(FU)Wᴴ + (FW)Uᴴ, zero for items with a code.
 
     Args:
-        F: ``(B, m, n)``, on the CPU; n ≤ 40 if it is complex.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
         U: ``(B, n, k)``, in double precision.
         W: likewise.
         code: ``(B,)``, int32.

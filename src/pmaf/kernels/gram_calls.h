@@ -37,7 +37,7 @@ struct GramGradientCall {
   void *W, *F_gradient, *weights_gradient;  // (batch, n, k), (batch, m, n), (batch, m); null: not wanted
 };
 
-// X = FᴴF in double precision, real or complex; complex F have n ≤ 40.
+// X = FᴴF in double precision, real or complex; complex F have n ≤ 128.
 struct GramProductCall {
   int type;  // of F, as in calls.h
   std::int64_t batch, m, n;

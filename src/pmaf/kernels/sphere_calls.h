@@ -1,6 +1,6 @@
 // What the kernels on the sphere are called with: plain data, the same for every instruction set. Tensors have the items
 // first; inputs may repeat one item (a stride of zero), outputs are contiguous. A complex number is two real ones, which
-// strides count; complex problems have n ≤ 40.
+// strides count; complex problems have n ≤ 128.
 #pragma once
 
 #include <cstdint>
