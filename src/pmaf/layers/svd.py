@@ -100,7 +100,8 @@ def _svd(
     known = options.tolerances
     if isinstance(A, MatVec) or (isinstance(A, Tensor) and A.layout != torch.strided):
         ways: Any = {"reference": reference, "start": start, "solver": solver, "backward": backward}
-        return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
+        with no_autocast(A.tensors[0] if isinstance(A, MatVec) else A):
+            return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
     k, work = check_matrix(_door.name, A, k), working_dtype(A.dtype)
     dtype, (m, n) = A.dtype, A.shape[-2:]
     check_right(_door.name, A, reference, k)
@@ -162,7 +163,13 @@ def nothing_selected(A: Tensor, dtype: torch.dtype) -> SVDSolution:
     zero = S.detach().sum(-1)
     status = zero.to(torch.int64)
     return SVDSolution(
-        U.to(dtype), S.to(dtype.to_real()), Vh, status, status.clone(), zero, torch.full_like(zero, torch.inf)
+        U.to(dtype),
+        S if dtype.is_complex else S.to(dtype),
+        Vh,
+        status,
+        status.clone(),
+        zero,
+        torch.full_like(zero, torch.inf),
     )
 
 
