@@ -8,6 +8,7 @@ to the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.symmetry import check_symmetric
+from pmaf.checks.values import CONSTRAINTS, POLICIES
 from pmaf.handover import SphereAux
 from pmaf.implicit.autograd import align, run_solve
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
@@ -34,6 +36,8 @@ from pmaf.solution import LESSSolution
 from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
 
 __all__ = ["direct_less", "direct_quadratic"]
+
+OTHERS = ("free", "start", "solver", "backward")
 
 LEAST_SQUARES, QUADRATIC = LeastSquaresEquations("drop", False), QuadraticEquations("drop")
 FIRST = 512  # unknowns up to which the kernel is asked, a complex one counted twice
@@ -136,14 +140,23 @@ CORE = (2, 1, 1, 0)  # non-batch dimensions of A, b, weights and radius
 
 def items(x: Tensor, core: int) -> Tensor:
     """One batch dimension in front, which is 1 where all items share."""
-    return x.reshape(-1, *x.shape[x.dim() - core :])
+    more = x.dim() - core - 1
+    return x if more == 0 else x.unsqueeze(0) if more < 0 else x.flatten(0, more)
 
 
 def summed(gradient: Tensor | None, param: Tensor | None, batch: torch.Size) -> Tensor | None:
     """The gradient of one item each, summed to the shape of what they share."""
     if gradient is None or param is None:
         return None
+    if gradient.numel() == param.numel():
+        return gradient.view(param.shape)
     return gradient.reshape(batch + gradient.shape[1:]).sum_to_size(param.shape)
+
+
+@lru_cache(maxsize=64)
+def number(value: float, dtype: torch.dtype, _inference: bool) -> Tensor:
+    """A number as a tensor, which nobody writes to; one of inference mode is for that mode alone."""
+    return torch.full((), value, dtype=dtype, device="cpu")
 
 
 class Problem(NamedTuple):
@@ -166,7 +179,7 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
     if isinstance(radius, bool):
         return None
     if isinstance(radius, Real) and info.tiny <= float(radius) <= info.max:
-        r = torch.full((), float(radius), dtype=real)
+        r = number(float(radius), real, torch.is_inference_mode_enabled())
     elif type(radius) in PLAIN and isinstance(radius, Tensor) and radius.dtype == real and open_to_kernels(radius):
         r = radius
         if not bool((((r > 0) & (r < torch.inf)) | r.isnan()).all()):
@@ -194,7 +207,25 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
     return Problem((A, b, w, r), batch)
 
 
-def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> LESSSolution:
+class Answer(NamedTuple):
+    """A minimiser and its multiplier with derivatives attached; the whole solution where items were solved again."""
+
+    u: Tensor
+    multiplier: Tensor
+    found: SphereFound
+    whole: LESSSolution | None
+
+    def solution(self) -> LESSSolution:
+        """The whole solution."""
+        if self.whole is not None:
+            return self.whole
+        batch, found = self.multiplier.shape, self.found
+        status, steps = torch.zeros(batch, dtype=torch.int64), found.steps.to(torch.int64).reshape(batch)
+        measured = found.residual.reshape(batch), found.gap.reshape(batch)
+        return LESSSolution(self.u, self.multiplier, status, steps, *measured)
+
+
+def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> Answer:
     """The solution with derivatives attached."""
     params, batch = problem
     A, b, weights, radius = (None if p is None else items(p.detach(), c) for p, c in zip(params, CORE, strict=True))
@@ -210,20 +241,19 @@ def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> LES
         u, multiplier = DirectSphere.apply(quadratic, found, batch, *params)  # type: ignore[no-untyped-call]
     else:
         u, multiplier = found.u.reshape(batch + found.u.shape[-1:]), found.multiplier.reshape(batch)
-    status, steps = torch.zeros(batch, dtype=torch.int64), found.steps.to(torch.int64).reshape(batch)
-    answer = LESSSolution(u, multiplier, status, steps, found.residual.reshape(batch), found.gap.reshape(batch))
+    answer = Answer(u, multiplier, found, None)
     if not found.seen & ~FINE:
         return answer
     at = (found.code & ~FINE).nonzero()[:, 0]
-    some = [None if p is None else p if shared(p, c) else items(p, c)[at] for p, c in zip(params, CORE, strict=True)]
-    better = again(*some)
+    some = [p if p is None or shared(p, c) else items(p, c)[at] for p, c in zip(params, CORE, strict=True)]
+    better, solution = again(*some), answer.solution()
 
     def put(old: Tensor, new: Tensor) -> Tensor:
         core = old.shape[len(batch) :]
         flat = new.reshape(-1, *core).expand(len(at), *core).to(old.dtype)
         return old.reshape(-1, *core).index_copy(0, at, flat).reshape(old.shape)
 
-    return LESSSolution(*map(put, answer[:-1], better[:-1]))
+    return answer._replace(whole=LESSSolution(*map(put, solution[:-1], better[:-1])))
 
 
 def shared(x: Tensor, core: int) -> bool:
@@ -231,25 +261,41 @@ def shared(x: Tensor, core: int) -> bool:
     return x.dim() == core
 
 
-def direct_less(A: object, b: object, radius: object, weights: object, ball: bool, again: Again) -> LESSSolution | None:
+def direct_less(
+    again: Again,
+    A: object = None,
+    b: object = None,
+    *,
+    radius: object = 1.0,
+    weights: object = None,
+    constraint: object = "sphere",
+    degenerate: object = "drop",
+    **others: object,
+) -> Answer | None:
     """Least squares on the sphere or in the ball; ``None`` where the general path has to look.
 
     Args:
+        again: the general path, for A, b, weights and radius of some items.
         A: as in :func:`pmaf.less`.
         b: likewise.
         radius: likewise.
         weights: likewise.
-        ball: whether the inside counts as well.
-        again: the general path, for A, b, weights and radius of some items.
+        constraint: likewise.
+        degenerate: likewise.
+        others: other arguments; all of them have to be as they are by default.
 
     Returns:
         The solution, with derivatives attached.
     """
+    if constraint not in CONSTRAINTS or degenerate not in POLICIES:
+        return None
+    if others and not all(value is None and name in OTHERS for name, value in others.items()):
+        return None
     problem = short_problem(A, b, radius, weights)
-    return None if problem is None else answered(False, problem, ball, again)
+    return None if problem is None else answered(False, problem, constraint == "ball", again)
 
 
-def direct_quadratic(H: object, g: object, radius: object, ball: bool, again: Again) -> LESSSolution | None:
+def direct_quadratic(H: object, g: object, radius: object, ball: bool, again: Again) -> Answer | None:
     """A quadratic on the sphere or in the ball; ``None`` where the general path has to look.
 
     Args:

@@ -26,7 +26,7 @@ from pmaf.layers.direct_sphere import direct_less, direct_quadratic
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
-from pmaf.layers.verdict import narrowed
+from pmaf.layers.verdict import judge, narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
@@ -103,15 +103,13 @@ def _less(
         True
     """
     options = Options(_door, start, solver, backward, degenerate, constraint)
-    if free is None and start is None and solver is None and backward is None:
 
-        def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
-            return _general_less(options, A, b, radius, weights, None)
+    def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
+        return _general_less(options, A, b, radius, weights, None)
 
-        quick = direct_less(A, b, radius, weights, constraint == "ball", again)
-        if quick is not None:
-            return quick
-    return _general_less(options, A, b, radius, weights, free)
+    given = {"weights": weights, "constraint": constraint, "free": free, "start": start, "solver": solver}
+    quick = direct_less(again, A, b, radius=radius, backward=backward, **given)
+    return _general_less(options, A, b, radius, weights, free) if quick is None else quick.solution()
 
 
 def _general_less(
@@ -240,7 +238,7 @@ def _sphere_quadratic(
 
         quick = direct_quadratic(H, g, radius, constraint == "ball", again)
         if quick is not None:
-            return quick
+            return quick.solution()
     return _general_quadratic(options, H, g, radius)
 
 
@@ -297,7 +295,22 @@ def _solution(found: ForwardResult, dtype: torch.dtype) -> LESSSolution:
     return LESSSolution(u, found.solution[1], status, *found.report[1:])
 
 
-less = raising("less", _less, lambda solution: solution.u)
+def short_less(*args: object, **kwargs: Any) -> Tensor | None:
+    """The short way of :func:`less`, or ``None``; the status is looked at where the kernel had something to say."""
+
+    def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
+        door, given = Door("less", raises=True), {"constraint": kwargs.get("constraint", "sphere")}
+        return _general_less(Options(door, policy=policy, **given), A, b, radius, weights, None)
+
+    policy = kwargs.get("degenerate", "drop")
+    quick = direct_less(again, *args, **kwargs)
+    if quick is None or quick.whole is None:
+        return None if quick is None else quick.u
+    judge("less", quick.whole.status, policy, quick.whole.u.requires_grad, depth=4)
+    return quick.whole.u
+
+
+less = raising("less", _less, lambda solution: solution.u, short_less)
 less_ex = reporting(
     "less_ex",
     _less,
