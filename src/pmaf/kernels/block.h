@@ -53,8 +53,9 @@ struct Block {
   using D = typename V::D;
   using C = typename V::C;
   static constexpr int W = V::W, Wd = V::Wd, halves = V::halves, parts = V::parts, stride = V::stride;
-  using RealRows = Rows<Wd, W>;
-  using Part = Rows<Wd, stride>;  // real or imaginary parts of a wide array
+  using All = typename V::All;
+  using RealRows = Rows<All, W>;
+  using Part = Rows<All, stride>;  // real or imaginary parts of a wide array
 
   int n, k;
   bool largest;
@@ -111,15 +112,14 @@ struct Block {
     for (int i = 0; i < 2; i++) scale_up[i] = arena.take<T>(W), scale_down[i] = arena.take<T>(W);
   }
 
-  RealRows rows(double* p, int half) const { return {p + half * Wd}; }
-  Part part(double* p, int half, int which) const { return {p + which * W + half * Wd}; }
-  Tridiagonal<Wd, W> tridiagonal(int half) const { return {n, rows(td, half), rows(te, half), rows(tf, half)}; }
+  Tridiagonal<All, W> tridiagonal() const { return {n, {td}, {te}, {tf}}; }
   S* u(int i) const { return U + std::ptrdiff_t(i) * n; }
   // Matrices are turned from lanes into items row by row; small ones whose rows do not fill registers, all rows at once.
   static constexpr int staged_rows(int n) { return n <= 32 && n % W != 0 ? n : 1; }
   int staged_rows() const { return staged_rows(n); }
   double sign() const { return largest ? 1.0 : -1.0; }
   D value(int i, int half) const { return V::load_real(values + std::ptrdiff_t(i) * W, half); }
+  All value(int i) const { return All::load(values + std::ptrdiff_t(i) * W); }
 
   // The powers of two that bring entries of size `most` near one.
   void find_scale(L most, typename L::mask bad) {
@@ -349,11 +349,12 @@ struct Block {
       V::store_real(unit, half, power_of_two(power));
       const D down = power_of_two(-power) * D(sign());
       for (int i = 0; i < n; i++) {
-        rows(td, half).set(i, get(d + i) * down);
+        const auto set = [&](double* p, D x) { V::store_real(p + std::ptrdiff_t(i) * W, half, x); };
+        set(td, get(d + i) * down);
         if (i == n - 1) continue;
         const D off = get(e + i) * down;
-        rows(te, half).set(i, off);
-        rows(tf, half).set(i, min(D(-1e-40), -(off * off)));
+        set(te, off);
+        set(tf, min(D(-1e-40), -(off * off)));
       }
     }
   }
@@ -456,16 +457,16 @@ struct Block {
 
   // Where to factorise for pair i: beside λᵢ, so that what rounding leaves along selected vectors grows by no more than
   // 1/ε, and above it unless another selected value is there.
-  D beside(int i, int half) const {
+  All beside(int i) const {
     constexpr double shift = 8 * epsilon<T>;
-    const D lambda = value(i, half);
-    D best = lambda + D(shift);
+    const All lambda = value(i);
+    All best = lambda + All(shift);
     if (i == 0) return best;
-    D room(0.0);
+    All room(0.0);
     for (const double candidate : {shift, -shift, 3 * shift, -3 * shift}) {
-      const D mu = lambda + D(candidate);
-      D nearest(shift / 2);
-      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j, half)), nearest);
+      const All mu = lambda + All(candidate);
+      All nearest(shift / 2);
+      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j)), nearest);
       const auto better = nearest > room;
       best = select(better, mu, best);
       room = select(better, nearest, room);
@@ -475,16 +476,11 @@ struct Block {
 
   // Factors μI − T or T − μI for the solves with pair i.
   void factorise_for(int i) {
-    for (int half = 0; half < halves; half++) {
-      const auto t = tridiagonal(half);
-      const D mu = beside(i, half);
-      if (i == 0) factorise(t, mu, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)});
-      else
-        factorise(t, mu, epsilon<T>,
-                  Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
-                                 rows(scratch[3], half), rows(scratch[4], half)});
-    }
+    if (i == 0) factorise(tridiagonal(), beside(i), definite());
+    else factorise(tridiagonal(), beside(i), epsilon<T>, pivoted());
   }
+  Definite<All, W> definite() const { return {{scratch[0]}, {scratch[1]}}; }
+  Pivoted<All, W> pivoted() const { return {{scratch[0]}, {scratch[1]}, {scratch[2]}, {scratch[3]}, {scratch[4]}}; }
 
   // v ← (λᵢI − X)⁺ v, a wide vector, after factorise_for(i). Differences of selected values up to `tolerance` (of X,
   // one real number for each lane) count as zero.
@@ -498,14 +494,12 @@ struct Block {
     narrow(v, vector);
     apply<true>(vector);
     widen(vector, v);
+    for (int which = 0; which < parts; which++) {
+      const Part p{v + which * W};
+      if (i == 0) solve(n, definite(), p);
+      else solve(n, pivoted(), p);
+    }
     for (int half = 0; half < halves; half++) {
-      for (int which = 0; which < parts; which++) {
-        const auto p = part(v, half, which);
-        if (i == 0) solve(n, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)}, p);
-        else
-          solve(n, Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
-                                  rows(scratch[3], half), rows(scratch[4], half)}, p);
-      }
       // Definite: (μ − T)⁻¹; pivoted: (T − λ)⁻¹. Both in units of T, and T may stand for −T.
       const D factor = D(i == 0 ? sign() : -sign()) / V::load_real(unit, half);
       for (int r = 0; r < n; r++) {
