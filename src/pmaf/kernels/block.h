@@ -41,8 +41,9 @@ constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
 template <class T>
 constexpr int rows_from = 160;
 
-// From this size on a real matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
-constexpr int single_from = 24;
+// From this size on a matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
+template <bool is_complex>
+constexpr int single_from = is_complex ? 40 : 24;
 
 template <class S_>
 struct Block {
@@ -84,9 +85,8 @@ struct Block {
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
     X = arena.take<S>(by_rows ? 0 : triangle(n));
     A = arena.take<S>(by_rows ? 0 : triangle(n));
-    const bool alone = !S::is_complex && !by_rows && n >= single_from;
-    square = arena.take<T>(forward && (by_rows || alone) ? n * pitch : 0);
-    row_work = arena.take<T>(by_rows || alone ? 4 * pitch : 0);
+    square = arena.take<T>(forward && (by_rows || n >= single_from<S::is_complex>) ? n * pitch * parts : 0);
+    row_work = arena.take<T>(by_rows || n >= single_from<S::is_complex> ? 4 * pitch * parts : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
@@ -140,23 +140,33 @@ struct Block {
   void factorise_matrices(const T* from, T* to, int lanes) {
     if (by_rows) return factorise_rows(from, to, lanes);
     load<true>(from, lanes);
-    if (!S::is_complex && n >= single_from && lanes == 1) tridiagonalise_alone();
+    if (n >= single_from<S::is_complex> && lanes == 1) tridiagonalise_alone();
     else tridiagonalise(n, X, A, d, e, tau, work);
     store_factor(to, lanes);
   }
 
   // The first item; all lanes hold the same.
   void tridiagonalise_alone() {
-    if constexpr (!S::is_complex) {
-      const std::ptrdiff_t length = Rowwise<T>::pitch(n);
-      for (int i = 0; i < n; i++) {
-        for (int j = 0; j <= i; j++) square[i * length + j] = square[j * length + i] = X[column(n, j) + i][0];
-        for (std::ptrdiff_t j = n; j < length; j++) square[i * length + j] = T(0);
+    using Alone = Rowwise<T, S::is_complex>;
+    using One = typename Alone::One;
+    const auto spread = [](One a) {
+      if constexpr (S::is_complex) return S(L(a.re[0]), L(a.im[0]));
+      else return L(a[0]);
+    };
+    Alone alone(n, square, row_work);
+    for (int k = 0; k < n; k++) {
+      const S* x = X + column(n, k);
+      for (int i = k; i < n; i++) {
+        One entry;
+        if constexpr (S::is_complex) entry = One(x[i].re[0], x[i].im[0]);
+        else entry = x[i][0];
+        alone.put(alone.row(k), i, entry);
+        alone.put(alone.row(i), k, conj(entry));
       }
-      Rowwise<T>(n, square, row_work)
-          .tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, T t) { e[j] = L(off), tau[j] = L(t); },
-                          [&](int j, int i, T x) { A[column(n, j) + i] = L(x); });
+      for (std::ptrdiff_t i = n; i < alone.length; i++) alone.put(alone.row(k), i, One(T(0)));
     }
+    alone.tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, One t) { e[j] = L(off), tau[j] = spread(t); },
+                         [&](int j, int i, One x) { A[column(n, j) + i] = spread(x); });
   }
 
   // All of them by rows, one at a time: scale, finiteness and asymmetry as in `load`.
