@@ -7,7 +7,14 @@ is a real one with the same minimiser, multiplier and gap. A gradient G of the r
 import torch
 from torch import Tensor
 
-__all__ = ["complex_matrix", "complex_vector", "real_matrix", "real_vector"]
+__all__ = ["complex_matrix", "complex_vector", "real_problem", "real_vector"]
+
+Real = tuple[Tensor, Tensor, Tensor, Tensor | None]
+
+
+def real_problem(M: Tensor, x: Tensor, radius: Tensor, weights: Tensor | None) -> Real:
+    """The real form of a matrix, a vector, a radius and weights."""
+    return real_matrix(M), real_vector(x), radius, None if weights is None else torch.cat((weights, weights), -1)
 
 
 def real_matrix(M: Tensor) -> Tensor:

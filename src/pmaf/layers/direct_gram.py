@@ -18,9 +18,9 @@ from pmaf.handover import EigenAux, Report
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels import available
+from pmaf.kernels.calls import in_memory
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
 from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
-from pmaf.kernels.memory import in_memory
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.layers.gauge import fix_phase
 from pmaf.linalg.dtypes import double

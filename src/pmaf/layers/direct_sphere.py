@@ -19,16 +19,8 @@ from pmaf.handover import SphereAux
 from pmaf.implicit.autograd import align, run_solve
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
 from pmaf.kernels import available
-from pmaf.kernels.sphere import (
-    INSIDE,
-    SINGULAR,
-    TYPES,
-    SphereFound,
-    least_squares_on_sphere,
-    least_squares_on_sphere_gradient,
-    quadratic_on_sphere,
-    quadratic_on_sphere_gradient,
-)
+from pmaf.kernels.sphere import INSIDE, SINGULAR, SphereFound, sphere_minimum
+from pmaf.kernels.sphere_gradient import sphere_gradient
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.solution import LESSSolution
 from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kernels, recorded
@@ -36,6 +28,7 @@ from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kerne
 __all__ = ["direct_less", "direct_quadratic"]
 
 LEAST_SQUARES, QUADRATIC = LeastSquaresEquations("drop", False), QuadraticEquations("drop")
+REAL = (torch.float32, torch.float64)
 FIRST = 512  # unknowns up to which the kernel is asked
 FINE = INSIDE | SINGULAR  # codes of items that are well
 Again = Callable[[Any, Any, Any, Any], LESSSolution]
@@ -85,15 +78,8 @@ def by_kernel(
     u, factor, code = point
     vector = None if cotangents[0] is None else cotangents[0].reshape(u.shape)
     multiplier = None if cotangents[1] is None else cotangents[1].reshape(-1)
-    if quadratic:
-        wanted = (needs[0], needs[1], needs[3])
-        found = quadratic_on_sphere_gradient(
-            A, b, radius, u, factor, code, vector=vector, multiplier=multiplier, needs=wanted
-        )
-    else:
-        found = least_squares_on_sphere_gradient(
-            A, b, radius, weights, u, factor, code, vector=vector, multiplier=multiplier, needs=needs
-        )
+    data = A, b, radius, weights, u, factor, code
+    found = sphere_gradient(*data, quadratic=quadratic, vector=vector, multiplier=multiplier, needs=needs)
     grads = (found.matrix, found.right, found.weights, found.radius)
     return tuple(summed(x, p, batch) for x, p in zip(grads, params, strict=True))
 
@@ -159,7 +145,7 @@ def short_problem(A: object, b: object, radius: object, weights: object) -> Prob
         return None
     if not (A.layout == b.layout == torch.strided and open_to_kernels(A) and open_to_kernels(b) and available()):
         return None
-    if A.dtype not in TYPES or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
+    if A.dtype not in REAL or b.dtype != A.dtype or A.dim() < 2 or b.dim() < 1 or A.shape[-2] != b.shape[-1]:
         return None
     info = torch.finfo(A.dtype)
     if isinstance(radius, bool):
@@ -201,10 +187,7 @@ def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> LES
     assert b is not None
     assert radius is not None
     keep, rtol = recorded(*params), tolerance(A.dtype, A.shape[-1])
-    if quadratic:
-        found = quadratic_on_sphere(A, b, radius, ball=ball, rtol=rtol, keep_factor=keep)
-    else:
-        found = least_squares_on_sphere(A, b, radius, weights, ball=ball, rtol=rtol, keep_factor=keep)
+    found = sphere_minimum(A, b, radius, weights, quadratic=quadratic, ball=ball, rtol=rtol, keep_factor=keep)
     if keep:
         u, multiplier = DirectSphere.apply(quadratic, found, batch, *params)  # type: ignore[no-untyped-call]
     else:
