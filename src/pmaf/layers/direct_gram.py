@@ -20,9 +20,9 @@ from pmaf.handover import EigenAux, Report
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels import available
+from pmaf.kernels.calls import in_memory
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
 from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
-from pmaf.kernels.memory import in_memory
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.layers.gauge import fix_phase
 from pmaf.operators.gram import Gram
@@ -33,8 +33,9 @@ from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kerne
 
 __all__ = ["direct_gram"]
 
-MOST = {torch.float32: 256, torch.float64: 256, torch.complex64: 40, torch.complex128: 40}  # columns the kernel wins to
-MOST_WIDE = {torch.float32: 64, torch.float64: 64, torch.complex64: 40, torch.complex128: 40}  # the same for fewer rows
+# Columns up to which the kernel wins, and the same for factors of fewer rows, whose other square is smaller.
+MOST = {torch.float32: 256, torch.float64: 256, torch.complex64: 128, torch.complex128: 128}
+MOST_WIDE = 64
 MOST_ITSELF = 32  # columns up to which double F is taken itself
 EQUATIONS = {
     (weighted, largest): EigenpairEquations(
@@ -185,7 +186,7 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     if len(parts) > 1 and bool((parts[1] < 0).any()):
         return None
     batch, (m, n) = F.shape[:-2], F.shape[-2:]
-    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
+    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST[F.dtype] if m >= n else MOST_WIDE):
         return None
     differentiated = any(map(recorded, parts))
     pairs, info = solved(flattened(parts), k, largest, differentiated), torch.finfo(F.dtype)
