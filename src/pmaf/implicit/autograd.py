@@ -133,7 +133,9 @@ class Solve(torch.autograd.Function):
         grads: list[Tensor | None] = [None] * len(params)
         for i, gradient in zip(present, pulled[: len(present)], strict=True):
             grads[i] = gradient
-        return (None, None, *grads, *pulled[len(present) :], *([None] * len(aux)), *z)
+        fixed = equations.fixed(y)
+        moving = pulled[len(present) : len(pulled) - fixed]
+        return (None, None, *grads, *moving, *([None] * (fixed + len(aux))), *z)
 
 
 def applied(equations: Equations, params: Params, at: Sequence[int], aux: Any, y: Vectors, *moving: Tensor) -> Vectors:

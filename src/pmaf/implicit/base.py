@@ -101,6 +101,10 @@ class Equations(Derivative):
         """The equations with Mᴴ in place of M: these, since M is self-adjoint unless a subclass says otherwise."""
         return self
 
+    def fixed(self, y: Vectors) -> int:
+        """How many of the last tensors of the solution M y does not depend on."""
+        return 0
+
     @abstractmethod
     def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
         """M y."""
@@ -133,7 +137,7 @@ class Equations(Derivative):
         y = self.solve(params, without_failed(aux, solution), aux, without_failed(aux, rhs))
         y = without_failed(aux, y)
         if self.policy == "nan":
-            y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
+            y = tuple(torch.where(expand_as(aux.degenerate, v), v * torch.nan, v) for v in y)  # and so derivatives
         return tuple(v.contiguous() for v in y)
 
 

@@ -18,7 +18,7 @@ from pmaf.layers.gauge import fix_phase
 from pmaf.layers.svd_products import by_products
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
-from pmaf.linalg.scaling import in_range, magnitude, power_of_two
+from pmaf.linalg.scaling import divided, in_range, magnitude, power_of_two
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
@@ -117,7 +117,7 @@ def _svd(
     A = A.to(work)
     unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
     if unit is not None:
-        A = A / unit[..., None, None]
+        A = divided(A, unit[..., None, None])
     rtol = relative_tolerance(known.rtol, A.dtype, min(m, n))  # what rounding leaves does not grow with the long side
     forward = TripletForward(k, largest, chosen, start, rtol, known.atol)
     shell = JordanWielandt(A).structure()

@@ -19,6 +19,7 @@ class ScalarFunction(ABC):
 
     zero_is_outside: ClassVar[bool] = False  # of the domain
     zero_is_sharp: ClassVar[bool] = False  # no derivative there
+    zero_is_bent: ClassVar[bool] = False  # a derivative, but no second one there
     zero_is_jump: ClassVar[bool] = False  # no value there
     negative_is_outside: ClassVar[bool] = False
 
@@ -34,7 +35,21 @@ class ScalarFunction(ABC):
     def second(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         """f[a, b, c]."""
 
+    def sharp(self, x: Tensor) -> Tensor:
+        """Where f has no derivative."""
+        return (x == 0) & self.zero_is_sharp
+
+    def bent(self, x: Tensor) -> Tensor:
+        """Where it has no second one."""
+        return (x == 0) & (self.zero_is_sharp or self.zero_is_bent)
+
     @property
     def minds_zero(self) -> bool:
         """Whether it matters what counts as zero."""
-        return self.zero_is_outside or self.zero_is_sharp or self.zero_is_jump or self.negative_is_outside
+        return (
+            self.zero_is_bent
+            or self.zero_is_outside
+            or self.zero_is_sharp
+            or self.zero_is_jump
+            or self.negative_is_outside
+        )

@@ -51,6 +51,14 @@ class Elementwise(ScalarFunction):
         curvature: Tensor = torch.func.grad(lambda t: self.slope(t).sum())(x)
         return curvature
 
+    def sharp(self, x: Tensor) -> Tensor:
+        """Where f′ is not finite."""
+        return ~self.slope(x).isfinite()
+
+    def bent(self, x: Tensor) -> Tensor:
+        """Where f″ is not finite."""
+        return ~self.curvature(x).isfinite()
+
     def first(self, a: Tensor, b: Tensor) -> Tensor:
         """f[a, b]."""
         return self.first_and_error(a, b)[0]

@@ -111,6 +111,11 @@ class Power(Smooth):
         """The root has no slope at zero."""
         return 0 < self.exponent < 1
 
+    @property
+    def zero_is_bent(self) -> bool:  # type: ignore[override]
+        """Up to the square, a power has infinite curvature there."""
+        return 1 < self.exponent < 2
+
     def value(self, x: Tensor) -> Tensor:
         """xᵖ."""
         return x.pow(self.exponent)
