@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, least_squares_on_sphere, quadratic_on_sphere
+from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, sphere_minimum
 
 WIDE = torch.float64
 Family = tuple[str, Tensor, Tensor]
@@ -70,8 +70,8 @@ def main(B: int = 2000, seed: int = 0) -> int:
                 matrix, right = wide_matrix.to(dtype), wide_right.to(dtype)
                 matrix = matrix if m else (matrix + matrix.mT) / 2
                 for ball in (False, True):
-                    solve = least_squares_on_sphere if m else quadratic_on_sphere
-                    found = solve(matrix, right, torch.ones(B, dtype=dtype), ball=ball, rtol=10 * eps * n**0.5)
+                    options = {"quadratic": not m, "ball": ball, "rtol": 10 * eps * n**0.5}
+                    found = sphere_minimum(matrix, right, torch.ones(B, dtype=dtype), **options)
                     F, y, u, multiplier = (x.double() for x in (matrix, right, found.u, found.multiplier))
                     if m:
                         sigma = torch.nn.functional.pad(torch.linalg.svdvals(F), (0, max(n - m, 0)))
