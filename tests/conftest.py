@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples in every run, so that a change is not blamed for what it did not touch; with
+# HYPOTHESIS_PROFILE=explore others each time.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 THREADS = os.environ.get("PMAF_TEST_THREADS", "1")  # a number, or "default" for those that torch takes by itself
 LONGEST = ("test_wheel", "test_compile")  # files that build something

@@ -99,7 +99,7 @@ def spectra(draw: st.DrawFn) -> list[float]:
     return draw(st.lists(st.floats(-1, 1), min_size=n, max_size=n))
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 @pytest.mark.filterwarnings("ignore::pmaf.DegeneracyWarning")
 @given(
     spectrum=spectra(),
@@ -232,7 +232,7 @@ def test_single_precision_gradients_of_a_projector_on_a_crowded_subspace(spectru
     assert sorted(ours)[2] <= 20 * sorted(rounded)[2]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**31),
     n=st.integers(2, 4),

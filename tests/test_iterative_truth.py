@@ -69,7 +69,7 @@ class TestRepeatedEigenvalues:
             if int(found.status) == Status.CONVERGED:
                 assert float(s[-1] - s[-2]) > 2 * eps
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(data=st.data())
     def test_a_gap_is_the_gap(self, data):
         solver = data.draw(st.sampled_from(KNOWS_GAP), "solver")
@@ -138,7 +138,7 @@ class TestUnluckyStarts:
         if int(found.status) != Status.MAX_STEPS:
             assert abs(float(found.eigenvalues[0]) - 1 - near) <= 5e-13
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(data=st.data())
     def test_any_eigenvectors(self, data):
         solver = data.draw(st.sampled_from(ITERATIVE), "solver")
@@ -196,7 +196,7 @@ class TestTheHermitianPartCounts:
             assert int(found.status) == Status.CONVERGED
             torch.testing.assert_close(found.eigenvalues[0], expected)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(n=st.integers(2, 30), skew=st.floats(1e-15, 1e-4), largest=st.booleans(), solver=st.sampled_from(ITERATIVE))
     def test_skew_parts_of_any_size(self, n, skew, largest, solver):
         X, H = nearly_symmetric(n, skew, seed=n)

@@ -28,7 +28,8 @@ def test_optimality_agrees_with_the_published_code(size: tuple[int, int]) -> Non
     for name, (inside, outside, better, percent) in LESS_CODE[size].items():
         row = rows[name]
         counts = [int(row[column]) for column in ("failed_inside", "failed_outside", "better")]
-        assert counts == pytest.approx([inside, outside, better], abs=20), name  # 2 % of the problems
+        # Rounding decides some, and with other draws the counts of 1000 problems would scatter by √(np(1 − p)) ≤ 16.
+        assert counts == pytest.approx([inside, outside, better], abs=30), name
         if percent > 0.01:
             assert float(row["mean_diff_percent"]) == pytest.approx(percent, rel=0.3), name
 
@@ -52,9 +53,9 @@ def test_the_readme_counts_as_the_table_does() -> None:
     assert f"of 1000 of size 9×9, which the paper does not have, in {above['9×9']};" in text
 
 
-def test_pmaf_is_ahead_of_every_method_of_the_paper_from_order_128_on() -> None:
-    rows = [row for row in read("ied_timing.csv") if int(row["m"]) >= 128]
-    assert {int(row["m"]) for row in rows} == {128, 256, 512, 1024}
+def test_pmaf_is_ahead_of_every_method_of_the_paper_at_every_order() -> None:
+    rows = read("ied_timing.csv")
+    assert {int(row["m"]) for row in rows} == {32, 64, 128, 256, 512, 1024}
     for row in rows:
         if row["method"] in PAPER:
             (ours,) = (other for other in rows if (other["m"], other["method"]) == (row["m"], OURS))

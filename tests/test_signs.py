@@ -23,7 +23,7 @@ def test_generic_sees_every_walsh_vector(n):
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30), scale=st.floats(1e-16, 1e-13))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_noise_in_the_mean_does_not_decide(seed, n, scale):
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(n, generator=generator, dtype=torch.float64)

@@ -20,16 +20,14 @@ from pmaf.transforms import anywhere
 __all__ = ["leading_pair"]
 
 
-def leading_pair(
-    X: Tensor, u: Tensor, top: Tensor, tight: bool, max_steps: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def leading_pair(X: Tensor, u: Tensor, top: Tensor | None, max_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The largest eigenvalue and its vector.
 
     Args:
-        X: Hermitian, of norm at most one, ``(*, n, n)``.
+        X: Hermitian, of norm about one at most, ``(*, n, n)``.
         u: unit vectors to begin with, ``(*, n)``.
-        top: upper bounds of the eigenvalue, ``(*,)``.
-        tight: whether the bounds are more than a guess, so that it pays to begin there.
+        top: upper bounds of the eigenvalue so tight that it pays to begin there, ``(*,)``; ``None``: the Frobenius norm
+            bounds it, which is measured here: X may have been scaled in a coarser type, to one and a rounding.
         max_steps: the most factorisations.
 
     Returns:
@@ -39,12 +37,12 @@ def leading_pair(
     n = X.shape[-1]
     noise = 2 * torch.finfo(X.dtype).eps * n**0.5  # shifts closer to the spectrum than this prove nothing
     eye = torch.eye(n, dtype=X.dtype, device=X.device)
-    lo, hi = torch.full_like(top, -torch.inf), top + noise
-    safe = torch.full_like(
-        top, tight, dtype=torch.bool
-    )  # σ = hi comes next, because a shift in the upper half has failed
-    active = torch.ones_like(top, dtype=torch.bool)
-    steps = torch.zeros_like(top, dtype=torch.int64)
+    hi = (torch.linalg.matrix_norm(X) if top is None else top) + noise
+    lo = torch.full_like(hi, -torch.inf)
+    # σ = hi comes next where a shift in the upper half has failed.
+    safe = torch.full_like(hi, top is not None, dtype=torch.bool)
+    active = torch.ones_like(hi, dtype=torch.bool)
+    steps = torch.zeros_like(hi, dtype=torch.int64)
     for _ in range(max_steps):
         Xu = matvec(X, u)
         rho = (u.conj() * Xu).sum(-1).real

@@ -10,6 +10,7 @@ looked at, or not without waiting for a device, factorisations that need no such
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -207,16 +208,5 @@ def complement(
 
 
 @complement.register_fake
-def _(
-    X: Tensor,
-    values: Tensor,
-    U: Tensor,
-    H: Tensor,
-    degenerate: Tensor,
-    gram: bool,
-    largest: bool,
-    whole_block: bool,
-    rtol: float | None,
-    atol: float,
-) -> Tensor:
+def _(X: Tensor, values: Tensor, U: Tensor, H: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(H, memory_format=torch.contiguous_format)

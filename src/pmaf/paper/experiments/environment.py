@@ -14,6 +14,7 @@ import torch
 
 import pmaf
 from pmaf.config import processor
+from pmaf.kernels import loader
 
 __all__ = ["environment", "kernels", "one_thread", "packages", "processor"]
 
@@ -49,8 +50,9 @@ def environment() -> dict[str, Any]:
 
 
 def kernels() -> str:
-    """The instruction set that torch's kernels were chosen for."""
-    return f"torch {torch.backends.cpu.get_cpu_capability()}"
+    """The instruction sets that the compiled kernels, of pmaf and of torch, were chosen for."""
+    ours = loader.kernels()
+    return f"kernels {ours.name if ours else 'none'}, torch {torch.backends.cpu.get_cpu_capability()}"
 
 
 def packages() -> dict[str, str]:

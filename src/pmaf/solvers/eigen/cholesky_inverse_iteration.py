@@ -84,7 +84,7 @@ class CholeskyInverseIteration(Solver):
     def _solve_gram(self, F: Tensor, k: int, largest: bool, start: Tensor | None) -> EigenAnswer:
         """The same from the factor, by the smaller side."""
         r, n = F.shape[-2:]
-        G, scale, sound = scaled_to_one(F.to(double(F)))  # a norm above one by a rounding would be no bound
+        G, scale, sound = scaled_to_one(F.to(double(F)))
         rows = r < n and largest and k <= r
         sign = 1.0 if largest else -1.0
         if start is not None and rows:
@@ -105,10 +105,11 @@ class CholeskyInverseIteration(Solver):
         """The k + 1 largest eigenvalues, fewer if there are no more, the vectors of the first k, a mask, and steps."""
         n = X.shape[-1]
         limit = self.max_steps if self.max_steps is not None else 18 if torch.finfo(X.dtype).bits < 64 else 28
-        top = torch.ones_like(X[..., 0, 0].real)
+        top: Tensor | None = None
         values: list[Tensor] = []
         vectors: list[Tensor] = []
-        done, steps = torch.ones_like(top, dtype=torch.bool), torch.zeros_like(top, dtype=torch.int64)
+        done = torch.ones_like(X[..., 0, 0], dtype=torch.bool)
+        steps = torch.zeros_like(done, dtype=torch.int64)
         for i in range(min(k + 1, n)):
             u = first_vector(n, X.dtype, X.device, i).expand(X.shape[:-1])
             if start is not None and i < start.shape[-1]:
@@ -117,7 +118,7 @@ class CholeskyInverseIteration(Solver):
             for v in vectors:
                 u = u - (v.conj() * u).sum(-1, keepdim=True) * v
             u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
-            top, u, proven, taken = leading_pair(X, u, top, i > 0, limit)
+            top, u, proven, taken = leading_pair(X, u, top, limit)
             values.append(top)
             done, steps = done & proven, steps + taken
             if i < k:

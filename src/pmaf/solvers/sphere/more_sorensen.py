@@ -120,9 +120,8 @@ class MoreSorensen(Solver):
         """Minimise on the unit sphere for ‖Q‖ ≤ 1: u, λ, t, a mask of the items that converged, and factorisations."""
         n, eps = Q.shape[-1], torch.finfo(Q.dtype).eps
         eye = torch.eye(n, dtype=Q.dtype, device=Q.device)
-        one = torch.ones_like(Q[..., 0, 0].real)
         v = first_vector(n, Q.dtype, Q.device, 0).expand(Q.shape[:-1])
-        top, v, proven, taken = leading_pair(-Q, v, one, False, EIGEN_STEPS)
+        top, v, proven, taken = leading_pair(-Q, v, None, EIGEN_STEPS)
         M0 = Q + top[..., None, None] * eye + v[..., :, None] * v.conj()[..., None, :]
 
         gamma = (v.conj() * g).sum(-1)
