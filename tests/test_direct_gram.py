@@ -181,3 +181,19 @@ def test_a_negative_weight_is_named_by_its_place():
     weights[2, 5] = -1
     with pytest.raises(ValueError, match=r"non-negative, got -1 at index \(2, 5\)"):
         pmaf.ied(pmaf.Gram(randn(3, 7, 4, seed=1), weights))
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(5, 9, 2), (9, 5, 1), (12, 40, 3)])
+def test_the_kernel_by_name_differentiates_what_is_not_a_dense_matrix(m, n, k):
+    """The tridiagonal form belongs to X, not to the tensors that X is made of."""
+    F = factors(2, m, n).requires_grad_()
+    X = factors(n, n, seed=1)
+    X = torch.where((X + X.mT).abs() > 1, X + X.mT, 0).to_sparse().requires_grad_()
+
+    def gradient(X, leaf, solver):
+        U = pmaf.ied_ex(X, k, solver=solver).eigenvectors
+        weights = torch.linspace(-1, 1, n, dtype=U.dtype)[:, None]
+        return torch.autograd.grad((U.square().square() * weights).sum(), leaf)[0].to_dense()
+
+    for problem, leaf in ((pmaf.Gram(F), F), (X, X)):
+        torch.testing.assert_close(gradient(problem, leaf, "tridiagonal"), gradient(problem, leaf, "eigh"))
