@@ -44,9 +44,10 @@ test-fallback: setup  ## run what the compiled kernels answer without them, as o
 
 test-sanitized: setup  ## build the kernels' own tests under AddressSanitizer and UBSan, and run them
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitized -G Ninja -DPMAF_SANITIZE=ON
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target pmaf_kernels_test pmaf_sphere_test
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/sanitized --target pmaf_kernels_test pmaf_sphere_test pmaf_generalised_test
 	build/sanitized/pmaf_kernels_test
 	build/sanitized/pmaf_sphere_test
+	build/sanitized/pmaf_generalised_test
 
 lint: setup  ## ruff, formatting, mypy --strict and the arrows between packages
 	$(BIN)/ruff check .

@@ -4,16 +4,17 @@ Families of small quadratics and least-squares problems: graded, near the hard c
 right-hand sides. An answer that was not flagged must be stationary, of the right length and global, with the gap that
 it reports, all beside float64 eigenvalues. Prints one line a family and fails if any answer does not hold.
 
-    python benchmarks/adversarial_sphere.py [items a family] [seed]
+    python benchmarks/adversarial_sphere.py 2000 --seed 0
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, least_squares_on_sphere, quadratic_on_sphere
+from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, sphere_minimum
 
 WIDE = torch.float64
 Family = tuple[str, Tensor, Tensor]
@@ -69,8 +70,8 @@ def main(B: int = 2000, seed: int = 0) -> int:
                 matrix, right = wide_matrix.to(dtype), wide_right.to(dtype)
                 matrix = matrix if m else (matrix + matrix.mT) / 2
                 for ball in (False, True):
-                    solve = least_squares_on_sphere if m else quadratic_on_sphere
-                    found = solve(matrix, right, torch.ones(B, dtype=dtype), ball=ball, rtol=10 * eps * n**0.5)
+                    options = {"quadratic": not m, "ball": ball, "rtol": 10 * eps * n**0.5}
+                    found = sphere_minimum(matrix, right, torch.ones(B, dtype=dtype), **options)
                     F, y, u, multiplier = (x.double() for x in (matrix, right, found.u, found.multiplier))
                     if m:
                         sigma = torch.nn.functional.pad(torch.linalg.svdvals(F), (0, max(n - m, 0)))
@@ -102,4 +103,8 @@ def main(B: int = 2000, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])) > 0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("items", type=int, nargs="?", default=2000, help="in each family")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    sys.exit(main(chosen.items, chosen.seed) > 0)

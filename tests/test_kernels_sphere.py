@@ -6,18 +6,10 @@ import mpmath
 import pytest
 import torch
 
+import pmaf
 from pmaf.kernels import loader, sphere
-from pmaf.kernels.sphere import (
-    INACCURATE,
-    INSIDE,
-    NOT_FINITE,
-    NOT_UNIQUE,
-    SINGULAR,
-    least_squares_on_sphere,
-    least_squares_on_sphere_gradient,
-    quadratic_on_sphere,
-    quadratic_on_sphere_gradient,
-)
+from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, NOT_UNIQUE, SINGULAR, sphere_minimum
+from pmaf.kernels.sphere_gradient import sphere_gradient
 
 mpmath.mp.dps = 60
 DTYPES = [torch.float32, torch.float64]
@@ -69,13 +61,13 @@ def quadratic(H, g, radius=1.0, **keywords):
     """One quadratic, H made symmetric."""
     H = (H + H.mT) / 2
     r = torch.tensor([radius], dtype=H.dtype)
-    return quadratic_on_sphere(H[None], g[None], r, rtol=rtol(H.dtype, H.shape[-1]), **keywords)
+    return sphere_minimum(H[None], g[None], r, quadratic=True, rtol=rtol(H.dtype, H.shape[-1]), **keywords)
 
 
 def least_squares(A, b, radius=1.0, **keywords):
     """One least-squares problem."""
     r = torch.tensor([radius], dtype=A.dtype)
-    return least_squares_on_sphere(A[None], b[None], r, rtol=rtol(A.dtype, A.shape[-1]), **keywords)
+    return sphere_minimum(A[None], b[None], r, rtol=rtol(A.dtype, A.shape[-1]), **keywords)
 
 
 def exact(*tensors):
@@ -106,7 +98,7 @@ def shortfall(Q, g, radius, found, item=0):
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_is_the_global_minimiser_to_rounding(isa, m, n, dtype):
     A, b, radius, _ = problem(2, m, n, dtype)
-    found = least_squares_on_sphere(A, b, radius, rtol=rtol(dtype, n))
+    found = sphere_minimum(A, b, radius, rtol=rtol(dtype, n))
     good = found.code == 0
     assert bool((good | (found.gap <= 1e-11 * found.norm)).all())
     items = range(2) if n < 30 else range(1 if n < 60 else 0)
@@ -193,9 +185,9 @@ def test_hard_case_takes_the_side_of_the_ones_vector_and_says_so():
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_scale_of_least_squares_does_not_matter(dtype):
     A, b, radius, _ = problem(3, 12, 5, dtype)
-    found = least_squares_on_sphere(A, b, radius, rtol=rtol(dtype, 5))
+    found = sphere_minimum(A, b, radius, rtol=rtol(dtype, 5))
     for power in (60, -60) if dtype == torch.float32 else (500, -500):
-        scaled = least_squares_on_sphere(A * 2.0**power, b * 2.0**power, radius, rtol=rtol(dtype, 5))
+        scaled = sphere_minimum(A * 2.0**power, b * 2.0**power, radius, rtol=rtol(dtype, 5))
         assert torch.equal(scaled.u, found.u)
         assert torch.equal(scaled.residual, found.residual)
 
@@ -294,7 +286,7 @@ def test_gaps_that_squaring_would_lose(isa, excess):
     assert torch.allclose(found.u[0], torch.tensor([float(x) for x in u], dtype=WIDE), atol=1e-14)
     vector, _ = cotangents(1, 5, WIDE)
     right = exact_bordered(F.T * F, multiplier, u, vector[0])
-    gradients = least_squares_on_sphere_gradient(
+    gradients = sphere_gradient(
         A, b, torch.ones(1, dtype=WIDE), None, found.u, found.factor, found.code,
         vector=vector, multiplier=None, solution=True,
     )  # fmt: skip
@@ -309,9 +301,9 @@ def test_gradient_inside_the_ball_is_of_least_norm_where_columns_are_dependent(i
     A[..., 3] = 2 * A[..., 2]
     radius = torch.full((3,), 1e3, dtype=dtype)
     vector, _ = cotangents(3, 5, dtype)
-    found = least_squares_on_sphere(A, b, radius, ball=True, rtol=rtol(dtype, 5))
+    found = sphere_minimum(A, b, radius, ball=True, rtol=rtol(dtype, 5))
     assert [int(c) & ~SINGULAR for c in found.code] == [NOT_UNIQUE | INSIDE] * 3
-    gradients = least_squares_on_sphere_gradient(
+    gradients = sphere_gradient(
         A, b, radius, None, found.u, found.factor, found.code, vector=vector, multiplier=None, solution=True
     )
     F = A.double()
@@ -325,7 +317,7 @@ def test_gradient_inside_the_ball_is_of_least_norm_where_columns_are_dependent(i
 def test_no_right_hand_side_and_dependent_columns(isa, dtype):
     """Every null vector is a minimiser; the one along the all-ones vector's part is taken."""
     A, b, radius, _ = problem(12, 4, 7, dtype)
-    found = least_squares_on_sphere(A, 0 * b, radius, rtol=rtol(dtype, 7))
+    found = sphere_minimum(A, 0 * b, radius, rtol=rtol(dtype, 7))
     assert [int(c) & ~SINGULAR for c in found.code] == [NOT_UNIQUE] * 12
     null = torch.eye(7, dtype=WIDE) - torch.linalg.pinv(A.double()) @ A.double()
     right = null.sum(-1)
@@ -351,13 +343,13 @@ def test_gradients_of_least_squares(isa, m, n, weighted, dtype):
     A, b, radius, weights = problem(5, m, n, dtype)
     W = weights if weighted else torch.ones_like(weights)
     vector, multiplier = cotangents(5, n, dtype)
-    found = least_squares_on_sphere(A, b, radius, weights if weighted else None, rtol=rtol(dtype, n))
-    gradients = least_squares_on_sphere_gradient(
+    found = sphere_minimum(A, b, radius, weights if weighted else None, rtol=rtol(dtype, n))
+    gradients = sphere_gradient(
         A, b, radius, weights if weighted else None, found.u, found.factor, found.code,
         vector=vector, multiplier=multiplier, needs=(True, True, weighted, True), solution=True,
     )  # fmt: skip
     A, b, W, r, vector, multiplier = (x.double() for x in (A, b, W, radius, vector, multiplier))
-    reference = least_squares_on_sphere(A, b, r, W, rtol=rtol(WIDE, n))
+    reference = sphere_minimum(A, b, r, W, rtol=rtol(WIDE, n))
     u = reference.u
     K = A.mT @ (W[..., None] * A) + reference.multiplier[:, None, None] * torch.eye(n, dtype=WIDE)
     w, mu = bordered(K, u, r, vector, multiplier)
@@ -382,12 +374,13 @@ def test_gradients_of_quadratics(isa, n, dtype):
     g = 3 * torch.randn(5, n, dtype=dtype, generator=random)
     radius = 0.5 + torch.rand(5, dtype=dtype, generator=random)
     vector, multiplier = cotangents(5, n, dtype)
-    found = quadratic_on_sphere(H, g, radius, rtol=rtol(dtype, n))
-    gradients = quadratic_on_sphere_gradient(
-        H, g, radius, found.u, found.factor, found.code, vector=vector, multiplier=multiplier, needs=(True, True, True)
-    )
+    found = sphere_minimum(H, g, radius, quadratic=True, rtol=rtol(dtype, n))
+    gradients = sphere_gradient(
+        H, g, radius, None, found.u, found.factor, found.code, quadratic=True,
+        vector=vector, multiplier=multiplier, needs=(True, True, False, True),
+    )  # fmt: skip
     H, g, r, vector, multiplier = (x.double() for x in (H, g, radius, vector, multiplier))
-    reference = quadratic_on_sphere(H, g, r, rtol=rtol(WIDE, n))
+    reference = sphere_minimum(H, g, r, quadratic=True, rtol=rtol(WIDE, n))
     K = H + reference.multiplier[:, None, None] * torch.eye(n, dtype=WIDE)
     w, mu = bordered(K, reference.u, r, vector, multiplier)
     right = -(w[..., :, None] * reference.u[..., None, :] + reference.u[..., :, None] * w[..., None, :]) / 2
@@ -398,7 +391,7 @@ def test_gradients_of_quadratics(isa, n, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
-@pytest.mark.parametrize(("m", "n"), [(5, 1), (12, 4), (4, 6), (40, 24)])
+@pytest.mark.parametrize(("m", "n"), [(5, 1), (12, 4), (4, 6), (40, 24), (60, 41)])
 def test_complex_least_squares(m, n, dtype):
     random = torch.Generator().manual_seed(m)
     A = torch.randn(3, m, n, dtype=dtype, generator=random)
@@ -406,9 +399,9 @@ def test_complex_least_squares(m, n, dtype):
     vector = torch.randn(3, n, dtype=dtype, generator=random)
     radius = 0.5 + torch.rand(3, dtype=A.real.dtype, generator=random)
     eps = torch.finfo(dtype).eps
-    found = least_squares_on_sphere(A, b, radius, rtol=10 * eps * n**0.5)
+    found = sphere_minimum(A, b, radius, rtol=10 * eps * n**0.5)
     assert found.seen & ~SINGULAR == 0
-    gradients = least_squares_on_sphere_gradient(
+    gradients = sphere_gradient(
         A, b, radius, None, found.u, found.factor, found.code,
         vector=vector, multiplier=None, needs=(True, True, False, True), solution=True,
     )  # fmt: skip
@@ -427,6 +420,35 @@ def test_complex_least_squares(m, n, dtype):
     assert float((gradients.radius - mu * r.real).norm() / mu.norm()) < 1000 * eps
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("constraint", ["sphere", "ball"])
+def test_complex_layers_are_those_of_the_way_without_kernels(constraint, dtype, monkeypatch):
+    random = torch.Generator().manual_seed(5)
+    A, b, vector = (torch.randn(*s, dtype=dtype, generator=random) for s in ((11, 12, 5), (11, 12), (11, 5)))
+    A[7] = A[7, :, :1]  # of rank one
+    b[9] = 0
+    weights, radius = (torch.rand(*s, dtype=A.real.dtype, generator=random) + 0.1 for s in ((11, 12), (11,)))
+    radius[2] = 100 if constraint == "ball" else 1
+    given = [x.requires_grad_() for x in (A, b, weights, radius)]
+    unique = torch.tensor([i for i in range(11) if i not in (7, 9)])
+
+    def answers():
+        found = pmaf.less_ex(A, b, radius=radius, weights=weights, constraint=constraint)
+        loss = ((found.u * vector.conj()).real.sum(-1) + found.multiplier)[unique].sum()
+        numbers = found.u[unique], found.multiplier[unique], found.gap[unique]
+        return found.status, [x.detach() for x in (*numbers, *torch.autograd.grad(loss, given))]
+
+    status, numbers = answers()
+    assert bool((status[unique] == 0).all())
+    some = pmaf.less_ex(A[3:6], b[3:6], radius=radius[3:6], weights=weights[3:6], constraint=constraint)
+    assert torch.equal(some.u, numbers[0][3:6])
+    monkeypatch.setattr("pmaf.layers.direct_sphere.available", lambda: False)
+    status_without, numbers_without = answers()
+    assert torch.equal(status, status_without)
+    for got, expected in zip(numbers, numbers_without, strict=True):
+        assert float((got - expected).norm() / expected.norm()) < 1000 * rounding(dtype)
+
+
 def test_complex_quadratic():
     random = torch.Generator().manual_seed(0)
     H = torch.randn(4, 6, 6, dtype=torch.complex128, generator=random)
@@ -434,9 +456,9 @@ def test_complex_quadratic():
     g = torch.randn(4, 6, dtype=torch.complex128, generator=random)
     vector = torch.randn(4, 6, dtype=torch.complex128, generator=random)
     radius = torch.ones(4, dtype=WIDE)
-    found = quadratic_on_sphere(H, g, radius, rtol=1e-14)
-    gradients = quadratic_on_sphere_gradient(
-        H, g, radius, found.u, found.factor, found.code, vector=vector, multiplier=None
+    found = sphere_minimum(H, g, radius, quadratic=True, rtol=1e-14)
+    gradients = sphere_gradient(
+        H, g, radius, None, found.u, found.factor, found.code, quadratic=True, vector=vector, multiplier=None
     )
     K = H + found.multiplier[:, None, None] * torch.eye(6)
     assert float((K @ found.u[..., None] - g[..., None]).norm()) < 1e-13
@@ -452,8 +474,8 @@ def test_gradient_inside_the_ball_is_that_of_the_free_problem():
     A, b, _, _ = problem(3, 20, 5, WIDE)
     radius = torch.full((3,), 1e3, dtype=WIDE)
     vector, _ = cotangents(3, 5, WIDE)
-    found = least_squares_on_sphere(A, b, radius, ball=True, rtol=rtol(WIDE, 5))
-    gradients = least_squares_on_sphere_gradient(
+    found = sphere_minimum(A, b, radius, ball=True, rtol=rtol(WIDE, 5))
+    gradients = sphere_gradient(
         A, b, radius, None, found.u, found.factor, found.code,
         vector=vector, multiplier=None, needs=(True, True, False, True),
     )  # fmt: skip
@@ -475,8 +497,8 @@ def test_an_item_does_not_see_its_neighbours(isa, m, n, dtype):
 
     def run(A, items):
         held = A[items].contiguous(), b[items].contiguous(), radius[items].contiguous()
-        found = least_squares_on_sphere(*held, rtol=rtol(dtype, n))
-        return found, least_squares_on_sphere_gradient(
+        found = sphere_minimum(*held, rtol=rtol(dtype, n))
+        return found, sphere_gradient(
             *held, None, found.u, found.factor, found.code, vector=vector[items].contiguous(),
             multiplier=multiplier[items].contiguous(),
         )  # fmt: skip
@@ -504,7 +526,7 @@ def test_threads_do_not_change_a_digit():
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            answers.append(least_squares_on_sphere(A, b, radius, rtol=rtol(A.dtype, 6)))
+            answers.append(sphere_minimum(A, b, radius, rtol=rtol(A.dtype, 6)))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(answers[0].u, answers[1].u)
@@ -513,24 +535,25 @@ def test_threads_do_not_change_a_digit():
 
 def test_one_matrix_serves_a_batch():
     A, b, radius, _ = problem(6, 12, 5, WIDE)
-    shared = least_squares_on_sphere(A[:1], b, radius[:1], rtol=rtol(WIDE, 5))
-    copied = least_squares_on_sphere(
+    shared = sphere_minimum(A[:1], b, radius[:1], rtol=rtol(WIDE, 5))
+    copied = sphere_minimum(
         A[:1].expand(6, -1, -1).contiguous(), b, radius[:1].expand(6).contiguous(), rtol=rtol(WIDE, 5)
     )
     assert torch.equal(shared.u, copied.u)
 
 
 def test_empty_batches():
-    found = least_squares_on_sphere(torch.empty(0, 4, 3), torch.empty(0, 4), torch.empty(0), rtol=1e-6)
+    found = sphere_minimum(torch.empty(0, 4, 3), torch.empty(0, 4), torch.empty(0), rtol=1e-6)
     assert found.u.shape == (0, 3)
     assert found.seen == 0
 
 
 def test_no_rows_leave_every_point_a_minimiser():
-    found = least_squares_on_sphere(torch.empty(2, 0, 3), torch.empty(2, 0), torch.ones(2), rtol=1e-6)
+    found = sphere_minimum(torch.empty(2, 0, 3), torch.empty(2, 0), torch.ones(2), rtol=1e-6)
     assert [int(c) & NOT_UNIQUE for c in found.code] == [NOT_UNIQUE] * 2
     assert torch.allclose(found.u.norm(dim=-1), torch.ones(2))
 
 
 def test_factor_size_is_that_of_the_library():
     assert sphere.factor_size(4) == 4 * 5 // 2 + 4 + 4 + sphere.EXTRAS
+    assert sphere.factor_size(4, 2) == 2 * (4 * 5 // 2 + 4 + 4) + sphere.EXTRAS

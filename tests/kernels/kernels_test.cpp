@@ -172,6 +172,7 @@ void all(int isa, int type) {
   for (int kind = 1; kind < 5; kind++)
     for (int n : {2, 3, 9, 20}) run<E>(isa, type, 5, n, n > 4 ? 4 : n, kind % 2 == 0, 1, kind);
   run<E>(isa, type, 700, 16, 1, true, 4, 0);
+  run<E>(isa, type, 1, 40, 2, true, 1, 0);  // alone, by rows
   for (int n : {150, 200}) run<E>(isa, type, 3, n, 2, n == 150, 2, 0);
 }
 

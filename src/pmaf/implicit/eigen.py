@@ -36,6 +36,7 @@ from pmaf.implicit.undetermined import SECOND, Embedded, moves, seen, tangent, u
 from pmaf.linalg.refinement import is_single
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import compiling, followed, follows_nothing, mapped_the_older_way, wrapped
@@ -75,8 +76,9 @@ class OperatorEquations(Equations):
         X = self.filled(params).plain()
         k, size = U.shape[-1], aux.V.shape[-1]
         if in_tridiagonal(aux, H):
+            A = X.tensors[0] if isinstance(X, Dense) else X.dense()
             return solve_in_tridiagonal(
-                X.tensors[0], aux, U, H, largest=self.largest, whole_block=whole_block, rtol=self.rtol, atol=self.atol
+                A, aux, U, H, largest=self.largest, whole_block=whole_block, rtol=self.rtol, atol=self.atol
             )
         if size == 0:
             return solve_without_basis(
@@ -208,6 +210,7 @@ class EigenpairEquations(OperatorEquations):
             cotangents = U_bar, torch.diag_embed(values_bar).to(U.dtype)
         if (
             self.one_pass
+            and isinstance(self.operator, Dense)
             and X is not None
             and plain
             and self.policy != "nan"

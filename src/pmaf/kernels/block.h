@@ -41,8 +41,9 @@ constexpr double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52;
 template <class T>
 constexpr int rows_from = 160;
 
-// From this size on a real matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
-constexpr int single_from = 24;
+// From this size on a matrix that has no others beside it is tridiagonalised by rows, which gives the same answer.
+template <bool is_complex>
+constexpr int single_from = is_complex ? 40 : 24;
 
 template <class S_>
 struct Block {
@@ -53,8 +54,9 @@ struct Block {
   using D = typename V::D;
   using C = typename V::C;
   static constexpr int W = V::W, Wd = V::Wd, halves = V::halves, parts = V::parts, stride = V::stride;
-  using RealRows = Rows<Wd, W>;
-  using Part = Rows<Wd, stride>;  // real or imaginary parts of a wide array
+  using All = typename V::All;
+  using RealRows = Rows<All, W>;
+  using Part = Rows<All, stride>;  // real or imaginary parts of a wide array
 
   int n, k;
   bool largest;
@@ -83,9 +85,8 @@ struct Block {
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
     X = arena.take<S>(by_rows ? 0 : triangle(n));
     A = arena.take<S>(by_rows ? 0 : triangle(n));
-    const bool alone = !S::is_complex && !by_rows && n >= single_from;
-    square = arena.take<T>(forward && (by_rows || alone) ? n * pitch : 0);
-    row_work = arena.take<T>(by_rows || alone ? 4 * pitch : 0);
+    square = arena.take<T>(forward && (by_rows || n >= single_from<S::is_complex>) ? n * pitch * parts : 0);
+    row_work = arena.take<T>(by_rows || n >= single_from<S::is_complex> ? 4 * pitch * parts : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
     tau = arena.take<S>(n);
@@ -111,15 +112,14 @@ struct Block {
     for (int i = 0; i < 2; i++) scale_up[i] = arena.take<T>(W), scale_down[i] = arena.take<T>(W);
   }
 
-  RealRows rows(double* p, int half) const { return {p + half * Wd}; }
-  Part part(double* p, int half, int which) const { return {p + which * W + half * Wd}; }
-  Tridiagonal<Wd, W> tridiagonal(int half) const { return {n, rows(td, half), rows(te, half), rows(tf, half)}; }
+  Tridiagonal<All, W> tridiagonal() const { return {n, {td}, {te}, {tf}}; }
   S* u(int i) const { return U + std::ptrdiff_t(i) * n; }
   // Matrices are turned from lanes into items row by row; small ones whose rows do not fill registers, all rows at once.
   static constexpr int staged_rows(int n) { return n <= 32 && n % W != 0 ? n : 1; }
   int staged_rows() const { return staged_rows(n); }
   double sign() const { return largest ? 1.0 : -1.0; }
   D value(int i, int half) const { return V::load_real(values + std::ptrdiff_t(i) * W, half); }
+  All value(int i) const { return All::load(values + std::ptrdiff_t(i) * W); }
 
   // The powers of two that bring entries of size `most` near one.
   void find_scale(L most, typename L::mask bad) {
@@ -140,23 +140,33 @@ struct Block {
   void factorise_matrices(const T* from, T* to, int lanes) {
     if (by_rows) return factorise_rows(from, to, lanes);
     load<true>(from, lanes);
-    if (!S::is_complex && n >= single_from && lanes == 1) tridiagonalise_alone();
+    if (n >= single_from<S::is_complex> && lanes == 1) tridiagonalise_alone();
     else tridiagonalise(n, X, A, d, e, tau, work);
     store_factor(to, lanes);
   }
 
   // The first item; all lanes hold the same.
   void tridiagonalise_alone() {
-    if constexpr (!S::is_complex) {
-      const std::ptrdiff_t length = Rowwise<T>::pitch(n);
-      for (int i = 0; i < n; i++) {
-        for (int j = 0; j <= i; j++) square[i * length + j] = square[j * length + i] = X[column(n, j) + i][0];
-        for (std::ptrdiff_t j = n; j < length; j++) square[i * length + j] = T(0);
+    using Alone = Rowwise<T, S::is_complex>;
+    using One = typename Alone::One;
+    const auto spread = [](One a) {
+      if constexpr (S::is_complex) return S(L(a.re[0]), L(a.im[0]));
+      else return L(a[0]);
+    };
+    Alone alone(n, square, row_work);
+    for (int k = 0; k < n; k++) {
+      const S* x = X + column(n, k);
+      for (int i = k; i < n; i++) {
+        One entry;
+        if constexpr (S::is_complex) entry = One(x[i].re[0], x[i].im[0]);
+        else entry = x[i][0];
+        alone.put(alone.row(k), i, entry);
+        alone.put(alone.row(i), k, conj(entry));
       }
-      Rowwise<T>(n, square, row_work)
-          .tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, T t) { e[j] = L(off), tau[j] = L(t); },
-                          [&](int j, int i, T x) { A[column(n, j) + i] = L(x); });
+      for (std::ptrdiff_t i = n; i < alone.length; i++) alone.put(alone.row(k), i, One(T(0)));
     }
+    alone.tridiagonalise([&](int j, T x) { d[j] = L(x); }, [&](int j, T off, One t) { e[j] = L(off), tau[j] = spread(t); },
+                         [&](int j, int i, One x) { A[column(n, j) + i] = spread(x); });
   }
 
   // All of them by rows, one at a time: scale, finiteness and asymmetry as in `load`.
@@ -349,11 +359,12 @@ struct Block {
       V::store_real(unit, half, power_of_two(power));
       const D down = power_of_two(-power) * D(sign());
       for (int i = 0; i < n; i++) {
-        rows(td, half).set(i, get(d + i) * down);
+        const auto set = [&](double* p, D x) { V::store_real(p + std::ptrdiff_t(i) * W, half, x); };
+        set(td, get(d + i) * down);
         if (i == n - 1) continue;
         const D off = get(e + i) * down;
-        rows(te, half).set(i, off);
-        rows(tf, half).set(i, min(D(-1e-40), -(off * off)));
+        set(te, off);
+        set(tf, min(D(-1e-40), -(off * off)));
       }
     }
   }
@@ -456,16 +467,16 @@ struct Block {
 
   // Where to factorise for pair i: beside λᵢ, so that what rounding leaves along selected vectors grows by no more than
   // 1/ε, and above it unless another selected value is there.
-  D beside(int i, int half) const {
+  All beside(int i) const {
     constexpr double shift = 8 * epsilon<T>;
-    const D lambda = value(i, half);
-    D best = lambda + D(shift);
+    const All lambda = value(i);
+    All best = lambda + All(shift);
     if (i == 0) return best;
-    D room(0.0);
+    All room(0.0);
     for (const double candidate : {shift, -shift, 3 * shift, -3 * shift}) {
-      const D mu = lambda + D(candidate);
-      D nearest(shift / 2);
-      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j, half)), nearest);
+      const All mu = lambda + All(candidate);
+      All nearest(shift / 2);
+      for (int j = 0; j < k; j++) nearest = min(abs(mu - value(j)), nearest);
       const auto better = nearest > room;
       best = select(better, mu, best);
       room = select(better, nearest, room);
@@ -475,16 +486,11 @@ struct Block {
 
   // Factors μI − T or T − μI for the solves with pair i.
   void factorise_for(int i) {
-    for (int half = 0; half < halves; half++) {
-      const auto t = tridiagonal(half);
-      const D mu = beside(i, half);
-      if (i == 0) factorise(t, mu, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)});
-      else
-        factorise(t, mu, epsilon<T>,
-                  Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
-                                 rows(scratch[3], half), rows(scratch[4], half)});
-    }
+    if (i == 0) factorise(tridiagonal(), beside(i), definite());
+    else factorise(tridiagonal(), beside(i), epsilon<T>, pivoted());
   }
+  Definite<All, W> definite() const { return {{scratch[0]}, {scratch[1]}}; }
+  Pivoted<All, W> pivoted() const { return {{scratch[0]}, {scratch[1]}, {scratch[2]}, {scratch[3]}, {scratch[4]}}; }
 
   // v ← (λᵢI − X)⁺ v, a wide vector, after factorise_for(i). Differences of selected values up to `tolerance` (of X,
   // one real number for each lane) count as zero.
@@ -498,14 +504,12 @@ struct Block {
     narrow(v, vector);
     apply<true>(vector);
     widen(vector, v);
+    for (int which = 0; which < parts; which++) {
+      const Part p{v + which * W};
+      if (i == 0) solve(n, definite(), p);
+      else solve(n, pivoted(), p);
+    }
     for (int half = 0; half < halves; half++) {
-      for (int which = 0; which < parts; which++) {
-        const auto p = part(v, half, which);
-        if (i == 0) solve(n, Definite<Wd, W>{rows(scratch[0], half), rows(scratch[1], half)}, p);
-        else
-          solve(n, Pivoted<Wd, W>{rows(scratch[0], half), rows(scratch[1], half), rows(scratch[2], half),
-                                  rows(scratch[3], half), rows(scratch[4], half)}, p);
-      }
       // Definite: (μ − T)⁻¹; pivoted: (T − λ)⁻¹. Both in units of T, and T may stand for −T.
       const D factor = D(i == 0 ? sign() : -sign()) / V::load_real(unit, half);
       for (int r = 0; r < n; r++) {

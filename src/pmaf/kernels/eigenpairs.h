@@ -26,6 +26,7 @@ struct Forward : B {
   using B::B;
   using typename B::C;
   using typename B::D;
+  using typename B::All;
   using typename B::RealRows;
   using typename B::S;
   using typename B::T;
@@ -35,67 +36,61 @@ struct Forward : B {
   // Eigenvalues this close to each other, in units of T, make their vectors unreliable one by one.
   static constexpr double crowded = 1e-3;
 
-  RealRows z(int w, int half) const { return {this->Z + std::ptrdiff_t(w) * n * W + half * Wd}; }
+  RealRows z(int w) const { return {this->Z + std::ptrdiff_t(w) * n * W}; }
 
   // Vector w of T where it crowds with the ones before, from `start` on: inverse iteration, orthogonal to them.
-  void crowd_vector(int w, int half, D start, typename D::mask where) {
-    const auto t = this->tridiagonal(half);
-    const auto at = [&](int i) { return this->rows(this->scratch[i], half); };
-    const Pivoted<Wd, W> f{at(0), at(1), at(2), at(3), at(4)};
-    const RealRows x = this->rows(this->h, half);
-    factorise(t, this->value(w, half), 0x1p-52, f);
-    for (int i = 0; i < n; i++) x.set(i, D(generic(i + std::int64_t(7) * w)));
+  void crowd_vector(int w, All start, typename All::mask where) {
+    const auto f = this->pivoted();
+    const RealRows x{this->h};
+    factorise(this->tridiagonal(), this->value(w), 0x1p-52, f);
+    for (int i = 0; i < n; i++) x.set(i, All(generic(i + std::int64_t(7) * w)));
     for (int pass = 0; pass < 4; pass++) {
       for (int again = 0; again < 2; again++)
         for (int j = 0; j < w; j++) {
-          const RealRows other = z(j, half);
-          D inner(0.0);
+          const RealRows other = z(j);
+          All inner(0.0);
           for (int i = 0; i < n; i++) inner = fma(x[i], other[i], inner);
-          inner = select(D(double(j)) >= start, inner, D(0.0));
+          inner = select(All(double(j)) >= start, inner, All(0.0));
           for (int i = 0; i < n; i++) x.set(i, fnma(inner, other[i], x[i]));
         }
-      D most(0.0), squares(0.0);
+      All most(0.0), squares(0.0);
       for (int i = 0; i < n; i++) most = max(abs(x[i]), most);
-      const D unit = D(1.0) / max(most, D(1e-280));
+      const All unit = All(1.0) / max(most, All(1e-280));
       for (int i = 0; i < n; i++) {
-        const D y = x[i] * unit;
+        const All y = x[i] * unit;
         squares = fma(y, y, squares);
       }
-      const D length = unit / sqrt(max(squares, D(1e-280)));
+      const All length = unit / sqrt(max(squares, All(1e-280)));
       for (int i = 0; i < n; i++) x.set(i, x[i] * length);
       if (pass < 3) solve(n, f, x);
     }
-    for (int i = 0; i < n; i++) z(w, half).set(i, select(where, x[i], z(w, half)[i]));
+    for (int i = 0; i < n; i++) z(w).set(i, select(where, x[i], z(w)[i]));
   }
 
   // Eigenvalues and eigenvectors of T, and u = Q z for all of them.
   void pairs_of_t() {
-    for (int half = 0; half < halves; half++) {
-      const auto t = this->tridiagonal(half);
-      constexpr double tolerance = sizeof(T) == 4 ? 1e-10 : 1e-15;
-      const int wanted = k < n ? k + 1 : k;
-      D other_end;
-      eigenvalues(t, wanted, tolerance, this->rows(this->values, half), other_end);
-      const D unit = V::load_real(this->unit, half);
-      V::store_real(this->norm, half, max(abs(this->value(0, half)), abs(other_end)) * unit);
-      D start(0.0);
-      const auto room = [&](int i) { return this->rows(this->scratch[i], half); };
-      for (int w = 0; w < k; w++) {
-        D lambda = this->value(w, half);
-        for (int pass = 0; pass < (sizeof(T) == 8 ? 2 : 1); pass++)
-          twisted_vector(t, lambda, z(w, half), room(0), room(1), room(2), room(3));
-        if (w == 0) continue;
-        const auto close = this->value(w - 1, half) - this->value(w, half) <= D(crowded);
-        start = select(close, start, D(double(w)));
-        if (any(close)) crowd_vector(w, half, start, close);
-      }
+    const auto t = this->tridiagonal();
+    constexpr double tolerance = sizeof(T) == 4 ? 1e-10 : 1e-15;
+    const int wanted = k < n ? k + 1 : k;
+    All other_end;
+    eigenvalues(t, wanted, tolerance, RealRows{this->values}, other_end);
+    (max(abs(this->value(0)), abs(other_end)) * All::load(this->unit)).store(this->norm);
+    All start(0.0);
+    const auto room = [&](int i) { return RealRows{this->scratch[i]}; };
+    for (int w = 0; w < k; w++) {
+      All lambda = this->value(w);
+      for (int pass = 0; pass < (sizeof(T) == 8 ? 2 : 1); pass++)
+        twisted_vector(t, lambda, z(w), room(0), room(1), room(2), room(3));
+      if (w == 0) continue;
+      const auto close = this->value(w - 1) - this->value(w) <= All(crowded);
+      start = select(close, start, All(double(w)));
+      if (any(close)) crowd_vector(w, start, close);
     }
     for (int w = 0; w < k; w++) {
       S* u = this->u(w);
       for (int half = 0; half < halves; half++)
         for (int i = 0; i < n; i++) {
-          if constexpr (S::is_complex) V::store(u + i, half, C(z(w, half)[i]));
-          else V::store(u + i, half, z(w, half)[i]);
+          V::store(u + i, half, C(V::load_real(z(w).p + std::ptrdiff_t(i) * W, half)));
         }
       this->template apply<false>(u);
     }

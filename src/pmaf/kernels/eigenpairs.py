@@ -1,21 +1,27 @@
 """Leading eigenpairs of batches of small Hermitian matrices, and the gradients of what they are used for."""
 
-import ctypes
 import enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pmaf.kernels.loader import kernels
-from pmaf.kernels.memory import in_memory
+from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory
 
-__all__ = ["Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
+__all__ = ["EIGENPAIRS", "EIGEN_GRADIENT", "Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
 
-TYPES = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 CLOSED = (3, 4)  # sizes of the closed form in single precision, for one pair, which needs no factor; see small.h
-NO_MEMORY = 32  # Code.NO_MEMORY as a plain number, which is quicker to test
+EIGENPAIRS = CompiledFunction(
+    "eigenpairs",
+    "i type, q batch n k, i largest, P X reference, q reference_item reference_columns, d allowed rtol atol, "
+    "i threads, P values vectors next norm residual code factor",
+)
+EIGEN_GRADIENT = CompiledFunction(
+    "eigen_gradient",
+    "i type, q batch n k, i largest, P X factor values vectors next norm code H values_cotangent, d rtol atol, "
+    "i threads, P W gradient gradient_code",
+)
 
 
 class Code(enum.IntFlag):
@@ -40,60 +46,6 @@ class Eigenpairs(NamedTuple):
     code: Tensor  # (*,) int32
     factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
     seen: int  # all codes or-ed together
-
-
-class EigenpairsCall(ctypes.Structure):
-    """The struct of ``calls.h``."""
-
-    _fields_ = [
-        ("type", ctypes.c_int),
-        ("batch", ctypes.c_int64),
-        ("n", ctypes.c_int64),
-        ("k", ctypes.c_int64),
-        ("largest", ctypes.c_int),
-        ("X", ctypes.c_void_p),
-        ("reference", ctypes.c_void_p),
-        ("reference_item", ctypes.c_int64),
-        ("reference_columns", ctypes.c_int64),
-        ("allowed", ctypes.c_double),
-        ("rtol", ctypes.c_double),
-        ("atol", ctypes.c_double),
-        ("threads", ctypes.c_int),
-        ("values", ctypes.c_void_p),
-        ("vectors", ctypes.c_void_p),
-        ("next", ctypes.c_void_p),
-        ("norm", ctypes.c_void_p),
-        ("residual", ctypes.c_void_p),
-        ("code", ctypes.c_void_p),
-        ("factor", ctypes.c_void_p),
-    ]
-
-
-class EigenGradientCall(ctypes.Structure):
-    """The struct of ``calls.h``."""
-
-    _fields_ = [
-        ("type", ctypes.c_int),
-        ("batch", ctypes.c_int64),
-        ("n", ctypes.c_int64),
-        ("k", ctypes.c_int64),
-        ("largest", ctypes.c_int),
-        ("X", ctypes.c_void_p),
-        ("factor", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("vectors", ctypes.c_void_p),
-        ("next", ctypes.c_void_p),
-        ("norm", ctypes.c_void_p),
-        ("code", ctypes.c_void_p),
-        ("H", ctypes.c_void_p),
-        ("values_cotangent", ctypes.c_void_p),
-        ("rtol", ctypes.c_double),
-        ("atol", ctypes.c_double),
-        ("threads", ctypes.c_int),
-        ("W", ctypes.c_void_p),
-        ("gradient", ctypes.c_void_p),
-        ("gradient_code", ctypes.c_void_p),
-    ]
 
 
 def eigenpairs(
@@ -124,14 +76,7 @@ def eigenpairs(
 
     Returns:
         The answer.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
     """
-    found = kernels()
-    if found is None:
-        raise RuntimeError("pmaf.kernels.eigenpairs: there are no compiled kernels; see pmaf.kernels.reason()")
     X = in_memory(X)
     dtype, batch, n = X.dtype, X.shape[:-2], X.shape[-1]
     real = REAL.get(dtype, dtype)
@@ -150,32 +95,12 @@ def eigenpairs(
     code = torch.empty(batch, dtype=torch.int32)
     closed = dtype == torch.float32 and k == 1 and n in CLOSED
     factor = torch.zeros_like(X) if closed else torch.empty_like(X)
-    call = EigenpairsCall(
-        TYPES[dtype],
-        count,
-        n,
-        k,
-        largest,
-        X.data_ptr(),
-        None if reference is None else reference.data_ptr(),
-        item,
-        columns,
-        allowed,
-        rtol,
-        atol,
-        torch.get_num_threads() if threads is None else threads,
-        values.data_ptr(),
-        vectors.data_ptr(),
-        following.data_ptr(),
-        norm.data_ptr(),
-        residual.data_ptr(),
-        code.data_ptr(),
-        factor.data_ptr(),
+    threads = torch.get_num_threads() if threads is None else threads
+    answer = values, vectors, following, norm, residual, code, factor
+    seen = EIGENPAIRS(
+        *(TYPES[dtype], count, n, k, largest, X, reference, item, columns, allowed, rtol, atol, threads, *answer),
     )
-    seen = found.library.pmaf_eigenpairs(found.isa, ctypes.byref(call))
-    if seen & NO_MEMORY:
-        raise MemoryError(f"pmaf.kernels.eigenpairs: no memory to work on {n}×{n} matrices; use another solver")
-    return Eigenpairs(values, vectors, following, norm, residual, code, factor, seen)
+    return Eigenpairs(*answer, seen)
 
 
 def eigen_gradient(
@@ -251,41 +176,13 @@ def run_gradient(
     gradient: Tensor | None,
     code: Tensor,
 ) -> int:
-    """One call of the gradient kernel; see ``calls.h``.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
-    """
-    loaded = kernels()
-    if loaded is None:
-        raise RuntimeError("pmaf.kernels.eigen_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
+    """One call of the gradient kernel; see ``calls.h``."""
     X = in_memory(X)
     H = None if H is None else in_memory(H)
     values_cotangent = None if values_cotangent is None else in_memory(values_cotangent)
-    call = EigenGradientCall(
-        TYPES[X.dtype],
-        found.code.numel(),
-        X.shape[-1],
-        found.values.shape[-1],
-        largest,
-        X.data_ptr(),
-        found.factor.data_ptr(),
-        found.values.data_ptr(),
-        found.vectors.data_ptr(),
-        found.next.data_ptr(),
-        found.norm.data_ptr(),
-        found.code.data_ptr(),
-        None if H is None else H.data_ptr(),
-        None if values_cotangent is None else values_cotangent.data_ptr(),
-        rtol,
-        atol,
-        torch.get_num_threads() if threads is None else threads,
-        None if W is None else W.data_ptr(),
-        None if gradient is None else gradient.data_ptr(),
-        code.data_ptr(),
+    threads = torch.get_num_threads() if threads is None else threads
+    size = found.code.numel(), X.shape[-1], found.values.shape[-1]
+    answer = found.factor, found.values, found.vectors, found.next, found.norm, found.code
+    return EIGEN_GRADIENT(
+        *(TYPES[X.dtype], *size, largest, X, *answer, H, values_cotangent, rtol, atol, threads, W, gradient, code),
     )
-    seen: int = loaded.library.pmaf_eigen_gradient(loaded.isa, ctypes.byref(call))
-    if seen & NO_MEMORY:
-        raise MemoryError("pmaf.kernels.eigen_gradient: no memory to work in; use another solver")
-    return seen

@@ -1,58 +1,27 @@
 """Leading eigenpairs of X = FᵀF from the factor F, without forming X, and their gradients."""
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pmaf.kernels.loader import kernels
-from pmaf.kernels.memory import in_memory
-from pmaf.kernels.sphere import INTEGER, POINTER, REAL, TYPES, fields, pointer, stride
+from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory, stride
 
 __all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_outer", "gram_product"]
 
 MOST_COLUMNS = 256  # as in gram.h; up to about 32 the kernel wins
-
-
-class GramCall(ctypes.Structure):
-    """As in gram_calls.h."""
-
-    _fields_ = fields(
-        (ctypes.c_int, "type"),
-        (INTEGER, "batch m n k"),
-        (ctypes.c_int, "largest threads"),
-        (POINTER, "F weights reference"),
-        (INTEGER, "F_stride weights_stride reference_stride reference_columns"),
-        (POINTER, "values vectors next norm residual code factor"),
-    )
-
-
-class GramGradientCall(ctypes.Structure):
-    """As in gram_calls.h."""
-
-    _fields_ = fields(
-        (ctypes.c_int, "type"),
-        (INTEGER, "batch m n k"),
-        (ctypes.c_int, "threads"),
-        (POINTER, "F weights"),
-        (INTEGER, "F_stride weights_stride"),
-        (POINTER, "factor code vectors vectors_cotangent values_cotangent"),
-        (REAL, "rtol"),
-        (POINTER, "W F_gradient weights_gradient"),
-    )
-
-
-class GramProductCall(ctypes.Structure):
-    """As in gram_calls.h."""
-
-    _fields_ = fields((INTEGER, "batch m n"), (ctypes.c_int, "threads"), (POINTER, "F X"))
-
-
-class GramOuterCall(ctypes.Structure):
-    """As in gram_calls.h."""
-
-    _fields_ = fields((INTEGER, "batch m n k"), (ctypes.c_int, "threads"), (POINTER, "F U W code F_gradient"))
+GRAM = CompiledFunction(
+    "gram",
+    "i type, q batch m n k, i largest threads, P F weights reference, "
+    "q F_stride weights_stride reference_stride reference_columns, P values vectors next norm residual code factor",
+)
+GRAM_GRADIENT = CompiledFunction(
+    "gram_gradient",
+    "i type, q batch m n k, i threads, P F weights, q F_stride weights_stride, "
+    "P factor code vectors vectors_cotangent values_cotangent, d rtol, P W F_gradient weights_gradient",
+)
+GRAM_PRODUCT = CompiledFunction("gram_product", "i type, q batch m n, i threads, P F X")
+GRAM_OUTER = CompiledFunction("gram_outer", "i type, q batch m n k, i threads, P F U W code F_gradient")
 
 
 class GramFound(NamedTuple):
@@ -91,14 +60,7 @@ def gram_eigenpairs(
 
     Returns:
         The answer.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
     """
-    loaded = kernels()
-    if loaded is None:
-        raise RuntimeError("pmaf.kernels.gram_eigenpairs: there are no compiled kernels; see pmaf.kernels.reason()")
     F = in_memory(F)
     weights = None if weights is None else in_memory(weights)
     reference = None if reference is None else in_memory(reference.to(F.dtype))
@@ -108,16 +70,13 @@ def gram_eigenpairs(
     following, norm, residual = (torch.empty(B, dtype=real) for _ in range(3))
     code = torch.empty(B, dtype=torch.int32)
     factor = torch.empty(B, n * n + n + 1, dtype=torch.float64) if keep_factor else None
-    call = GramCall(type=TYPES[real], batch=B, m=m, n=n, k=k, largest=largest, threads=torch.get_num_threads())
-    call.F, call.weights, call.reference = map(pointer, (F, weights, reference))
-    call.F_stride, call.weights_stride, call.reference_stride = map(stride, (F, weights, reference))
-    call.reference_columns = 1 if reference is None else reference.shape[-1]
-    call.values, call.vectors, call.next, call.norm = map(pointer, (values, vectors, following, norm))
-    call.residual, call.code, call.factor = map(pointer, (residual, code, factor))
-    seen = loaded.library.pmaf_gram(loaded.isa, ctypes.byref(call))
-    if seen & 32:
-        raise MemoryError(f"pmaf.kernels.gram_eigenpairs: no memory to work on {m}×{n} factors; use another solver")
-    return GramFound(values, vectors, following, norm, residual, code, factor, seen)
+    columns = 1 if reference is None else reference.shape[-1]
+    answer = values, vectors, following, norm, residual, code, factor
+    seen = GRAM(
+        *(TYPES[real], B, m, n, k, largest, torch.get_num_threads(), F, weights, reference),
+        *(stride(F), stride(weights), stride(reference), columns, *answer),
+    )
+    return GramFound(*answer, seen)
 
 
 def gram_gradient(
@@ -145,80 +104,52 @@ def gram_gradient(
 
     Returns:
         F̄, w̄ and that part; ``None`` where it was not asked for.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
     """
-    loaded = kernels()
-    if loaded is None:
-        raise RuntimeError("pmaf.kernels.gram_gradient: there are no compiled kernels; see pmaf.kernels.reason()")
     assert found.factor is not None
-    held = [None if x is None else in_memory(x) for x in (F, weights, found.vectors, vectors, values)]
+    F = in_memory(F)
+    weights, vectors, values = (None if x is None else in_memory(x) for x in (weights, vectors, values))
     B, m, n = F.shape
     k = found.vectors.shape[-1]
     F_gradient = F.new_empty(B, m, n) if needs[0] else None
     weights_gradient = F.new_empty(B, m) if needs[1] else None
     W = F.new_empty(B, n, k) if solution else None
-    call = GramGradientCall(type=TYPES[F.dtype], batch=B, m=m, n=n, k=k, threads=torch.get_num_threads(), rtol=rtol)
-    call.F, call.weights, call.vectors, call.vectors_cotangent, call.values_cotangent = map(pointer, held)
-    call.F_stride, call.weights_stride = map(stride, held[:2])
-    call.factor, call.code = map(pointer, (found.factor, found.code))
-    call.W, call.F_gradient, call.weights_gradient = map(pointer, (W, F_gradient, weights_gradient))
-    if loaded.library.pmaf_gram_gradient(loaded.isa, ctypes.byref(call)) & 32:
-        raise MemoryError("pmaf.kernels.gram_gradient: no memory to work on; use another solver")
+    GRAM_GRADIENT(
+        *(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, weights, stride(F), stride(weights)),
+        *(found.factor, found.code, in_memory(found.vectors), vectors, values, rtol, W, F_gradient, weights_gradient),
+    )
     return F_gradient, weights_gradient, W
 
 
 def gram_product(F: Tensor) -> Tensor:
-    """FᵀF in double precision, an item with the same bits whatever its neighbours.
+    """FᴴF in double precision, an item with the same bits whatever its neighbours.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
 
     Returns:
-        ``(B, n, n)``, float64.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
+        ``(B, n, n)``, float64 or complex128.
     """
-    loaded = kernels()
-    if loaded is None:
-        raise RuntimeError("pmaf.kernels.gram_product: there are no compiled kernels; see pmaf.kernels.reason()")
     F = in_memory(F)
     B, m, n = F.shape
-    X = torch.empty(B, n, n, dtype=torch.float64)
-    call = GramProductCall(batch=B, m=m, n=n, threads=torch.get_num_threads(), F=pointer(F), X=pointer(X))
-    if loaded.library.pmaf_gram_product(loaded.isa, ctypes.byref(call)) & 32:
-        raise MemoryError("pmaf.kernels.gram_product: no memory to work on; use another solver")
+    X = torch.empty(B, n, n, dtype=torch.complex128 if F.is_complex() else torch.float64)
+    GRAM_PRODUCT(TYPES[F.dtype], B, m, n, torch.get_num_threads(), F, X)
     return X
 
 
 def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
-    """(FU)Wᵀ + (FW)Uᵀ, zero for items with a code.
+    """(FU)Wᴴ + (FW)Uᴴ, zero for items with a code.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
-        U: ``(B, n, k)``, float64.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
+        U: ``(B, n, k)``, in double precision.
         W: likewise.
         code: ``(B,)``, int32.
 
     Returns:
-        ``(B, m, n)``, float32.
-
-    Raises:
-        RuntimeError: if there are no compiled kernels.
-        MemoryError: if the kernel found no memory.
+        ``(B, m, n)``, like F.
     """
-    loaded = kernels()
-    if loaded is None:
-        raise RuntimeError("pmaf.kernels.gram_outer: there are no compiled kernels; see pmaf.kernels.reason()")
     F, U, W = in_memory(F), in_memory(U), in_memory(W)
     (B, m, n), k = F.shape, U.shape[-1]
     gradient = torch.empty_like(F)
-    call = GramOuterCall(batch=B, m=m, n=n, k=k, threads=torch.get_num_threads())
-    call.F, call.U, call.W, call.code, call.F_gradient = map(pointer, (F, U, W, code, gradient))
-    if loaded.library.pmaf_gram_outer(loaded.isa, ctypes.byref(call)) & 32:
-        raise MemoryError("pmaf.kernels.gram_outer: no memory to work on; use another solver")
+    GRAM_OUTER(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, U, W, code, gradient)
     return gradient

@@ -395,6 +395,15 @@ template <class L>
 PMAF_INLINE Complex<L> conj_fma(Complex<L> a, Complex<L> b, Complex<L> c) {
   return fma(conj(a), b, c);
 }
+// a·conj(b) + c
+template <class T, int W>
+PMAF_INLINE Lanes<T, W> fma_conj(Lanes<T, W> a, Lanes<T, W> b, Lanes<T, W> c) {
+  return fma(a, b, c);
+}
+template <class L>
+PMAF_INLINE Complex<L> fma_conj(Complex<L> a, Complex<L> b, Complex<L> c) {
+  return {fma(a.im, b.im, fma(a.re, b.re, c.re)), fma(a.im, b.re, fnma(a.re, b.im, c.im))};
+}
 
 // Reads one number of each of `lanes` items that lie `stride` numbers apart; lanes beyond repeat the first item.
 template <class T, int W>

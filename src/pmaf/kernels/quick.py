@@ -4,13 +4,13 @@ A tensor costs a microsecond to make, as much as the mathematics of a 4×4 matri
 pass lies in one, ``notes``: rows of the next eigenvalue, the norm, the residual, and the codes of the items.
 """
 
-import struct
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pmaf.kernels.eigenpairs import CLOSED, EIGEN_GRADIENT, EIGENPAIRS
 from pmaf.kernels.loader import kernels
 
 __all__ = ["KINDS", "NEXT", "NORM", "RESIDUAL", "quick_gradient", "quick_pairs"]
@@ -22,8 +22,9 @@ KINDS = {  # how the kernels number the type, its real type and the bytes of tha
     torch.complex128: (3, torch.float64, 8),
 }
 NEXT, NORM, RESIDUAL, CODE = range(4)  # rows of the notes
-PAIRS = struct.Struct("@iqqqiPPqqdddiPPPPPPP")  # EigenpairsCall of calls.h
-GRADIENT = struct.Struct("@iqqqiPPPPPPPPPddiPPP")  # EigenGradientCall
+NOTHING = torch.zeros((), dtype=torch.float32)  # the factor that the closed form of small.h does without,
+MANY = 256  # from so many items on: for few its memory costs less than the three microseconds of a view
+PAIRS, GRADIENT = EIGENPAIRS.struct, EIGEN_GRADIENT.struct
 
 
 @cache
@@ -46,8 +47,9 @@ def quick_pairs(
         rtol: differences of selected values up to rtol·‖X‖ are called repeated.
 
     Returns:
-        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` (never written to where the closed form of
-        ``small.h`` needs none) and the notes ``(4, items)``; ``None`` where there is no library, or an item has a code.
+        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` and the notes ``(4, items)``; ``None`` where
+        there is no library, or an item has a code. Where the closed form of ``small.h`` needs no factor, none is
+        written, and for many items it is a zero, repeated.
     """
     function = entry("pmaf_eigenpairs")
     if function is None:
@@ -57,7 +59,9 @@ def quick_pairs(
     batch, n = shape[:-2], shape[-1]
     count = batch.numel()
     values, vectors = torch.empty((*batch, k), dtype=real), torch.empty((*batch, n, k), dtype=dtype)
-    factor, notes = torch.empty_like(X), torch.empty((4, count), dtype=real)
+    notes = torch.empty((4, count), dtype=real)
+    spared = count >= MANY and k == 1 and n in CLOSED and kind == 0
+    factor = NOTHING.expand(shape) if spared else torch.empty_like(X)
     row, step = notes.data_ptr(), count * size
     call = PAIRS.pack(
         *(kind, count, n, k, largest, X.data_ptr(), 0, 0, 1, skew, rtol, 0.0, torch.get_num_threads()),

@@ -14,18 +14,36 @@
 // serve as guesses; counts on either side of the result prove it, and bisection replaces what is not proved.
 #pragma once
 
-#include "lanes.h"
+#include "twice.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
 
 // Rows of double-precision lanes in memory, `stride` numbers apart.
-template <int Wd, int stride>
+template <class D, int stride>
 struct Rows {
-  using D = Lanes<double, Wd>;
   double* p;
   PMAF_INLINE D operator[](std::ptrdiff_t i) const { return D::load(p + i * stride); }
   PMAF_INLINE void set(std::ptrdiff_t i, D x) const { x.store(p + i * stride); }
+};
+
+// How often neighbours in a sequence had different signs.
+template <class D>
+struct SignChanges;
+template <int W>
+struct SignChanges<Lanes<double, W>> {
+  using D = Lanes<double, W>;
+  using M = typename D::mask::V;
+  using U = typename Unsigned<W>::V;
+  M count{};
+  PMAF_INLINE void add(D one, D other) { count += (M)(((U)((M)one.v ^ (M)other.v)) >> 63); }
+  PMAF_INLINE D number() const { return to_numbers<double, W>(count); }
+};
+template <class L>
+struct SignChanges<Twice<L>> {
+  SignChanges<L> a, b;
+  PMAF_INLINE void add(Twice<L> one, Twice<L> other) { a.add(one.a, other.a), b.add(one.b, other.b); }
+  PMAF_INLINE Twice<L> number() const { return {a.number(), b.number()}; }
 };
 
 // P, P', P''/2 and the number of sign changes at x; the first three up to a common positive factor.
@@ -36,21 +54,18 @@ struct Minors {
 
 // T, scaled so that its norm is at most one, and −e² (no less than 1e-40 in magnitude, so that no minor and its
 // neighbour vanish together).
-template <int Wd, int stride>
+template <class D, int stride>
 struct Tridiagonal {
-  using D = Lanes<double, Wd>;
   int n;
-  Rows<Wd, stride> d, e, minus_e2;
+  Rows<D, stride> d, e, minus_e2;
 };
 
 constexpr int rows_between_rescaling = 8;
 
-template <bool derivatives, int Wd, int stride>
-PMAF_INLINE Minors<Lanes<double, Wd>> minors(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd> x) {
-  using D = Lanes<double, Wd>;
-  using M = typename D::mask::V;
+template <bool derivatives, class D, int stride>
+PMAF_INLINE Minors<D> minors(const Tridiagonal<D, stride>& t, D x) {
   D p0(0.0), p(1.0), dp0(0.0), dp(0.0), r0(0.0), r(0.0), f(0.0);
-  M changes{};
+  SignChanges<D> changes;
   for (int first = 0; first < t.n; first += rows_between_rescaling) {
     const int last = first + rows_between_rescaling < t.n ? first + rows_between_rescaling : t.n;
     if (first > 0) {
@@ -68,25 +83,24 @@ PMAF_INLINE Minors<Lanes<double, Wd>> minors(const Tridiagonal<Wd, stride>& t, L
         const D rnext = fma(s, r, fma(f, r0, dp));
         dp0 = dp, dp = dnext, r0 = r, r = rnext;
       }
-      using U = typename Unsigned<Wd>::V;
-      changes += (M)(((U)((M)next.v ^ (M)p.v)) >> 63);
+      changes.add(p, next);
       p0 = p, p = next;
       if (i + 1 < t.n) f = t.minus_e2[i];
     }
   }
-  return {p, dp, r, to_numbers<double, Wd>(changes)};
+  return {p, dp, r, changes.number()};
 }
 
-template <int Wd, int stride>
-__attribute__((noinline)) void minors_and_derivatives(const Tridiagonal<Wd, stride>& t, const Lanes<double, Wd>& x,
-                                                      Minors<Lanes<double, Wd>>& result) {
+template <class D, int stride>
+__attribute__((noinline)) void minors_and_derivatives(const Tridiagonal<D, stride>& t, const D& x,
+                                                      Minors<D>& result) {
   result = minors<true>(t, x);
 }
 
 // How many eigenvalues lie above x.
-template <int Wd, int stride>
-__attribute__((noinline)) void count_above(const Tridiagonal<Wd, stride>& t, const Lanes<double, Wd>& x,
-                                           Lanes<double, Wd>& count) {
+template <class D, int stride>
+__attribute__((noinline)) void count_above(const Tridiagonal<D, stride>& t, const D& x,
+                                           D& count) {
   count = minors<false>(t, x).count;
 }
 
@@ -104,10 +118,9 @@ struct Bounds {
   typename D::mask valid;
 };
 
-template <int Wd, int stride>
-PMAF_INLINE Bounds<Lanes<double, Wd>> bounds(const Sample<Lanes<double, Wd>>& at, const Rows<Wd, stride>& known, int w,
+template <class D, int stride>
+PMAF_INLINE Bounds<D> bounds(const Sample<D>& at, const Rows<D, stride>& known, int w,
                                              int n, double tolerance) {
-  using D = Lanes<double, Wd>;
   constexpr double rounding = 1e-14;
   D g = at.g, h = at.h, doubt_g = abs(g) * D(rounding), doubt_h = h * D(rounding);
   for (int j = 0; j < w; j++) {
@@ -128,9 +141,8 @@ PMAF_INLINE Bounds<Lanes<double, Wd>> bounds(const Sample<Lanes<double, Wd>>& at
 }
 
 // G and H at x.
-template <int Wd, int stride>
-PMAF_INLINE Sample<Lanes<double, Wd>> sample(const Minors<Lanes<double, Wd>>& m, Lanes<double, Wd> x) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride>
+PMAF_INLINE Sample<D> sample(const Minors<D>& m, D x) {
   const D inverse = D(1.0) / m.p, g = m.dp * inverse;
   return {x, g, fnma(D(2.0), m.ddp * inverse, g * g)};
 }
@@ -139,10 +151,9 @@ constexpr int most_guesses = 40, most_bisections = 64;
 
 // The `wanted` largest eigenvalues in descending order, to an absolute error of tol, into values; the smallest one,
 // within a few per cent, into `other_end`.
-template <int Wd, int stride>
-void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance, const Rows<Wd, stride>& values,
-                 Lanes<double, Wd>& other_end) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride>
+void eigenvalues(const Tridiagonal<D, stride>& t, int wanted, double tolerance, const Rows<D, stride>& values,
+                 D& other_end) {
   const int n = t.n;
   const D tol(tolerance);
   // Between Gershgorin's discs, and no further from the mean than the variance allows (Laguerre's bound at infinity).
@@ -186,7 +197,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     }
     for (int guess = 0; guess < most_guesses; guess++) {
       minors_and_derivatives(t, x, m);
-      const Sample<D> here = sample<Wd, stride>(m, x);
+      const Sample<D> here = sample<D, stride>(m, x);
       const auto above = m.count <= D(double(w));
       if (w == 0 && guess == 0) first = second = here;
       if (w == 0 && guess == 1) {
@@ -251,7 +262,7 @@ void eigenvalues(const Tridiagonal<Wd, stride>& t, int wanted, double tolerance,
     x = bottom;
     for (int pass = 0; pass < (n > 16 ? 3 : 2); pass++) {
       minors_and_derivatives(t, x, m);
-      const Sample<D> here = sample<Wd, stride>(m, x);
+      const Sample<D> here = sample<D, stride>(m, x);
       const D g = -here.g, h = here.h, root = g + sqrt(max(D(0.0), D(n - 1.0) * fnma(g, g, D(double(n)) * h)));
       const D laguerre = D(double(n)) / root, newton = g / h;
       const auto valid = (g > D(0.0)) & (h > D(0.0)) & finite(laguerre) & finite(newton);

@@ -46,25 +46,40 @@ PMAF_INLINE S sum_of(int first, int n, Add add) {
 template <class T>
 constexpr T negligible = sizeof(T) == 4 ? T(1e-30) : T(1e-280);
 
-// The reflector of x₀ = x[j + 1], …, x[n − 1]: returns τ and β and turns x into v.
+// τ, β, and 1/(x₀ − β), with which the numbers after x₀ make v; zero where these vanish.
+template <class S>
+struct Reflector {
+  S tau, inverse;
+  typename S::real beta;
+};
+
+// The reflector of x₀ and numbers whose squares have the sum `squares`.
+template <class S>
+PMAF_INLINE Reflector<S> reflector_of(S x0, typename S::real squares) {
+  using L = typename S::real;
+  using T = typename L::scalar;
+  const L x0_real = real_part(x0);
+  const auto trivial = squares + (add_square(x0, L(T(0))) - x0_real * x0_real) <= L(negligible<T>);
+  const L norm = sqrt(add_square(x0, squares));
+  const L beta = select(trivial, x0_real, -copysign(norm, x0_real));
+  const L safe = select(trivial, L(T(1)), beta);
+  const S difference = S(safe) - x0;
+  const S tau = select(trivial, S(T(0)), difference * (L(T(1)) / safe));
+  const L size = add_square(difference, L(T(0)));
+  const S inverse = select(trivial, S(T(0)), -conj(difference) * (L(T(1)) / select(trivial, L(T(1)), size)));
+  return {tau, inverse, beta};
+}
+
+// That of x₀ = x[j + 1], …, x[n − 1]: returns τ and β and turns x into v.
 template <class S>
 PMAF_INLINE void reflector(int n, int j, S* x, S& tau, typename S::real& beta) {
   using L = typename S::real;
   using T = typename L::scalar;
   const L squares = sum_of<L>(j + 2, n, [&](int i, L sum) { return add_square(x[i], sum); });
-  const S x0 = x[j + 1];
-  const L x0_real = real_part(x0);
-  const auto trivial = squares + (add_square(x0, L(T(0))) - x0_real * x0_real) <= L(negligible<T>);
-  const L norm = sqrt(add_square(x0, squares));
-  beta = select(trivial, x0_real, -copysign(norm, x0_real));
-  const L safe = select(trivial, L(T(1)), beta);
-  const S difference = S(safe) - x0;
-  tau = select(trivial, S(T(0)), difference * (L(T(1)) / safe));
-  // 1/(x₀ − β)
-  const L size = add_square(difference, L(T(0)));
-  const S inverse = select(trivial, S(T(0)), -conj(difference) * (L(T(1)) / select(trivial, L(T(1)), size)));
+  const Reflector<S> found = reflector_of(x[j + 1], squares);
+  tau = found.tau, beta = found.beta;
   x[j + 1] = S(T(1));
-  for (int i = j + 2; i < n; i++) x[i] = x[i] * inverse;
+  for (int i = j + 2; i < n; i++) x[i] = x[i] * found.inverse;
 }
 
 // a − x·conj(y)

@@ -22,11 +22,10 @@ PMAF_INLINE D away_from_zero(D q, double least) {
 }
 
 // z of unit length for λ, which is replaced by the Rayleigh quotient of z. The others: n rows of scratch each.
-template <int Wd, int stride>
-void twisted_vector(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd>& lambda, const Rows<Wd, stride>& z,
-                    const Rows<Wd, stride>& down, const Rows<Wd, stride>& up, const Rows<Wd, stride>& lower,
-                    const Rows<Wd, stride>& upper) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride>
+void twisted_vector(const Tridiagonal<D, stride>& t, D& lambda, const Rows<D, stride>& z,
+                    const Rows<D, stride>& down, const Rows<D, stride>& up, const Rows<D, stride>& lower,
+                    const Rows<D, stride>& upper) {
   const int n = t.n;
   constexpr double least = 1e-100;
   D q = t.d[0] - lambda, p = t.d[n - 1] - lambda;
@@ -73,14 +72,13 @@ void twisted_vector(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd>& lambda,
 }
 
 // μI − T = L D Lᵀ for μ above the spectrum: 1/Dᵢ and the entries of L below the diagonal.
-template <int Wd, int stride>
+template <class D, int stride>
 struct Definite {
-  Rows<Wd, stride> inverse, l;
+  Rows<D, stride> inverse, l;
 };
 
-template <int Wd, int stride>
-void factorise(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd> mu, const Definite<Wd, stride>& f) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride>
+void factorise(const Tridiagonal<D, stride>& t, D mu, const Definite<D, stride>& f) {
   D pivot = mu - t.d[0];
   for (int i = 0;; i++) {
     const D inverse = D(1.0) / max(pivot, D(1e-18));
@@ -93,9 +91,8 @@ void factorise(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd> mu, const Def
 }
 
 // y ← (μI − T)⁻¹ y. Rows of `y` may be real or imaginary parts.
-template <int Wd, int stride, int y_stride>
-void solve(int n, const Definite<Wd, stride>& f, const Rows<Wd, y_stride>& y) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride, int y_stride>
+void solve(int n, const Definite<D, stride>& f, const Rows<D, y_stride>& y) {
   D g = y[0];
   for (int i = 1; i < n; i++) y.set(i, g = fnma(f.l[i - 1], g, y[i]));
   g = g * f.inverse[n - 1];
@@ -105,15 +102,14 @@ void solve(int n, const Definite<Wd, stride>& f, const Rows<Wd, y_stride>& y) {
 
 // P (T − λI) = L R with rows exchanged: R has the diagonals a, b, c, L the multipliers m; `swap` is one where rows i and
 // i + 1 changed places.
-template <int Wd, int stride>
+template <class D, int stride>
 struct Pivoted {
-  Rows<Wd, stride> a, b, c, m, swap;  // a holds inverses
+  Rows<D, stride> a, b, c, m, swap;  // a holds inverses
 };
 
 // Pivots below `least` count as that: T is known no better.
-template <int Wd, int stride>
-void factorise(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd> lambda, double least, const Pivoted<Wd, stride>& f) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride>
+void factorise(const Tridiagonal<D, stride>& t, D lambda, double least, const Pivoted<D, stride>& f) {
   const int n = t.n;
   D a = t.d[0] - lambda, b = n > 1 ? t.e[0] : D(0.0);
   for (int i = 0; i < n - 1; i++) {
@@ -135,9 +131,8 @@ void factorise(const Tridiagonal<Wd, stride>& t, Lanes<double, Wd> lambda, doubl
 }
 
 // y ← (T − λI)⁻¹ y
-template <int Wd, int stride, int y_stride>
-void solve(int n, const Pivoted<Wd, stride>& f, const Rows<Wd, y_stride>& y) {
-  using D = Lanes<double, Wd>;
+template <class D, int stride, int y_stride>
+void solve(int n, const Pivoted<D, stride>& f, const Rows<D, y_stride>& y) {
   D here = y[0];
   for (int i = 0; i < n - 1; i++) {
     const D next = y[i + 1];

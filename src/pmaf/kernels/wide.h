@@ -1,8 +1,10 @@
-// Lanes of any type as numbers in double precision: W lanes of float are two registers of double, one `half` after the
-// other; each half is computed by itself. In memory a wide array has the layout of the array that it stands for.
+// Lanes of any type as numbers in double precision: W lanes of float are two registers of double. What streams through
+// memory takes one `half` after the other; what waits for divisions, like all that is done with T, takes both in
+// lock-step. In memory a wide array has the layout of the array that it stands for.
 #pragma once
 
-#include "lanes.h"
+#include <type_traits>
+
 #include "sturm.h"
 
 namespace pmaf {
@@ -17,6 +19,7 @@ struct Wide {
   static constexpr int stride = W * parts;  // numbers in a row of a wide array
   using T = typename S::scalar;
   using D = Lanes<double, Wd>;
+  using All = std::conditional_t<halves == 2, Twice<D>, D>;  // one real number of each lane, in lock-step
   template <class A, bool c>
   struct Choose {
     using type = A;

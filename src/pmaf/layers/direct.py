@@ -15,7 +15,7 @@ from torch import Tensor
 from pmaf.handover import EigenAux
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
-from pmaf.kernels.memory import in_memory
+from pmaf.kernels.calls import in_memory
 from pmaf.kernels.quick import KINDS, NEXT, NORM, quick_gradient, quick_pairs
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense

@@ -24,7 +24,7 @@ from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.jordan_wielandt import JordanWielandt
 from pmaf.solution import SVDSolution
-from pmaf.solvers import EIGEN, BlockLanczos, named, select
+from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
 from pmaf.transforms import compiling, no_autocast
 
@@ -98,9 +98,13 @@ def _svd(
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
     known = options.tolerances
+    if isinstance(A, MatVec) and compiling() and A.n <= DENSE_LIMIT:
+        eye = torch.eye(A.n, dtype=A.dtype, device=A.device)
+        A = A.general().matmat(eye)  # a graph can hold a matrix, made in the graph, but no function
     if isinstance(A, MatVec) or (isinstance(A, Tensor) and A.layout != torch.strided):
         ways: Any = {"reference": reference, "start": start, "solver": solver, "backward": backward}
-        return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
+        with no_autocast(A.tensors[0] if isinstance(A, MatVec) else A):
+            return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
     k, work = check_matrix(_door.name, A, k), working_dtype(A.dtype)
     dtype, (m, n) = A.dtype, A.shape[-2:]
     check_right(_door.name, A, reference, k)
@@ -162,7 +166,13 @@ def nothing_selected(A: Tensor, dtype: torch.dtype) -> SVDSolution:
     zero = S.detach().sum(-1)
     status = zero.to(torch.int64)
     return SVDSolution(
-        U.to(dtype), S.to(dtype.to_real()), Vh, status, status.clone(), zero, torch.full_like(zero, torch.inf)
+        U.to(dtype),
+        S if dtype.is_complex else S.to(dtype),
+        Vh,
+        status,
+        status.clone(),
+        zero,
+        torch.full_like(zero, torch.inf),
     )
 
 

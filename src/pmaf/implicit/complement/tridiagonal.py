@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pmaf.handover import EigenAux
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
+from pmaf.kernels.calls import in_memory
 from pmaf.kernels.eigenpairs import Code, Eigenpairs, eigen_gradient, eigen_solve
-from pmaf.kernels.memory import in_memory
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
