@@ -157,7 +157,7 @@ def test_refusals():
         pmaf.svd(A, 4)
     with pytest.raises(TypeError, match="A must be a tensor"):
         pmaf.svd([[1.0]], 1)
-    with pytest.raises(ValueError, match=r"k must lie between 1 and min\(m, n\) = 3"):
+    with pytest.raises(ValueError, match=r"k must lie between 0 and min\(m, n\) = 3"):
         pmaf.svd(A.to_sparse_coo(), 4)
     with pytest.raises(ValueError, match="reference must have size 3"):
         pmaf.svd(A, 1, reference=randn(4))
