@@ -249,7 +249,7 @@ def exact_excess(cell: Cell, problem: Problem, u: Tensor, item: int) -> float:
 
 def main() -> int:
     """Run, print a summary, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000, help="how many items in all, about")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exact", type=int, default=500, help="how many are judged with forty digits")

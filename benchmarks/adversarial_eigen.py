@@ -208,7 +208,7 @@ def trial(generator: torch.Generator, counts: dict[tuple[str, ...], Counter[str]
 
 def main() -> int:
     """Run, print and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -4,9 +4,10 @@ Families of small quadratics and least-squares problems: graded, near the hard c
 right-hand sides. An answer that was not flagged must be stationary, of the right length and global, with the gap that
 it reports, all beside float64 eigenvalues. Prints one line a family and fails if any answer does not hold.
 
-    python benchmarks/adversarial_sphere.py [items a family] [seed]
+    python benchmarks/adversarial_sphere.py 2000 --seed 0
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 
@@ -102,4 +103,8 @@ def main(B: int = 2000, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])) > 0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("items", type=int, nargs="?", default=2000, help="in each family")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    sys.exit(main(chosen.items, chosen.seed) > 0)

@@ -6,6 +6,7 @@ batch of 1,000 problems at once, by gloo between the processes of one machine, o
 
 from __future__ import annotations
 
+import argparse
 import time
 
 import torch
@@ -16,6 +17,7 @@ from harness import report
 
 def main() -> None:
     """Measure, print and record on the first rank."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     dist.init_process_group("gloo")
     rows = []
     for n in (4, 16, 64, 256, 1024):

@@ -8,6 +8,7 @@ relative. Times are those of the processor, on one thread.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -134,6 +135,7 @@ def triplets(shape: tuple[int, ...], k: int, dtype: torch.dtype) -> list[Row]:
 
 def main() -> None:
     """Both tables in one file."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.manual_seed(0)
     rows: list[Row] = []
     for dtype in (torch.float32, torch.float64):

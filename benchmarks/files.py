@@ -50,7 +50,7 @@ def solve(folder: Path, processes: int, output: str) -> tuple[float, float]:
 
 def main() -> None:
     """Measure, compare the bytes, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=400_000)
     parser.add_argument("--shape", default="8x4", help="rows and columns")
     parser.add_argument("--processes", type=int, default=2)

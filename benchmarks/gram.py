@@ -6,6 +6,7 @@ the smallest vector, as of eight-point problems, forward and backward.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -45,6 +46,7 @@ def row(case: str, ours: str, theirs: str, tasks: dict[str, Callable[[], object]
 
 def main() -> None:
     """Measure both cases and write the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     small, problems, H = factors(50_000, 16, 3), factors(2_000, 100, 9), factors(2_000, 9, 1, seed=1)
     formed = {"ied(Gram(F))": lambda: pmaf.ied(pmaf.Gram(small)), "ied(F.mT @ F)": lambda: pmaf.ied(small.mT @ small)}

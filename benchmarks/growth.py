@@ -7,6 +7,7 @@ loss is a fixed linear function of the wanted pairs; ``docs/figures.py`` draws t
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -48,6 +49,7 @@ def both_passes(solve: Callable[[Tensor, int], tuple[Tensor, Tensor]], X: Tensor
 
 def main() -> None:
     """Measure every size, with the kernels: without them the table would be of another library."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if not available():
         raise SystemExit(f"no compiled kernels: {reason()}")
     rows: list[Row] = []

@@ -201,7 +201,7 @@ CASES = [
 
 def main() -> None:
     """Run every case on every spectrum."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", type=case, nargs="*", default=CASES, help="batch x n x k")
     parser.add_argument("--spectrum", nargs="*", default=["paper", "gaussian", "lowrank"])
     parser.add_argument("--rounds", type=int, default=15)

@@ -141,7 +141,7 @@ def with_threads(count: int, step: Callable[[], object]) -> object:
 
 def main() -> None:
     """Run every case."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="most time a task may take in one case")
     parser.add_argument("--threads", action="store_true", help="two threads beside one, instead of eigh")

@@ -100,7 +100,7 @@ def soak(folder: Path, suffix: str, processes: int, kills: int, rng: random.Rand
 
 def main() -> None:
     """Disturb runs of every kind of file, alone and shared."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=40_000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)

@@ -179,7 +179,7 @@ def gradient(A: Tensor, b: Tensor, weights: Tensor, mode: Any) -> Callable[[], T
 
 def main() -> None:
     """Run both comparisons."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=size, nargs="*", default=[(2, 2), (9, 9), (64, 32), (1024, 256)])
     parser.add_argument("--problems", type=int, default=1000, help="per size; at most 64 from n = 256 on")
     parser.add_argument("--rounds", type=int, default=5)

@@ -61,7 +61,7 @@ def steps(A: Tensor, b: Tensor, free: Tensor, objective: Objective, linear: bool
 
 def main() -> None:
     """Print counts inside and outside for every way to write the objective."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", nargs="+")
     parser.add_argument("--problems", type=int, default=1000)
     options = parser.parse_args()

@@ -126,7 +126,7 @@ def rank_of(rank: int, world: int, folder: str, sizes: list[tuple[int, int, int]
 
 def main() -> None:
     """Measure, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="*", default=[2, 4])
     options = parser.parse_args()
     sizes = [(1000, 16, 4), (20, 500, 8), (1, 20_000, 32)]

@@ -47,7 +47,7 @@ def resident() -> float:
 
 def main() -> int:
     """Run, and print how memory developed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--megabytes", type=float, default=20.0)
     options = parser.parse_args()

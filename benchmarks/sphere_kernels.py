@@ -94,7 +94,7 @@ def one_small(rounds: int, seconds: float) -> Row:
 
 def main() -> None:
     """Run every case."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="most time a task may take in one case")
     chosen = parser.parse_args()

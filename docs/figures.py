@@ -75,7 +75,7 @@ def above(ours: str, theirs: str) -> plt.Figure:
     rows = {row["method"]: row for row in read("paper/less.csv") if row["size"] == "9×9"}
     figure, axes = plt.subplots(figsize=(3.6, 2.9), layout="constrained")
     axes.set_title("above the certified optimum", fontsize=11)
-    methods = {"Secular": "pmaf", "PGD+RM+BLSOne": "paper, fewest\nsuch", "PGD+RM+TWD": "paper,\nsteadiest"}
+    methods = {"Secular": "pmaf", "PGD+RM+BLSOne": "paper, best\nby this count", "PGD+RM+TWD": "paper,\nsteadiest"}
     for y, method in enumerate(methods):
         count = rows[method]["above"]
         axes.barh(y, float(count), color=theirs if y else ours)
@@ -109,16 +109,21 @@ def speed(ours: str, theirs: str) -> plt.Figure:
 
 
 def said_of_why() -> str:
-    """The conditions of the three panels."""
+    """The conditions of the three panels, and once what is common to them."""
     conditions = {row["experiment"]: row for row in read("paper/environment.csv")}
     row = heads()["eigh"]
-    return (
+    panels = {
         "Handwritten digits through a network whose pooling is the principal direction of its features, "
-        f"{int(row['steps']):,} steps over {row['seeds']} seeds ({said(conditions['learning'])}). Least squares on the "
-        "sphere, random problems, 0.1 % and more above, beside two of the paper's methods "
-        f"({said(conditions['less'])}). The leading eigenpair of Gaussian matrices in float32, forward and backward "
-        f"({machine(ratios()[CASES[0]])}). All of it is recorded, with what is not as good: [results](results.md)."
-    )
+        f"{int(row['steps']):,} steps over {row['seeds']} seeds": said(conditions["learning"]),
+        "Least squares on the sphere, random problems, 0.1 % and more above, beside two of the paper's methods": said(
+            conditions["less"]
+        ),
+        "The leading eigenpair of Gaussian matrices in float32, forward and backward": machine(ratios()[CASES[0]]),
+    }
+    alike = len(set(panels.values())) == 1
+    told = [text if alike else f"{text} ({where})" for text, where in panels.items()]
+    common = f"{panels.popitem()[1]}. " if alike else ""
+    return f"{'. '.join(told)}. {common}All of it is recorded, with what is not as good: [results](results.md)."
 
 
 def shape(case: str) -> str:
@@ -129,7 +134,8 @@ def shape(case: str) -> str:
 
 def said(row: dict[str, str]) -> str:
     """Where and when an experiment ran."""
-    return f"{row['processor']}, {row['threads']} thread, {row['last'].split()[0]}"
+    processor, torch = row["processor"].replace("(R)", ""), row["torch"].removesuffix("+cpu")
+    return f"{processor}, {row['threads']} thread, torch {torch}, {row['last'].split()[0]}"
 
 
 def growth(ours: str, theirs: str) -> plt.Figure:

@@ -21,13 +21,17 @@ def mathml(formula: str, display: str = "inline") -> str:
     """The formula, with what the converter leaves to be done.
 
     Primes are raised already in fonts for mathematics; relations are operators, which have space about them; what is
-    minimised over stands below.
+    minimised over stands below; a bar is as wide as what is below it, and a root no lower than a tall letter.
     """
     root = ElementTree.fromstring(convert(formula, display=display))
-    for element in root.iter():
+    for element in list(root.iter()):
         tag = element.tag.removeprefix(f"{{{NAMESPACE}}}")
         if tag == "msup" and element[1].text in PRIMES:
             element.tag, element[1].tag = f"{{{NAMESPACE}}}mrow", f"{{{NAMESPACE}}}mo"
+        elif tag == "msqrt":
+            element.insert(0, ElementTree.Element(f"{{{NAMESPACE}}}mspace", height="0.75em"))
+        elif tag == "mo" and element.text == "¯":
+            element.text = "‾"
         elif tag == "mi" and element.text in RELATIONS:
             element.tag = f"{{{NAMESPACE}}}mo"
         elif tag == "msub" and "".join(element[0].itertext()) in UNDER and display == "block":

@@ -1,13 +1,13 @@
-"""
+r"""
 A beamformer trained through its filter
 =======================================
 
-A microphone array hears speech from one direction and noise from another. The filter w of each frequency that lets the
-most speech through for the noise it lets pass maximises wᴴΦₛw / wᴴΦₙw: the leading pair of Φₛ w = λ Φₙ w, complex and
-generalised (the GEV beamformer). Both covariances are weighted sums over time with a mask that says when somebody
-speaks. A small network that hears one microphone alone tells the mask, and is trained through the eigenvectors of all
-129 frequencies at once, so that the *output* is clean. The recordings are synthetic: voiced syllables and the noise of
-a fan, heard by six microphones in a row.
+A microphone array hears speech from one direction and noise from another. The filter of each frequency that lets the
+most speech through for the noise it lets pass maximises :math:`w^H \Phi_s w / w^H \Phi_n w`: the leading pair of
+:math:`\Phi_s w = \lambda \Phi_n w`, complex and generalised (the GEV beamformer). Both covariances are weighted sums
+over time with a mask that says when somebody speaks. A small network that hears one microphone alone tells the mask,
+and is trained through the eigenvectors of all 129 frequencies at once, so that the *output* is clean. The recordings
+are synthetic: voiced syllables and the noise of a fan, heard by six microphones in a row.
 """
 
 import math
@@ -126,7 +126,7 @@ with torch.no_grad():
     mask = network(mixture)
     w = beamformer(mixture, mask)
 first = torch.eye(129, MICROPHONES)[:1].expand(129, -1).to(w)
-before, after = decibels(first, wanted, hum), decibels(w, wanted, hum)
+before, after = (round(float(decibels(x, wanted, hum)), 1) + 0.0 for x in (first, w))  # + 0.0: no negative zero
 print(f"speech to noise at one microphone {before:.1f} dB, at the output {after:.1f} dB")
 assert after > before + 6
 

@@ -48,7 +48,7 @@ print(f"relative error: spoilt {error(A):.3f}, plain components {error(plain):.3
 assert error(L) < error(plain) < error(A)
 
 # %%
-# The sum of the leading singular values as a function of all pixels, and its gradient U Vᴴ.
+# The sum of the leading singular values as a function of all pixels, and its gradient :math:`U V^H`.
 pixels = (A - E).requires_grad_()
 (gradient,) = torch.autograd.grad(pmaf.svd(pixels, rank).S.sum(), pixels)
 print(f"spectral norm of the gradient: {torch.linalg.matrix_norm(gradient, 2):.6f}")

@@ -274,6 +274,13 @@ def _matvec(d: Tensor, v: Tensor, **options: Any) -> Tensor:
     return pair(*pmaf.ied(X, 2, **options))
 
 
+def _products(d: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """The triplets of diag(d) above the row v."""
+    A = pmaf.MatVec(lambda d, v, V: torch.cat((d[:, None] * V, (v @ V)[None])), d.shape[-1], (d, v))
+    U, S, Vh = pmaf.svd(A, 2, **options)
+    return torch.cat((S[None].to(U.dtype), U, Vh.mT), -2)
+
+
 def _sparse(values: Tensor, **options: Any) -> Tensor:
     rows, columns = torch.tensor([[0, 1, 2, 3, 0, 1, 1, 2, 2, 3], [0, 1, 2, 3, 1, 0, 2, 1, 3, 2]])
     values = (values + values[[0, 1, 2, 3, 5, 4, 7, 6, 9, 8]]) / 2  # entry (i, j) beside entry (j, i)
@@ -414,6 +421,15 @@ LAYERS = [
     ),
     LayerCase("svd", "eigen", triplets, lambda t, *b: (factor(t, *b, m=5, n=3),), k=2, n=3),
     LayerCase("svd, wide", "eigen", triplets, lambda t, *b: (factor(t, *b, m=3, n=5),), k=2, n=3),
+    LayerCase(
+        "svd(MatVec)",
+        "eigen",
+        _products,
+        lambda t, *b: (torch.tensor([3.0, 2.0, 1.0], dtype=t), 0.3 * randn(3, seed=5, dtype=t)),
+        batched=False,
+        k=2,
+        n=3,
+    ),
     LayerCase("nn.LESS", "sphere", lambda A, b, **o: pmaf.nn.LESS(radius=2.0, **o)(A, b), _problem),
     LayerCase(
         "nn.IED",

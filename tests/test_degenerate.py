@@ -254,3 +254,27 @@ class TestSphere:
 
 def test_infinite_gap_where_all_pairs_are_wanted():
     assert math.isinf(float(pmaf.ied_ex(with_spectrum((3.0, 2.0, 1.0))[0], 3).gap))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("face", ["ied", "metric", "Gram", "svd"])
+def test_second_derivatives_of_a_batch_with_a_failed_item_are_finite(face, k):
+    X = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    X = X + X.mT
+    X[1] = torch.nan
+    X.requires_grad_()
+    if face == "svd":
+        values, vectors = pmaf.svd_ex(X, k)[1], pmaf.svd_ex(X, k)[0]
+    else:
+        metric = torch.eye(4, dtype=X.dtype) + 0.1 if face == "metric" else None
+        values, vectors = pmaf.ied_ex(pmaf.Gram(X) if face == "Gram" else X, k, metric=metric)[:2]
+    loss = (
+        torch.where(values.isnan(), 0, values).square().sum()
+        + torch.where(vectors.isnan(), 0, vectors)[..., 0, :].sum()
+    )
+    (first,) = torch.autograd.grad(loss, X, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), X)
+    assert bool(first.isfinite().all())
+    assert bool(second.isfinite().all())
+    assert not bool(first[1].any())
+    assert not bool(second[1].any())

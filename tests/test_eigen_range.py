@@ -112,3 +112,19 @@ def test_more_pairs_than_the_rank(solver, largest, F):
         several = k > rank + 1 or (k == rank + 1 < F.shape[1]) if largest else F.shape[1] - rank > 1
         if solver in (None, "cholesky_inverse_iteration"):  # the others multiply, and know zero to ε‖X‖ only
             assert int(found.status) == (Status.NOT_UNIQUE if several else Status.CONVERGED)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 3e-39, 1e-41])
+def test_complex_entries_below_the_normal_range(scale):
+    """Torch divides complex numbers by multiplying with the reciprocal, which is infinite for a subnormal unit."""
+    A = randn(5, 3, dtype=torch.complex64)
+    b, small = A[:, 0] + 1, torch.view_as_complex(torch.view_as_real(A) * scale)
+    b_small = torch.view_as_complex(torch.view_as_real(b) * scale)
+    found, right = pmaf.svd_ex(small, 2), torch.linalg.svd(A)
+    assert int(found.status) == Status.CONVERGED
+    torch.testing.assert_close(found.S.double() / scale, right.S[:2].double(), rtol=1e-3, atol=0)
+    left = right.U[:, :2]
+    torch.testing.assert_close(found.U @ found.U.mH, left @ left.mH, rtol=0, atol=1e-3)
+    u = pmaf.ied_ex(pmaf.Gram(small), 1).eigenvectors
+    torch.testing.assert_close(u @ u.mH, right.Vh[:1].mH @ right.Vh[:1], rtol=0, atol=1e-3)
+    torch.testing.assert_close(pmaf.less_ex(small, b_small).u, pmaf.less_ex(A, b).u, rtol=0, atol=1e-3)

@@ -94,7 +94,7 @@ REFUSALS = [
     (lambda: pmaf.sphere_quadratic_ex(A.to_sparse(), torch.zeros(3)), ValueError, "pmaf.sphere_quadratic_ex: H must be square, (*, n, n) with n ≥ 1"),
     (lambda: pmaf.sphere_quadratic(X.to_sparse(), b), ValueError, "g must have size 3 (the order of H), got 5"),
     (lambda: pmaf.sphere_quadratic(pmaf.Gram(A), b), ValueError, "g must have size 3 (the order of H), got 5"),
-    (lambda: pmaf.ied(torch.stack((X, X)).to_sparse()), ValueError, "pmaf.ied: a sparse X has no batch dimensions"),
+    (lambda: pmaf.svd(torch.stack((X, X)).to_sparse()), ValueError, "pmaf.svd: a sparse A has no batch dimensions"),
     (lambda: pmaf.ied(A.to_sparse()), ValueError, "pmaf.ied: X must be square"),
     (lambda: pmaf.ied(pmaf.Gram(torch.ones(0, 3))), ValueError, "pmaf.ied: F of pmaf.Gram must have at least one row"),
     (lambda: pmaf.ied(X, largest="smallest"), TypeError, "pmaf.ied: largest must be True or False, got 'smallest' (str)"),
@@ -218,6 +218,10 @@ def test_unknown_keywords_are_refused():
         pmaf.less(A, b, raduis=1.0)
     with pytest.raises(TypeError, match="takes A, b by position, got 3 arguments"):
         pmaf.less(A, b, 1.0)
+    with pytest.raises(TypeError, match=r"^pmaf\.less\(\) missing 1 required positional argument: 'b'"):
+        pmaf.less(A)
+    with pytest.raises(TypeError, match=r"^pmaf\.ied\(\) got an unexpected keyword argument 'sover'"):
+        pmaf.ied_ex(A.mT @ A, sover="eigh")
 
 
 def test_errors_have_their_own_classes():

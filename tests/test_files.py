@@ -147,6 +147,23 @@ def test_a_npy_file_is_the_one_that_numpy_writes(folder: Path) -> None:
     assert content(folder / "u.npy") == content(folder / "same.npy")
 
 
+@pytest.mark.parametrize(("solve", "name"), [(less, "u.npy"), (less, "u.npz"), (ied, "e.pt"), (ied, "e.zarr")])
+def test_what_is_finished_is_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, solve: Solve, name: str) -> None:
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    safe: set[int] = set()
+    wait = os.fsync
+
+    def fsync(file: int) -> None:
+        wait(file)
+        safe.add(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    solve(folder / name, Run(chunk=7))
+    written = [folder / name, *(folder / name).rglob("*")]
+    assert {path.stat().st_ino for path in written if path.is_file()} <= safe
+
+
 def test_chunks_of_any_size_give_the_same_answers(folder: Path) -> None:
     small, whole = less(folder / "small.npy", Run(chunk=3)), less(folder / "whole.npy", Run())
     assert small is not None

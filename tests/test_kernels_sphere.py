@@ -6,6 +6,7 @@ import mpmath
 import pytest
 import torch
 
+import pmaf
 from pmaf.kernels import loader, sphere
 from pmaf.kernels.sphere import INACCURATE, INSIDE, NOT_FINITE, NOT_UNIQUE, SINGULAR, sphere_minimum
 from pmaf.kernels.sphere_gradient import sphere_gradient
@@ -390,7 +391,7 @@ def test_gradients_of_quadratics(isa, n, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
-@pytest.mark.parametrize(("m", "n"), [(5, 1), (12, 4), (4, 6), (40, 24)])
+@pytest.mark.parametrize(("m", "n"), [(5, 1), (12, 4), (4, 6), (40, 24), (60, 41)])
 def test_complex_least_squares(m, n, dtype):
     random = torch.Generator().manual_seed(m)
     A = torch.randn(3, m, n, dtype=dtype, generator=random)
@@ -417,6 +418,35 @@ def test_complex_least_squares(m, n, dtype):
     for value, expected in ((gradients.w, w), (gradients.matrix, right), (gradients.right, v)):
         assert float((value - expected).norm() / expected.norm()) < 1000 * eps
     assert float((gradients.radius - mu * r.real).norm() / mu.norm()) < 1000 * eps
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("constraint", ["sphere", "ball"])
+def test_complex_layers_are_those_of_the_way_without_kernels(constraint, dtype, monkeypatch):
+    random = torch.Generator().manual_seed(5)
+    A, b, vector = (torch.randn(*s, dtype=dtype, generator=random) for s in ((11, 12, 5), (11, 12), (11, 5)))
+    A[7] = A[7, :, :1]  # of rank one
+    b[9] = 0
+    weights, radius = (torch.rand(*s, dtype=A.real.dtype, generator=random) + 0.1 for s in ((11, 12), (11,)))
+    radius[2] = 100 if constraint == "ball" else 1
+    given = [x.requires_grad_() for x in (A, b, weights, radius)]
+    unique = torch.tensor([i for i in range(11) if i not in (7, 9)])
+
+    def answers():
+        found = pmaf.less_ex(A, b, radius=radius, weights=weights, constraint=constraint)
+        loss = ((found.u * vector.conj()).real.sum(-1) + found.multiplier)[unique].sum()
+        numbers = found.u[unique], found.multiplier[unique], found.gap[unique]
+        return found.status, [x.detach() for x in (*numbers, *torch.autograd.grad(loss, given))]
+
+    status, numbers = answers()
+    assert bool((status[unique] == 0).all())
+    some = pmaf.less_ex(A[3:6], b[3:6], radius=radius[3:6], weights=weights[3:6], constraint=constraint)
+    assert torch.equal(some.u, numbers[0][3:6])
+    monkeypatch.setattr("pmaf.layers.direct_sphere.available", lambda: False)
+    status_without, numbers_without = answers()
+    assert torch.equal(status, status_without)
+    for got, expected in zip(numbers, numbers_without, strict=True):
+        assert float((got - expected).norm() / expected.norm()) < 1000 * rounding(dtype)
 
 
 def test_complex_quadratic():
@@ -526,3 +556,4 @@ def test_no_rows_leave_every_point_a_minimiser():
 
 def test_factor_size_is_that_of_the_library():
     assert sphere.factor_size(4) == 4 * 5 // 2 + 4 + 4 + sphere.EXTRAS
+    assert sphere.factor_size(4, 2) == 2 * (4 * 5 // 2 + 4 + 4) + sphere.EXTRAS

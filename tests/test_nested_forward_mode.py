@@ -90,3 +90,9 @@ def test_other_backward_modes_are_refused():
     function = lambda t: pmaf.ied(X * (1 + t), 1, backward=mode).eigenvectors.sum()  # noqa: E731
     with pytest.raises(RuntimeError, match="forward mode over forward mode"):
         torch.func.jacfwd(torch.func.jacfwd(function))(torch.zeros((), dtype=torch.float64))
+
+
+def test_forward_mode_twice_keeps_the_policy():
+    X = torch.diag(torch.tensor([2.0, 2, 1], dtype=torch.float64))
+    f = lambda t: pmaf.ied_ex(X + t * X.roll(1, 0), 1, degenerate="nan").eigenvectors.square().sum()  # noqa: E731
+    assert bool(torch.func.jacfwd(torch.func.jacfwd(f))(torch.zeros((), dtype=torch.float64)).isnan())

@@ -84,7 +84,7 @@ def test_rows_come_in_the_order_asked_for() -> None:
 
 
 def test_optimality_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match=r"does not know the method 'SGD'; it knows SciPy, PGD"):
+    with pytest.raises(ValueError, match=r"unknown method 'SGD'; known are SciPy, PGD"):
         optimality(2, 2, problems=1, methods=["SGD"])
     with pytest.raises(ValueError, match=r"needs m, n and problems to be at least 1, got 2, 0, 1"):
         optimality(2, 0, problems=1)

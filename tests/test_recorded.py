@@ -51,6 +51,13 @@ def test_the_readme_counts_as_the_table_does() -> None:
     text = " ".join((PAGE.parent.parent / "README.md").read_text("utf-8").split())
     assert f"ends above the certified optimum in {above['2×2']}, {above['64×32']} and {above['1024×256']};" in text
     assert f"of 1000 of size 9×9, which the paper does not have, in {above['9×9']};" in text
+    (best,) = [row["above"] for row in read("less.csv") if (row["size"], row["method"]) == ("9×9", "PGD+RM+BLSOne")]
+    assert f"problems of size 9×9 on the sphere, the paper's best method leaves {best} above" in text
+    eigh = next(row for row in read("learning.csv") if row["head"] == "eigh")
+    assert f"{eigh['lost_steps']} of {int(eigh['steps']):,} training steps" in text
+    assert f"(float32, {eigh['seeds']} seeds)" in text
+    small = [float(row["ratio"]) for row in read("ied_speed.csv") if row["batch"] == "1" and int(row["n"]) <= 16]
+    assert f"`pmaf` is {min(small):.2f} to {max(small):.2f} times as fast there" in text
 
 
 def test_pmaf_is_ahead_of_every_method_of_the_paper_at_every_order() -> None:
@@ -86,3 +93,17 @@ def test_one_version_everywhere() -> None:
     root = PAGE.parent.parent
     assert f"version: {pmaf.__version__}\n" in (root / "CITATION.cff").read_text("utf-8")
     assert f"\n## [{pmaf.__version__}]" in (root / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_every_benchmark_is_listed_with_its_table_and_what_is_older() -> None:
+    folder = PAGE.parent.parent / "benchmarks"
+    lines = (folder / "README.md").read_text("utf-8").splitlines()
+    (usual,) = (line for line in lines if line.startswith("Unless a row says otherwise"))
+    for script in folder.glob("*.py"):
+        assert any(f"`{script.name}`" in line for line in lines), script.name
+    for table in (folder / "results").glob("*.csv"):
+        (line,) = (line for line in lines if f"`{table.name}`" in line)
+        with table.open(encoding="utf-8") as file:
+            versions = {row.get("versions") for row in csv.DictReader(file)}
+        days = {told.rpartition(", ")[2] for told in versions if told}
+        assert all(day in usual or day in line for day in days), table.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import pytest
@@ -117,13 +118,73 @@ def test_values_and_vectors_together_warn(transform):
         calls[transform]()
 
 
-@pytest.mark.parametrize("way", ["reverse twice", "hessian", "grad of grad"])
-def test_second_derivatives_of_values_warn(way):
-    def loss(t):
-        return (pmaf.ied_ex(2 * torch.eye(3, dtype=t.dtype) + t * SHEAR, 3).eigenvalues ** 2).sum()
+def recorded(f):
+    def first(t):
+        t = t if t.requires_grad else t.clone().requires_grad_()
+        return torch.autograd.grad(f(t), t, create_graph=True)[0]
 
-    with pytest.warns(DegeneracyWarning, match=NAMED):
-        WAYS[way](loss, torch.zeros((), dtype=torch.float64))
+    return first
+
+
+ONCE = {
+    "jacrev": torch.func.jacrev,
+    "jacfwd": torch.func.jacfwd,
+    "grad": torch.func.grad,
+    "vjp": lambda f: lambda t: torch.func.vjp(f, t)[1](torch.ones_like(t))[0],
+    "jvp": lambda f: lambda t: torch.func.jvp(f, (t,), (torch.ones_like(t),))[1],
+    "autograd": recorded,
+}
+FORWARD = ("jacfwd", "jvp")
+NESTED = [(o, i) for o, i in itertools.product(ONCE, ONCE) if not (o in FORWARD and i == "autograd")]
+FACES = {
+    "ied": lambda X: pmaf.ied_ex(X, 3)[:2],
+    "eigh": lambda X: pmaf.ied_ex(X, 3, solver="eigh")[:2],
+    "metric": lambda X: pmaf.ied_ex(X, 3, metric=torch.eye(3, dtype=X.dtype))[:2],
+    "Gram": lambda X: pmaf.ied_ex(pmaf.Gram(X), 3)[:2],
+    "near": lambda X: pmaf.ied_ex(X, 3, near=2.1)[:2],
+    "svd": lambda X: (pmaf.svd_ex(X, 3).S, pmaf.svd_ex(X, 3).Vh.mT),
+}
+ZERO = torch.zeros((), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_second_derivatives_of_values_warn(face):
+    """In every order of two derivatives: d²/dt² Σ f(λ) along a shear is in how the block moves off its diagonal."""
+
+    def loss(t):
+        return (FACES[face](2 * torch.eye(3, dtype=t.dtype) + t * SHEAR)[0] ** 2).sum()
+
+    for outer, inner in NESTED:
+        with pytest.warns(DegeneracyWarning, match=NAMED):
+            ONCE[outer](ONCE[inner](loss))(ZERO)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_second_derivatives_of_what_does_not_see_the_basis_do_not_warn(face):
+    """Traces, projectors, and blocks that stay multiples of the identity; forward mode twice cannot know the first."""
+    E = randn(3, 3, seed=1)
+
+    def twofold(t):
+        return 2 * torch.eye(3, dtype=t.dtype) + t * (E + E.mT)
+
+    def projector(U):
+        return (WEIGHT * (U @ U.mT)).sum() + (WEIGHT * (U[:, :2] @ U[:, :2].mT)).sum()
+
+    # f(t), its second derivative at zero for squares or not, and whether forward mode over forward mode is sure
+    losses = (
+        (lambda t: FACES[face](twofold(t))[0].sum() + t**2, None, False),
+        (lambda t: (WEIGHT * (lambda U: U @ U.mT)(FACES[face](twofold(t))[1])).sum() + t**2, 2.0, False),
+        (lambda t: (FACES[face](2 * torch.eye(3, dtype=t.dtype) * (1 + t))[0] ** 2).sum(), 24.0, True),
+        (lambda t: projector(FACES[face](turned(t))[1]) + t**2, 62.0, True),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DegeneracyWarning)
+        for loss, right, sure in losses:
+            right = 576.0 if face == "Gram" and right == 24.0 else right
+            for outer, inner in NESTED:
+                if sure or not (outer in FORWARD and inner in FORWARD):
+                    value = float(ONCE[outer](ONCE[inner](loss))(ZERO).detach())
+                    assert right is None or value == pytest.approx(right, rel=1e-9)
 
 
 def test_a_loss_of_the_basis_warns():

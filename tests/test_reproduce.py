@@ -13,6 +13,9 @@ import torch
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
+pytest.importorskip("threadpoolctl")
+
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pmaf.errors import MissingExtraError
 from pmaf.paper import reproduce as reproduction
@@ -135,6 +138,11 @@ class TestParts:
         finally:
             torch.set_num_threads(before)
         assert computed == ([1, 1] if timed else [2])
+
+    def test_one_thread_holds_for_the_peers_too(self) -> None:
+        """NumPy's and SciPy's BLAS have threads of their own, which torch does not govern."""
+        with threadpool_limits(2), one_thread():
+            assert all(pool["num_threads"] == 1 for pool in threadpool_info())
 
     def test_threads_come_back_after_a_failure(self) -> None:
         before = torch.get_num_threads()

@@ -168,6 +168,22 @@ class TestCount:
         assert work(random[:, random[0] != random[1]], n) > 30 * work(edges, n)
 
 
+def test_hubs_are_symmetric_but_for_the_rounding_of_their_long_sums() -> None:
+    n, hubs = 20_000, 20
+    leaves = torch.arange(hubs, n)
+    ends = torch.stack((torch.arange(hubs).repeat_interleave(len(leaves)), leaves.repeat(hubs)))
+    w = torch.rand(ends.shape[1], dtype=REAL, generator=torch.Generator().manual_seed(0))
+    both = torch.cat((ends, ends.flip(0)), 1)
+    X = torch.sparse_coo_tensor(both, w.repeat(2), (n, n), check_invariants=False).coalesce()
+    assert sparse_of(X).symmetric()
+    exact, single = pmaf.ied_ex(X, 1), pmaf.ied_ex(X.float(), 1)
+    assert single.status == pmaf.Status.CONVERGED
+    assert single.eigenvectors.dtype == torch.float32
+    assert abs(float(single.eigenvalues / exact.eigenvalues) - 1) < 1e-6
+    X.values()[5] *= 1 + 1e-3
+    assert not sparse_of(X).symmetric()
+
+
 def sparse_of(X: Tensor) -> Sparse:
     """The operator of a sparse tensor."""
     from pmaf.operators.convert import as_operator
@@ -278,8 +294,19 @@ class TestChoice:
         assert "factors stay sparse" in why
         random = torch.randint(n, (2, 5 * n), generator=torch.Generator().manual_seed(0))
         X = laplacian(random, torch.ones(5 * n, dtype=REAL), n)
-        assert isinstance(pmaf.solvers.select("ied", X, 4, False), pmaf.solvers.BlockLanczos)
+        solver, why = pmaf.solvers.select("ied", X, 4, False, why=True)
+        assert isinstance(solver, pmaf.solvers.BlockLanczos)
+        assert "too full" in why
         assert isinstance(pmaf.solvers.select("ied", X, 4), pmaf.solvers.BlockLanczos)
+
+    def test_a_start_does_not_change_the_choice(self) -> None:
+        n = 3000  # nodes of a path, whose smallest pairs products do not find
+        edges = torch.stack((torch.arange(n - 1), torch.arange(1, n)))
+        X = laplacian(edges, torch.ones(n - 1, dtype=REAL), n)
+        first = pmaf.ied_ex(X, 2, largest=False)
+        again = pmaf.ied_ex(X, 2, largest=False, start=first.eigenvectors)
+        assert again.status == pmaf.Status.CONVERGED
+        assert again.steps <= first.steps
 
     def test_without_scipy_products_are_used_and_the_solver_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
@@ -291,11 +318,23 @@ class TestChoice:
             monkeypatch.setitem(sys.modules, module, None)
         sparse_factor.available.cache_clear()
         try:
-            assert isinstance(pmaf.solvers.select("ied", X, 2, False), pmaf.solvers.BlockLanczos)
+            solver, why = pmaf.solvers.select("ied", X, 2, False, why=True)
+            assert isinstance(solver, pmaf.solvers.BlockLanczos)
+            assert "pmaf[sparse]" in why
             with pytest.raises(MissingExtraError, match=r"pmaf\[sparse\]"):
                 pmaf.ied(X, 2, **HOW)
         finally:
             sparse_factor.available.cache_clear()
+
+    def test_factors_that_are_too_large_say_what_needs_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        linalg = pytest.importorskip("scipy.sparse.linalg")
+
+        def full(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(linalg, "splu", full)
+        with pytest.raises(MemoryError, match=r"order 204 do not fit into memory; solver='davidson' .*block_lanczos"):
+            pmaf.ied(weighted(), 2, **HOW)
 
     def test_a_function_is_refused(self) -> None:
         X = pmaf.MatVec(lambda d, V: d[:, None] * V, 300, torch.arange(300.0))

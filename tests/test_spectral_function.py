@@ -319,7 +319,7 @@ class TestDomain:
         P = pmaf.principal_projector(pmaf.Gram(F), 3)
         (quiet,) = torch.autograd.grad((P @ Y @ P).square().sum(), X, retain_graph=True)
         assert bool(quiet.isfinite().all())
-        with pytest.warns(pmaf.DegeneracyWarning, match="no derivative at an eigenvalue that is zero"):
+        with pytest.warns(pmaf.DegeneracyWarning, match="no derivative at an eigenvalue"):
             (dropped,) = torch.autograd.grad(Y.sum(), X, retain_graph=True)
         assert bool(dropped.isfinite().all())
         (unknown,) = torch.autograd.grad(pmaf.spectral_function(X, "sqrt", degenerate="nan").sum(), X)
@@ -332,6 +332,58 @@ class TestDomain:
         found = pmaf.spectral_function_ex(X, "sign")
         assert int(found.status) == Status.NOT_UNIQUE
         torch.testing.assert_close(found.matrix, torch.diag(torch.tensor([1.0, 0.0, -1.0])))
+
+
+TWICE = {
+    "reverse twice": lambda f: torch.func.grad(torch.func.grad(f)),
+    "hessian": torch.func.hessian,
+    "reverse over forward": lambda f: torch.func.jacrev(torch.func.jacfwd(f)),
+    "forward over forward": lambda f: torch.func.jacfwd(torch.func.jacfwd(f)),
+}
+HALF_SMOOTH = {"power": 1.5, "callable": lambda x: x.abs() ** 1.5}
+
+
+class TestInfiniteDerivatives:
+    """f″(0) of |x|ᵖ, 1 < p < 2, and f′(0) of roots are infinite: left out with a warning, never in silence."""
+
+    SINGULAR = torch.diag(torch.tensor([0.0, 1e-20, 1.0], dtype=torch.float64))  # the second zero by rounding
+    INSIDE = torch.tensor([[1.0, 1, 0], [1, 2, 0], [0, 0, 1]], dtype=torch.float64)
+    ACROSS = torch.tensor([[0.0, 0, 1], [0, 0, 1], [1, 1, 0]], dtype=torch.float64)
+
+    @pytest.mark.parametrize("fn", HALF_SMOOTH)
+    @pytest.mark.parametrize("way", TWICE)
+    def test_second_derivative_of_a_power(self, way, fn):
+        fn, zero = HALF_SMOOTH[fn], torch.zeros((), dtype=torch.float64)
+        X = self.SINGULAR if fn == 1.5 else torch.diag(torch.tensor([0.0, 0, 1], dtype=torch.float64))
+
+        def loss(t, E, **options):
+            Y = pmaf.spectral_function_ex(X + t * E, fn, **options).matrix
+            return (Y * torch.ones_like(Y)).sum()
+
+        with pytest.warns(pmaf.DegeneracyWarning, match="no second derivative"):
+            assert bool(TWICE[way](lambda t: loss(t, self.INSIDE))(zero).isfinite())
+        assert bool(TWICE[way](lambda t: loss(t, self.INSIDE, degenerate="nan"))(zero).isnan())
+        with pytest.raises(pmaf.DegeneracyError):
+            TWICE[way](lambda t: loss(t, self.INSIDE, degenerate="raise"))(zero)
+        # between zero and one: 2 Σ f[i, k, j] E_ik E_kj, f[0, 1, 0] = 1, f[1, 0, 1] = ½, and four and two of them
+        value = TWICE[way](lambda t: loss(t, self.ACROSS))(zero)
+        assert float(value) == pytest.approx(2 * (4 * 1 + 2 * 0.5), rel=1e-6)
+
+    def test_a_first_derivative_of_a_callable(self):
+        X = torch.diag(torch.tensor([0.0, 0, 1], dtype=torch.float64)).requires_grad_()
+        with pytest.warns(pmaf.DegeneracyWarning, match="no derivative"):
+            (dropped,) = torch.autograd.grad(pmaf.spectral_function(X, lambda x: x.abs().sqrt()).sum(), X)
+        assert bool(dropped.isfinite().all())
+        Y = pmaf.spectral_function(X, lambda x: x.abs().sqrt(), degenerate="nan")
+        assert bool(torch.autograd.grad(Y.sum(), X)[0].isnan().all())
+
+    def test_a_second_derivative_of_the_root_across_zero(self):
+        """The first derivative sees nothing there, the second is that of an eigenvalue −t²."""
+        E = torch.tensor([[0.0, 1], [1, 0]], dtype=torch.float64)
+        X = torch.diag(torch.tensor([0.0, 1], dtype=torch.float64))
+        f = lambda t: pmaf.spectral_function_ex(X + t * E, "sqrt").matrix[0, 0]  # noqa: E731
+        with pytest.warns(pmaf.DegeneracyWarning, match="no second derivative"):
+            torch.func.jacfwd(torch.func.jacfwd(f))(torch.zeros((), dtype=torch.float64))
 
 
 def test_report():

@@ -170,6 +170,15 @@ class TestBall:
         off = torch.linalg.vector_norm(found.u - same.u, dim=-1) / length
         assert (off[known] <= 100 * eps(dtype) * size[known]).all()
 
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("constraint", ["sphere", "ball"])
+    def test_a_root_among_the_rounding_of_a_missing_rank(self, constraint, solver):
+        A = draw(4, 1000, 4, 1, dtype=torch.float32) @ draw(5, 1000, 1, 4, dtype=torch.float32)
+        b = 10.0**-4.25 * draw(6, 1000, 4, dtype=torch.float32)
+        found = pmaf.less_ex(A, b, radius=10.0**0.75, constraint=constraint, solver=solver)
+        assert has_answer(found.status).all()
+        assert (found.residual < 1e-5).all()
+
     @given(seed=seeds, size=st.floats(0, 7), dtype=dtypes, solver=solvers)
     @settings(max_examples=40)
     def test_what_rounding_leaves_open_is_told(self, seed, size, dtype, solver):
@@ -274,3 +283,43 @@ class TestEdgeOfTheBall:
         ):
             outside = torch.linalg.vector_norm(found.u.double(), dim=-1) > 1 + 8 * rounding * n**0.5
             assert not bool(((found.status == Status.CONVERGED) & (outside | ~proof.is_global)).any())
+
+
+class TestWhereNothingMayWait:
+    """Without an eigenbasis and without looking at values, as on accelerators: the filter alone."""
+
+    @pytest.fixture(autouse=True)
+    def device(self, monkeypatch):
+        monkeypatch.setattr("pmaf.forward.inside.cheap", lambda x: False)
+
+    @pytest.mark.parametrize("excess", [1e-14, 1e-11, 1e-8, 1e-5, 1e-2])
+    @pytest.mark.parametrize("layer", ["less", "sphere_quadratic"])
+    def test_least_norm_just_inside(self, layer, excess):
+        """To rounding, whatever rounding has made of the eigenvalue zero; not the ball's edge, to which it pushes."""
+        if layer == "sphere_quadratic":
+            excess = max(excess, 1e-11)  # H knows the length of the answer to ε times its condition
+        for seed in range(12):
+            left, right = (torch.linalg.qr(draw(seed, 7, 4))[0], torch.linalg.qr(draw(seed + 50, 4, 4))[0])
+            sigma, b = torch.tensor([1, 0.1, 0.03, 0], dtype=torch.float64), draw(seed + 99, 7)
+            A = (left * sigma) @ right.mT
+            shortest = right[:, :3] @ ((left[:, :3].mT @ b) / sigma[:3])
+            given = (A, b) if layer == "less" else (A.mT @ A, A.mT @ b)
+            function = pmaf.less_ex if layer == "less" else pmaf.sphere_quadratic_ex
+            radius = torch.linalg.vector_norm(shortest) * (1 + excess)
+            found = function(*given, radius=radius, constraint="ball", solver="more_sorensen")
+            error = torch.linalg.vector_norm(found.u - shortest) / torch.linalg.vector_norm(shortest)
+            assert float(error) < 1e-10, (seed, error)
+            assert float(found.multiplier) < 1e-15
+            assert int(found.status) == Status.NOT_UNIQUE
+
+    @pytest.mark.parametrize("distance", [1e-14, 1e-11, 1e-8, 1e-5, 0.0, -1e-14, -1e-11, -1e-8])
+    def test_multiplier_and_length_where_the_optimum_is_nearly_on_the_sphere(self, distance):
+        A, b = torch.linalg.qr(draw(3, 7, 4))[0] * torch.tensor([1, 0.5, 0.1, 0.02]), draw(4, 7)
+        shortest = torch.linalg.pinv(A) @ b
+        radius = torch.linalg.vector_norm(shortest) * (1 - distance)
+        found = pmaf.less_ex(A, b, radius=radius, constraint="ball", solver="more_sorensen")
+        right = pmaf.less_ex(A, b, radius=radius, constraint="ball", solver="secular")
+        assert float(torch.linalg.vector_norm(found.u)) <= float(radius) * (1 + 1e-15)
+        torch.testing.assert_close(found.multiplier, right.multiplier, rtol=0, atol=1e-15)
+        torch.testing.assert_close(found.u, right.u, rtol=1e-11, atol=0)
+        assert int(found.status) == Status.CONVERGED

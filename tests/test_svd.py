@@ -263,3 +263,15 @@ def test_unknown_arguments_are_refused():
     ):
         with pytest.raises(TypeError, match="unexpected keyword argument 'measured'"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "MatVec"])
+def test_no_triplets_of_what_is_known_by_its_products(kind):
+    dense = torch.arange(1.0, 7, dtype=torch.float64).reshape(3, 2).requires_grad_()
+    A = dense.to_sparse() if kind == "sparse" else pmaf.MatVec(lambda A, V: A @ V, 2, dense)
+    found = pmaf.svd_ex(A, 0)
+    assert [tuple(x.shape) for x in found[:3]] == [(3, 0), (0,), (0, 2)]
+    assert int(found.status) == 0
+    (found.U.sum() + found.S.sum() + found.Vh.sum()).backward()
+    assert dense.grad is not None
+    assert bool((dense.grad == 0).all())

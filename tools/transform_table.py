@@ -30,6 +30,7 @@ HEADINGS = {
     "`principal_projector`": ("principal_projector",),
     "`spectral_function`": ("spectral_function", "spectral_function, k = 2", "spectral_function, callable"),
     "`svd`": ("svd", "svd, wide"),
+    "`svd(MatVec(…))`": ("svd(MatVec)",),
     "`nn.LESS`": ("nn.LESS",),
     "`nn.IED`": ("nn.IED",),
     "`nn.SpectralFunction`": ("nn.SpectralFunction",),

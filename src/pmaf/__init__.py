@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from pmaf.layers.spectral_function import spectral_function_ex as spectral_function_ex
     from pmaf.layers.sphere import less as less
     from pmaf.layers.sphere import less_ex as less_ex
-    from pmaf.layers.sphere import sphere_quadratic as sphere_quadratic
-    from pmaf.layers.sphere import sphere_quadratic_ex as sphere_quadratic_ex
+    from pmaf.layers.sphere_quadratic import sphere_quadratic as sphere_quadratic
+    from pmaf.layers.sphere_quadratic import sphere_quadratic_ex as sphere_quadratic_ex
     from pmaf.layers.svd import Triplets as Triplets
     from pmaf.layers.svd import svd as svd
     from pmaf.layers.svd import svd_ex as svd_ex
@@ -95,8 +95,8 @@ _HOMES = {
     "solvers": "pmaf.solvers",
     "spectral_function": "pmaf.layers.spectral_function",
     "spectral_function_ex": "pmaf.layers.spectral_function",
-    "sphere_quadratic": "pmaf.layers.sphere",
-    "sphere_quadratic_ex": "pmaf.layers.sphere",
+    "sphere_quadratic": "pmaf.layers.sphere_quadratic",
+    "sphere_quadratic_ex": "pmaf.layers.sphere_quadratic",
     "svd": "pmaf.layers.svd",
     "svd_ex": "pmaf.layers.svd",
 }

@@ -18,6 +18,7 @@ __all__ = [
     "anywhere",
     "cheap",
     "compiling",
+    "followed",
     "follows_nothing",
     "innermost",
     "levels_of",
@@ -77,6 +78,11 @@ def levels_of(*names: str) -> int:
 def nests_forward_mode() -> bool:
     """Whether two levels of forward mode are active."""
     return levels_of("Jvp") > 1
+
+
+def followed(x: Tensor) -> bool:
+    """Whether reverse mode follows what is done with x, on any level."""
+    return levels_of("Grad") > 0 or recorded(x, innermost(x))
 
 
 def wrapped(x: Tensor) -> bool:

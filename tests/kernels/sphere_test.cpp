@@ -38,26 +38,28 @@ std::vector<T> normal(std::size_t size, unsigned seed) {
   return x;
 }
 
+// Over the complex numbers, of which each is `parts` = 2 real ones, the quadratic is read as (H + Hᴴ)/2.
 template <class T>
-void sphere(int isa, int B, int m, int n, bool quadratic, bool weighted, bool ball, bool poison) {
+void sphere(int isa, int B, int m, int n, bool quadratic, bool weighted, bool ball, bool poison, int parts) {
   const int rows = quadratic ? n : m;
-  auto A = normal<T>(std::size_t(B) * rows * n, 1), b = normal<T>(std::size_t(B) * rows, 2), weights = b;
-  if (quadratic)
+  auto A = normal<T>(std::size_t(B) * rows * n * parts, 1), b = normal<T>(std::size_t(B) * rows * parts, 2);
+  auto weights = normal<T>(std::size_t(B) * rows, 12);
+  if (quadratic && parts == 1)
     for (int i = 0; i < B; i++)
       for (int j = 0; j < n; j++)
         for (int k = 0; k < j; k++) A[(std::size_t(i) * n + k) * n + j] = A[(std::size_t(i) * n + j) * n + k];
   for (auto& w : weights) w = w * w;
   if (poison && !A.empty()) A[A.size() / 2] = std::nan("");
-  std::vector<T> radius(B, T(1.5)), u(std::size_t(B) * n), scalars(4 * std::size_t(B));
+  std::vector<T> radius(B, T(1.5)), u(std::size_t(B) * n * parts), scalars(4 * std::size_t(B));
   std::vector<std::int32_t> steps(B), code(B);
-  const std::size_t factor_size = std::size_t(n) * (n + 1) / 2 + 2 * n + 4;
+  const std::size_t factor_size = parts * (std::size_t(n) * (n + 1) / 2 + 2 * n) + 4;
   std::vector<double> wide(n <= 96 ? B * factor_size : 0);
   std::vector<T> narrow(n <= 96 ? 0 : B * factor_size);
   pmaf::SphereCall call{};
-  call.type = sizeof(T) == 4 ? pmaf::FLOAT32 : pmaf::FLOAT64;
+  call.type = (sizeof(T) == 4 ? pmaf::FLOAT32 : pmaf::FLOAT64) + (parts == 2 ? int(pmaf::COMPLEX64) : 0);
   call.batch = B, call.m = quadratic ? -1 : m, call.n = n, call.ball = ball, call.threads = 2, call.rtol = sizeof(T) == 4 ? 1e-6 : 1e-14;
   call.A = A.data(), call.b = b.data(), call.weights = weighted ? weights.data() : nullptr, call.radius = radius.data();
-  call.A_stride = rows * n, call.b_stride = call.weights_stride = rows, call.radius_stride = 1;
+  call.A_stride = rows * n * parts, call.b_stride = rows * parts, call.weights_stride = rows, call.radius_stride = 1;
   call.u = u.data(), call.multiplier = scalars.data(), call.gap = scalars.data() + B, call.norm = scalars.data() + 2 * B;
   call.residual = scalars.data() + 3 * B, call.steps = steps.data(), call.code = code.data();
   call.factor = n <= 96 ? static_cast<void*>(wide.data()) : narrow.data();
@@ -66,13 +68,13 @@ void sphere(int isa, int B, int m, int n, bool quadratic, bool weighted, bool ba
   for (int i = 0; i < B; i++) {
     if (code[i] & (pmaf::SPHERE_NOT_FINITE | pmaf::SPHERE_INACCURATE)) continue;
     double length = 0;
-    for (int j = 0; j < n; j++) length += double(u[std::size_t(i) * n + j]) * u[std::size_t(i) * n + j];
+    for (std::size_t j = i * u.size() / B; j < (i + 1) * u.size() / B; j++) length += double(u[j]) * u[j];
     const bool inside = code[i] & pmaf::SPHERE_INSIDE;
     check(std::sqrt(length) <= 1.5 * (1 + 8 * eps) && (inside || std::sqrt(length) >= 1.5 * (1 - 8 * eps)), "length", isa, B, m, n);
     check(scalars[3 * B + i] <= 64 * std::sqrt(n) * eps, "residual", isa, B, m, n);
   }
   auto vector = normal<T>(u.size(), 3), multiplier = normal<T>(B, 4);
-  std::vector<T> w(u.size()), mu(B), A_gradient(A.size()), b_gradient(b.size()), weights_gradient(b.size()), radius_gradient(B);
+  std::vector<T> w(u.size()), mu(B), A_gradient(A.size()), b_gradient(b.size()), weights_gradient(weights.size()), radius_gradient(B);
   pmaf::SphereGradientCall back{};
   back.type = call.type, back.batch = B, back.m = call.m, back.n = n, back.threads = 2;
   back.A = call.A, back.b = call.b, back.weights = call.weights, back.radius = call.radius;
@@ -83,8 +85,8 @@ void sphere(int isa, int B, int m, int n, bool quadratic, bool weighted, bool ba
   back.weights_gradient = weighted ? weights_gradient.data() : nullptr, back.radius_gradient = radius_gradient.data();
   pmaf_sphere_gradient(isa, &back);
   for (int i = 0; i < B; i++)
-    for (int j = 0; j < rows && !(code[i] & pmaf::SPHERE_INACCURATE); j++)
-      check(std::isfinite(b_gradient[std::size_t(i) * rows + j]), "gradient", isa, B, m, n);
+    for (int j = 0; j < rows * parts && !(code[i] & pmaf::SPHERE_INACCURATE); j++)
+      check(std::isfinite(b_gradient[std::size_t(i) * rows * parts + j]), "gradient", isa, B, m, n);
 }
 
 template <class T>
@@ -116,22 +118,25 @@ void gram(int isa, int B, int m, int n, int k, bool weighted, bool poison) {
   for (const T& entry : F_gradient) check(std::isfinite(entry), "gradient of a factor", isa, B, m, n);
 }
 
-void products(int isa, int B, int m, int n, int k, bool poison) {
-  auto F = normal<float>(std::size_t(B) * m * n, 9);
-  const auto U = normal<double>(std::size_t(B) * n * k, 10), W = normal<double>(std::size_t(B) * n * k, 11);
-  std::vector<double> X(std::size_t(B) * n * n);
-  std::vector<float> gradient(F.size());
+template <class T>
+void products(int isa, int B, int m, int n, int k, bool poison, int parts) {
+  auto F = normal<T>(std::size_t(B) * m * n * parts, 9);
+  const auto U = normal<double>(std::size_t(B) * n * k * parts, 10), W = normal<double>(std::size_t(B) * n * k * parts, 11);
+  std::vector<double> X(std::size_t(B) * n * n * parts);
+  std::vector<T> gradient(F.size());
   std::vector<std::int32_t> code(B, 0);
-  if (poison && !F.empty()) F[0] = std::nanf(""), code[0] = 1;
+  if (poison && !F.empty()) F[0] = T(std::nan("")), code[0] = 1;
   pmaf::GramProductCall call{};
+  call.type = (sizeof(T) == 4 ? pmaf::FLOAT32 : pmaf::FLOAT64) + (parts == 2 ? int(pmaf::COMPLEX64) : 0);
   call.batch = B, call.m = m, call.n = n, call.threads = 2, call.F = F.data(), call.X = X.data();
   pmaf_gram_product(isa, &call);
-  for (int i = code[0]; i < B; i++) check(X[std::size_t(i) * n * n] >= 0, "square of a factor", isa, B, m, n);
+  for (int i = code[0]; i < B; i++) check(X[std::size_t(i) * n * n * parts] >= 0, "square of a factor", isa, B, m, n);
   pmaf::GramOuterCall back{};
+  back.type = call.type;
   back.batch = B, back.m = m, back.n = n, back.k = k, back.threads = 2, back.F = F.data(), back.code = code.data();
   back.U = U.data(), back.W = W.data(), back.F_gradient = gradient.data();
   pmaf_gram_outer(isa, &back);
-  for (float entry : gradient) check(std::isfinite(entry), "gradient of a square", isa, B, m, n);
+  for (T entry : gradient) check(std::isfinite(entry), "gradient of a square", isa, B, m, n);
 }
 
 template <class T>
@@ -140,12 +145,13 @@ void everything(int isa) {
   for (const auto& shape : shapes)
     for (int way = 0; way < 8; way++)
       for (bool quadratic : {false, true})
-        sphere<T>(isa, shape[0], shape[1], shape[2], quadratic, (way & 1) && !quadratic, way & 2, way & 4);
+        for (int parts = 1; parts <= (shape[2] <= 40 ? 2 : 1); parts++)
+          sphere<T>(isa, shape[0], shape[1], shape[2], quadratic, (way & 1) && !quadratic, way & 2, way & 4, parts);
   const int factors[][4] = {{1, 1, 1, 1}, {9, 16, 3, 1}, {10, 100, 9, 2}, {3, 2, 5, 5}, {2, 0, 3, 1}, {3, 50, 40, 3}};
   for (const auto& f : factors)
     for (int way = 0; way < 4; way++) {
       gram<T>(isa, f[0], f[1], f[2], f[3], way & 1, way & 2);
-      products(isa, f[0], f[1], f[2], f[3], way & 2);
+      for (int parts = 1; parts <= 2; parts++) products<T>(isa, f[0], f[1], f[2], f[3], way & 2, parts);
     }
 }
 

@@ -46,7 +46,9 @@ def describe(value: Any) -> str:
     return f"{value!r} ({type(value).__name__})"
 
 
-def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str, *, sparse: bool = False) -> None:
+def check_tensor(
+    function: str, name: str, x: Any, least_dims: int, shape: str, *, sparse: bool = False, batched: bool = False
+) -> None:
     """X is a floating or complex tensor with enough dimensions.
 
     Args:
@@ -56,6 +58,7 @@ def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str, 
         least_dims: the fewest dimensions.
         shape: the shape in words.
         sparse: whether a sparse matrix will do.
+        batched: whether several of them will.
 
     Raises:
         TypeError: if x is not a tensor of a supported type or layout.
@@ -71,17 +74,18 @@ def check_tensor(function: str, name: str, x: Any, least_dims: int, shape: str, 
     if x.dim() < least_dims:
         raise ValueError(f"pmaf.{function}: {name} must have shape {shape}, got {describe(x)}")
     if x.layout != torch.strided:
-        check_layout(function, name, x, sparse)
+        check_layout(function, name, x, sparse, batched)
 
 
-def check_layout(function: str, name: str, x: Tensor, sparse: bool) -> None:
-    """X, which is not dense, may be sparse and is one matrix in a layout that lists its entries.
+def check_layout(function: str, name: str, x: Tensor, sparse: bool, batched: bool) -> None:
+    """X, which is not dense, may be sparse and is one matrix, or a batch, in a layout that lists its entries.
 
     Args:
         function: the public function, for the message.
         name: the argument, for the message.
         x: a tensor that is not dense.
         sparse: whether a sparse matrix will do.
+        batched: whether several of them will.
 
     Raises:
         TypeError: if x has to be dense, or has another layout.
@@ -94,8 +98,15 @@ def check_layout(function: str, name: str, x: Tensor, sparse: bool) -> None:
             f"pmaf.{function}: a sparse {name} must have the layout COO, CSR or CSC, got {x.layout}; convert it with "
             ".to_dense().to_sparse_csr()"
         )
-    if x.dim() != 2 or x.dense_dim():
-        raise ValueError(f"pmaf.{function}: a sparse {name} has no batch dimensions, got {describe(x)}")
+    if x.dense_dim():
+        raise ValueError(
+            f"pmaf.{function}: the entries of a sparse {name} must be numbers, but those of {describe(x)} have "
+            f"{x.dense_dim()} dimensions of their own; a batch is made by torch.stack, or in the layout CSR"
+        )
+    if x.dim() != 2 and not batched:
+        raise ValueError(
+            f"pmaf.{function}: a sparse {name} has no batch dimensions, got {describe(x)}; call it for each item"
+        )
 
 
 def check_integer(function: str, name: str, value: Any, least: int | None = 1) -> int:

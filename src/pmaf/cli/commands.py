@@ -150,7 +150,8 @@ def _reproduce(names: list[str], quick: bool, fresh: bool, out: Path, **options:
 
 def main() -> None:
     """Run the command line; a refusal is one sentence and exit status 2, never a traceback."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch.profiler writes into the progress bar
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch.profiler writes into the progress bar,
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and torch's allocator what it makes of that
     try:
         app(prog_name="pmaf")
     except KeyboardInterrupt:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from pmaf.checks.extras import needs
+from pmaf.cli.arrays import Member
 from pmaf.cli.files import Array, FileError, Source, UnreachableError
-from pmaf.cli.parts import Member, Parts
+from pmaf.cli.parts import Parts
 from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.ranks import Job
 from pmaf.cli.summary import Summary, measure, summarise

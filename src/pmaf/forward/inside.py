@@ -62,7 +62,8 @@ def least_norm(
     if V.shape[-1] == 0:
         Q = A if quadratic else A.mH @ A
         Q = torch.where(Q.isfinite(), Q, 0)
-        pseudo_inverse = definite_inverse(Q, s[..., 0] <= tolerance, tolerance.to(Q.real.dtype))
+        singular = s[..., 0] <= tolerance
+        pseudo_inverse = definite_inverse(Q, singular, tolerance.to(Q.real.dtype))
 
         def solve(g: Tensor) -> Tensor:
             return pseudo_inverse(g[..., None])[..., 0]
@@ -80,6 +81,15 @@ def least_norm(
         better = u + solve(rest)
         lower = torch.linalg.vector_norm(descent(better), dim=-1) < torch.linalg.vector_norm(rest, dim=-1)
         u = torch.where(lower[..., None], better, u)
+    if V.shape[-1] == 0:
+        # The filter leaves √ε of u in a null space; Q Q⁺u has none, and ε‖Q⁺u‖ of rounding.
+        clean = matvec(Q, solve(u))
+        clean = clean + solve(descent(clean))
+        before, after = (torch.linalg.vector_norm(descent(x), dim=-1) for x in (u, clean))
+        rounding = torch.finfo(u.dtype).eps * (
+            torch.linalg.vector_norm(b, dim=-1) + torch.linalg.vector_norm(u, dim=-1)
+        )
+        u = torch.where((singular & (after <= 4 * torch.maximum(before, rounding)))[..., None], clean, u)
     u, smallest = u.expand(*problem.batch_shape, -1), s[..., 0].expand(problem.batch_shape)
     suspect = near & (s[..., 0] <= SUSPECT * torch.finfo(matrix.dtype).eps) & A.isfinite().flatten(-2).all(-1)
     if (V.shape[-1] > 0 or cheap(suspect)) and anywhere(suspect):

@@ -47,7 +47,9 @@ class SpectralForward:
             s = torch.where(zero, s.clamp(min=0), s)  # below zero by rounding
         if fn.zero_is_outside:
             outside = outside | zero
-        exact = torch.where(zero, 0, s) if fn.zero_is_sharp else s  # to divided differences, zero is exactly zero
+        exact = (
+            torch.where(zero, 0, s) if fn.zero_is_sharp or fn.zero_is_bent else s
+        )  # to divided differences, zero is exactly zero
         values = fn.value(exact if fn.zero_is_jump else s)
         failed = ~(done & ~outside.any(-1) & values.isfinite().all(-1))
 

@@ -11,6 +11,7 @@ from pmaf.forward.inside import least_norm
 from pmaf.handover import ForwardResult, Report, SphereAux
 from pmaf.linalg.batched import adjoint_matvec, matvec
 from pmaf.linalg.bordered import safe_inverse
+from pmaf.linalg.dtypes import double
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.linalg.tolerances import relative_tolerance
@@ -156,7 +157,9 @@ def report(
         entry = scale if quadratic else scale.sqrt()
         assert found.gap is not None
         assert found.multiplier is not None
-        s = ((found.gap - found.multiplier) / scale)[..., None]  # the smallest eigenvalue alone
+        s = ((found.gap - found.multiplier) / scale)[..., None]  # the smallest eigenvalue alone, of a rounded Q
+        noise = 8 * torch.finfo(double(s)).eps * problem.n**0.5 + torch.finfo(s.dtype).eps * found.multiplier / scale
+        s = torch.where(s.abs() <= noise[..., None], 0, s)
         V, usable, norm = found.u.new_zeros(*scale.shape, 0, 0), norm.isfinite(), norm / scale
     elif found.spectrum is None or found.basis is None:
         entry = magnitude(problem[0])
@@ -203,8 +206,13 @@ def report(
         near = multiplier <= torch.finfo(norm.dtype).eps ** 0.5 * norm + rtol * size_g / radius
         near = near | (found.multiplier is None)
         free, smallest = least_norm(problem, s, V, scale, tolerance, rtol, near)
-        slope, left = gradient(free)
         length = torch.linalg.vector_norm(free, dim=-1)
+        # On the sphere, a null space would be filled with the rounding of g divided by that of λ; so a least norm that
+        # exceeds the radius by rounding is cut, if it stays stationary.
+        cut = (length > radius) & (smallest <= tolerance) & (length <= 2 * radius)
+        free = torch.where(cut[..., None], free * (radius / divisor(length))[..., None], free)
+        length = torch.where(cut, radius, length)
+        slope, left = gradient(free)
         stationary = torch.linalg.vector_norm(slope, dim=-1) <= 2 * rtol * (norm * length + size_g)
         inside = (length <= radius) & stationary & (smallest >= -tolerance if quadratic else True)
         u = torch.where(inside[..., None], free, u)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pmaf.errors import DegeneracyError
 from pmaf.handover import ForwardResult
-from pmaf.implicit.base import NESTED_FORWARD_MODE, Derivative, Equations, Params, Vectors, fill
+from pmaf.implicit.base import NESTED_FORWARD_MODE, Derivative, Equations, Params, Vectors, fill, finite
 from pmaf.implicit.forward_over_forward import derivative_levels, with_plain_derivatives
 from pmaf.transforms import (
     compiling,
@@ -126,14 +126,15 @@ class Solve(torch.autograd.Function):
         y = saved[ctx.size :]
         z = run_solve(equations.transposed(), params, solution, aux, fill(gradients, y))
         present = [i for i, p in enumerate(params) if p is not None]
-        # Infinity times the zero that an item without an answer has here would be NaN.
-        finite = tuple(torch.where(p.isfinite(), p, 0) for p in params if p is not None)
         product = partial(applied, equations, params, present, aux, y)
-        pulled = torch.func.vjp(product, *finite, *solution)[1](tuple(-v for v in z))
+        theta = (p for p in finite(params) if p is not None)
+        pulled = torch.func.vjp(product, *theta, *solution)[1](tuple(-v for v in z))
         grads: list[Tensor | None] = [None] * len(params)
         for i, gradient in zip(present, pulled[: len(present)], strict=True):
             grads[i] = gradient
-        return (None, None, *grads, *pulled[len(present) :], *([None] * len(aux)), *z)
+        fixed = equations.fixed(y)
+        moving = pulled[len(present) : len(pulled) - fixed]
+        return (None, None, *grads, *moving, *([None] * (fixed + len(aux))), *z)
 
 
 def applied(equations: Equations, params: Params, at: Sequence[int], aux: Any, y: Vectors, *moving: Tensor) -> Vectors:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pmaf.transforms import anywhere
 
-__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill"]
+__all__ = ["NESTED_FORWARD_MODE", "Derivative", "Equations", "Params", "Vectors", "expand_as", "fill", "finite"]
 
 Params = tuple[Tensor | None, ...]
 Vectors = tuple[Tensor, ...]
@@ -101,6 +101,10 @@ class Equations(Derivative):
         """The equations with Mᴴ in place of M: these, since M is self-adjoint unless a subclass says otherwise."""
         return self
 
+    def fixed(self, y: Vectors) -> int:
+        """How many of the last tensors of the solution M y does not depend on."""
+        return 0
+
     @abstractmethod
     def apply(self, params: Any, solution: Any, aux: Any, y: Any) -> Vectors:
         """M y."""
@@ -133,7 +137,7 @@ class Equations(Derivative):
         y = self.solve(params, without_failed(aux, solution), aux, without_failed(aux, rhs))
         y = without_failed(aux, y)
         if self.policy == "nan":
-            y = tuple(torch.where(expand_as(aux.degenerate, v), torch.nan, v) for v in y)
+            y = tuple(torch.where(expand_as(aux.degenerate, v), v * torch.nan, v) for v in y)  # and so derivatives
         return tuple(v.contiguous() for v in y)
 
 
@@ -145,6 +149,11 @@ def without_failed(aux: Any, tensors: Vectors) -> Vectors:
     if not anywhere(aux.failed):
         return tensors
     return tuple(torch.where(expand_as(aux.failed, x), 0, x) for x in tensors)
+
+
+def finite(params: Params) -> Params:
+    """Zero in place of what is not finite: times the zero that an item without an answer has, it would be NaN."""
+    return tuple(None if p is None else torch.where(p.isfinite(), p, 0) for p in params)
 
 
 def expand_as(mask: Tensor, x: Tensor) -> Tensor:

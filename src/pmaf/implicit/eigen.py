@@ -20,26 +20,26 @@ does not see the choice of basis, such as the projector U Uᴴ, inherits exact d
 parallel transport, UᴴdU = 0, and T takes up what happens inside the block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pmaf.handover import EigenAux, GeneralisedAux
-from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, without_failed
+from pmaf.implicit.base import Equations, Params, Solver, Vectors, expand_as, fill, finite, without_failed
 from pmaf.implicit.complement.choose import solve_without_basis
 from pmaf.implicit.complement.eigenbasis import solve_in_basis
 from pmaf.implicit.complement.small import entrywise, outer_small, solve_small
 from pmaf.implicit.complement.tridiagonal import gradient_in_tridiagonal, solve_in_tridiagonal
-from pmaf.implicit.undetermined import Embedded, Extracted, seen, undetermined, warn_undetermined
+from pmaf.implicit.undetermined import SECOND, Embedded, moves, seen, tangent, undetermined, warn_undetermined
 from pmaf.linalg.refinement import is_single
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
-from pmaf.transforms import compiling, follows_nothing, mapped_the_older_way, wrapped
+from pmaf.transforms import compiling, followed, follows_nothing, mapped_the_older_way, wrapped
 
 __all__ = ["EigenpairEquations", "SubspaceEquations", "in_blocks", "off_diagonal"]
 
@@ -116,6 +116,8 @@ class EigenpairEquations(OperatorEquations):
 
     one_pass: ClassVar[bool] = True  # whether a kernel may make the whole gradient
     moving: ClassVar[bool] = False  # whether the constraint depends on the parameters, so that S of a block counts
+    # Of one call: forward mode, which reverse mode can follow, saw a block move off its diagonal.
+    moved: list[bool] = field(default_factory=list, compare=False, repr=False, kw_only=True)
 
     def orthonormal(self, aux: EigenAux, U: Tensor, U_bar: Tensor) -> tuple[Tensor, Tensor]:
         """The eigenvectors as orthonormal columns, and their cotangents."""
@@ -140,7 +142,7 @@ class EigenpairEquations(OperatorEquations):
             upper = W * values[..., None, :] - X.matmat(W) + U * mu[..., None, :]
             return upper, (U.conj() * W).sum(-2).real
         C = self.blocks(params, solution, aux)
-        T = torch.where(C, U.mH @ X.matmat(U), 0)  # not Λ, which does not show how the inside moves
+        T = self.inside(params, U, C)
         return W @ T - X.matmat(W) + U @ torch.where(C, mu, 0), torch.where(C, U.mH @ W, 0)
 
     def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
@@ -174,6 +176,8 @@ class EigenpairEquations(OperatorEquations):
         f, inside = torch.where(C, f, 0), torch.where(C, U.mH @ H, 0)
         H = H - U @ inside if clean else H
         W = self.complement(params, U, aux, H, whole_block=False)
+        if U.shape[-1] == U.shape[-2]:
+            W = torch.where(C.all(-1, keepdim=True).mT, 0, W)  # of a multiple of the identity nothing is left out
         return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f
 
     def gradient(
@@ -197,10 +201,10 @@ class EigenpairEquations(OperatorEquations):
                 and seen(undetermined(C, columns, values.detach(), theirs, values_bar))
             ):
                 warn_undetermined("the loss depends on the basis, or on values and vectors together,")
+            elif self.moved and cotangents[1] is not None:
+                warn_undetermined(SECOND)
             if self.moving or not plain:
-                T = U if follows_nothing() else torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
-                quiet = C if self.policy == "drop" else torch.zeros_like(C)
-                cotangents = U_bar, Embedded.apply(values_bar, T, quiet)  # type: ignore[no-untyped-call]
+                return self.gradient_in_blocks(params, solution, aux, (U_bar, cotangents[1]), needs, solve)
         elif values.shape[-1] > 1 and self.moving:
             U_bar, values_bar = fill(cotangents, solution)
             cotangents = U_bar, torch.diag_embed(values_bar).to(U.dtype)
@@ -219,11 +223,51 @@ class EigenpairEquations(OperatorEquations):
                 return (found,)
         return super().gradient(params, solution, aux, cotangents, needs, solve)
 
+    def gradient_in_blocks(
+        self,
+        params: Params,
+        solution: Vectors,
+        aux: EigenAux,
+        cotangents: Params,
+        needs: tuple[bool, ...],
+        solve: Solver,
+    ) -> Params:
+        """With λ̄ = D, M⁻¹ (0, D) = (U D, T D − D T) is a product, not a solve.
+
+        Solved for, it would come as W = U D, and second derivatives with (I − U Uᴴ) dX W: rounding where no
+        eigenvector is left out, and then not to be told from a loss that depends on the basis.
+        """
+        U_bar, values_bar = fill(cotangents[:1], solution[:1])[0], cotangents[1]
+        U, values = without_failed(aux, solution)
+        C = self.blocks(params, solution, aux)
+        params = finite(params)
+        T = self.inside(params, U, C)
+        W, S = solve(self, params, solution, aux, (U_bar, torch.zeros_like(T)))
+        if values_bar is not None:
+            quiet = off_diagonal(C) & ~expand_as(aux.failed, C) if self.policy == "drop" else torch.zeros_like(C)
+            (values_bar,) = without_failed(aux, (values_bar,))
+            D = self.movable(aux, U, Embedded.apply(values_bar, T, quiet))  # type: ignore[no-untyped-call]
+            W, S = W + U @ D, S + T @ D - D @ T
+        return self.vjp(params, (U, values), aux, (W, S), needs)
+
+    def inside(self, params: Params, U: Tensor, C: Tensor) -> Tensor:
+        """T: not Λ, which does not show how the inside of a block moves, ``(*, k, k)``."""
+        return torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
+
+    def movable(self, aux: EigenAux, like: Tensor, f: Tensor) -> Tensor:
+        """The second part of a bordered vector, whose first part is like this, without values that cannot move."""
+        return f
+
     def correction(
         self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: EigenAux
     ) -> Vectors:
         """A step of Newton's method in blocks, of which T has Λ on its diagonal."""
         upper, lower = self.residual(params, solution, aux)
+        if start[1].shape[-1] > 1 and self.policy == "drop":
+            C = self.blocks(params, solution, aux)
+            dXU = tangent(self.filled(params).matmat(start[0]))
+            if moves(off_diagonal(C), start[0].mH @ dXU, dXU):
+                warn_undetermined(f"if {SECOND}, which forward mode over forward mode cannot tell,")
         if start[1].shape[-1] == 1:
             missing = upper.expand_as(start[0]), lower.expand_as(start[1])
             return self.inverse(constants, start, aux, missing)
@@ -238,9 +282,20 @@ class EigenpairEquations(OperatorEquations):
             dU, dvalues = solve(self, params, solution, aux, (dXU, lower))
             return dU, dvalues
         lower = lower if in_blocks(dXU, lower) else torch.diag_embed(lower).to(dXU.dtype)
-        dU, dT = solve(self, params, solution, aux, (dXU, lower))
-        C = off_diagonal(self.blocks(params, solution, aux))
-        return dU, Extracted.apply(dT, C if self.policy == "drop" else torch.zeros_like(C))  # type: ignore[no-untyped-call]
+        dU, _ = solve(self, params, solution, aux, (dXU, lower))
+        U, C = without_failed(aux, solution)[0], self.blocks(params, solution, aux)
+        dT = torch.where(C, U.mH @ dXU, 0)  # not from the solve, for the reason above
+        if self.moving:
+            T = self.inside(params, U, C)
+            dT = dT + T @ lower - lower @ T
+        (dT,), C = without_failed(aux, (self.movable(aux, U, dT),)), off_diagonal(C)
+        if self.policy == "drop" and followed(dT) and moves(C, dT, dXU):
+            self.moved.append(True)
+        return dU, dT.diagonal(dim1=-2, dim2=-1).real.contiguous()
+
+    def fixed(self, y: Vectors) -> int:
+        """In blocks M has T from U and X, not from the eigenvalues."""
+        return int(in_blocks(*y))
 
 
 def off_diagonal(C: Tensor) -> Tensor:

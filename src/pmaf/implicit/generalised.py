@@ -58,12 +58,10 @@ class GeneralisedEquations(EigenpairEquations):
         """Eigenvectors of the reduced problem, and their cotangents."""
         return aux.L.mH @ U, forth(aux.L, U_bar)
 
-    def inside(self, params: Params, solution: Vectors, aux: GeneralisedAux) -> Tensor:
-        """T: the eigenvalues, with what moves off the diagonal inside a block, ``(*, k, k)``."""
+    def with_values(self, params: Params, solution: Vectors, C: Tensor) -> Tensor:
+        """T with the eigenvalues on its diagonal, as they move, ``(*, k, k)``."""
         U, values = solution
-        C = off_diagonal(self.blocks(params, solution, aux))
-        moving = torch.where(C, U.mH @ self.filled(params).matmat(U), 0)
-        return moving + torch.diag_embed(values).to(U.dtype)
+        return self.inside(params, U, off_diagonal(C)) + torch.diag_embed(values).to(U.dtype)
 
     def apply(self, params: Params, solution: Vectors, aux: GeneralisedAux, y: Vectors) -> Vectors:  # type: ignore[override]
         """M y."""
@@ -74,7 +72,7 @@ class GeneralisedEquations(EigenpairEquations):
             upper = BW * values[..., None, :] - X.matmat(W) + BU * mu[..., None, :]
             return upper, (BU.conj() * W).sum(-2).real
         C = self.blocks(params, solution, aux)
-        T = torch.where(C, U.mH @ X.matmat(U), 0)  # not Λ, which does not show how the inside moves
+        T = self.inside(params, U, C)
         return BW @ T - X.matmat(W) + BU @ torch.where(C, mu, 0), torch.where(C, BU.mH @ W, 0)
 
     def residual(self, params: Params, solution: Vectors, aux: GeneralisedAux) -> Vectors:  # type: ignore[override]
@@ -86,7 +84,7 @@ class GeneralisedEquations(EigenpairEquations):
             return BU * values[..., None, :] - X.matmat(U), ((U.conj() * BU).sum(-2).real - 1) / 2
         C = self.blocks(params, solution, aux)
         eye = torch.eye(C.shape[-1], dtype=U.dtype, device=U.device)
-        T = self.inside(params, solution, aux)
+        T = self.with_values(params, solution, C)
         return BU @ T - X.matmat(U), torch.where(C, U.mH @ BU - eye, 0) / 2
 
     def solve(self, params: Params, solution: Vectors, aux: GeneralisedAux, rhs: Vectors) -> Vectors:  # type: ignore[override]
@@ -114,7 +112,7 @@ class GeneralisedEquations(EigenpairEquations):
             return by_X, None
         if in_blocks(W, mu):
             C = self.blocks(params, solution, aux)
-            pulled = W @ self.inside(params, solution, aux).mH + U @ torch.where(C, mu, 0) / 2
+            pulled = W @ self.inside(params, U, C).mH + U @ torch.where(C, mu, 0) / 2
         else:
             pulled = W * values[..., None, :] + U * (mu / 2)[..., None, :]
         (by_B,) = B.vjp(-pulled, U)
@@ -128,4 +126,4 @@ class GeneralisedEquations(EigenpairEquations):
         if values.shape[-1] == 1:
             return dXU - dBU * values[..., None, :], -(U.conj() * dBU).sum(-2).real / 2
         C = self.blocks(params, solution, aux)
-        return dXU - dBU @ self.inside(params, solution, aux), torch.where(C, -(U.mH @ dBU) / 2, 0)
+        return dXU - dBU @ self.inside(params, U, C), torch.where(C, -(U.mH @ dBU) / 2, 0)

@@ -13,7 +13,8 @@ G ↦ D²f(X)[E, G] is Z ↦ D²f(X)[Eᴴ, Z], so reverse mode is made of the sa
     Z = Df(X)[E]:    Ē = Df[Z̄],   X̄ = D²f[Eᴴ, Z̄]
 
 The decomposition is a constant here; all that depends on X does so through these rules. Where f has no derivative at a
-repeated eigenvalue, as √ at zero, that component of Df is left out, and a warning says so if a loss sees it.
+repeated eigenvalue, as √ at zero, that component of Df is left out, and a warning says so if a loss sees it; likewise
+that of D²f where a second derivative is infinite, as those of powers between one and two at zero.
 
 Of k leading pairs, U f(T) Uᴴ with the block (U, T) of :class:`pmaf.implicit.eigen.SubspaceEquations` and f(T) as above
 has, by the chain rule, the derivatives f(λᵢ)/(λᵢ − s_j) between inside and outside.
@@ -22,6 +23,7 @@ has, by the chain rule, the derivatives f(λᵢ)/(λᵢ − s_j) between inside 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,11 +31,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.errors import DegeneracyWarning
+from pmaf.errors import DegeneracyError, DegeneracyWarning
 from pmaf.handover import SpectralAux
 from pmaf.implicit.autograd import mapped, refuse_nested_forward_mode
 from pmaf.implicit.base import Derivative, Params, Solver, Vectors, expand_as
-from pmaf.implicit.undetermined import seen
+from pmaf.implicit.undetermined import seen, tangent
 from pmaf.linalg.divided_differences import ScalarFunction
 from pmaf.transforms import compiling, levels_of, outside_transforms
 
@@ -79,10 +81,10 @@ def run_first(rule: SpectralDerivative, X: Tensor, aux: SpectralAux, E: Tensor) 
 
 def run_second(rule: SpectralDerivative, X: Tensor, s: Tensor, V: Tensor, E: Tensor, G: Tensor) -> Tensor:
     """D²f(X)[E, G]; whoever differentiates it is told that there is no more."""
-    if plainly():
-        return second_derivative(rule.fn, s, V, E, G)
-    moved: Tensor = Second.apply(rule, X, s, V, E, G)[0]  # type: ignore[no-untyped-call]
-    return moved
+    moved = (
+        second_derivative(rule.fn, s, V, E, G) if plainly() else Second.apply(rule, X, s, V, E, G)[0]  # type: ignore[no-untyped-call]
+    )
+    return rule.judged_second(moved, s, V, E, G)
 
 
 class First(torch.autograd.Function):
@@ -180,15 +182,56 @@ class SpectralDerivative(Derivative):
     def moved(self, X: Tensor, aux: SpectralAux, E: Tensor) -> Tensor:
         """Df(X)[E]; zero for items without an answer, and the policy where f has no derivative."""
         E = torch.where(expand_as(aux.failed, E), 0, E)
-        moved = run_first(self, X, aux, E)
+        return self.judged_first(run_first(self, X, aux, E), aux.spectrum, aux.V, E)
+
+    def judged_first(self, moved: Tensor, s: Tensor, V: Tensor, E: Tensor) -> Tensor:
+        """Df(X)[E], after what the policy demands where f[a, a] does not exist."""
+        if self.policy == "drop" and compiling():
+            return moved
+        sharp = self.fn.sharp(s)
+        return self.judged(moved, sharp, lambda: together(sharp, s) * inside(V, E), (E,), SHARP)
+
+    def judged_second(self, moved: Tensor, s: Tensor, V: Tensor, E: Tensor, G: Tensor) -> Tensor:
+        """D²f(X)[E, G], after what the policy demands where f[a, a, c] or f[a, a, a] does not exist."""
+        if self.policy == "drop" and compiling():
+            return moved
+        sharp, bent = self.fn.sharp(s), self.fn.bent(s)
+
+        def part() -> Tensor:
+            P, T, E_, G_ = together(sharp, s), together(bent, s), inside(V, E), inside(V, G)
+            twice = (P * E_) @ G_ + E_ @ (P * G_) + P * (E_ @ G_) + (T * E_) @ (T * G_)
+            return twice + twice.mT
+
+        return self.judged(moved, bent, part, (E, G), BENT)
+
+    def judged(
+        self, moved: Tensor, points: Tensor, part: Callable[[], Tensor], given: tuple[Tensor, ...], text: str
+    ) -> Tensor:
+        """What the policy makes of a derivative that leaves a part out at these eigenvalues.
+
+        Args:
+            moved: the derivative.
+            points: eigenvalues where f is not smooth, ``(*, n)``.
+            part: how large what is left out is, but for f; asked if there is such a point.
+            given: the directions of the derivative, which the part is measured by.
+            text: the warning.
+
+        Returns:
+            The derivative, NaN if the policy says so.
+
+        Raises:
+            DegeneracyError: if the policy is "raise" and a part is left out.
+        """
         if self.policy == "nan":
-            return torch.where(expand_as(aux.degenerate, moved), torch.nan, moved)
-        if self.policy == "drop" and not compiling() and seen(aux.degenerate):
-            zero = aux.spectrum == 0
-            part = (zero[..., :, None] & zero[..., None, :]) * (aux.V.mH @ E @ aux.V).abs().detach()
-            size = torch.linalg.vector_norm(E.detach(), dim=(-2, -1), keepdim=True)
-            if seen(part > size * torch.finfo(size.dtype).eps ** 0.5):
-                warnings.warn(SHARP, DegeneracyWarning, stacklevel=2)
+            return torch.where(expand_as(points.any(-1), moved), moved * torch.nan, moved)
+        if not compiling() and seen(points):
+            size = torch.ones(())
+            for E in given:
+                size = size.to(E.real) * torch.linalg.vector_norm(E.detach(), dim=(-2, -1), keepdim=True)
+            if seen(part() > size * torch.finfo(size.dtype).eps ** 0.5):
+                if self.policy == "raise":
+                    raise DegeneracyError(text)
+                warnings.warn(text, DegeneracyWarning, stacklevel=2)
         return moved
 
     def gradient(
@@ -215,11 +258,24 @@ class SpectralDerivative(Derivative):
         step = params[0] - constants[0]
         step = torch.where(expand_as(aux.failed, step), 0, step)
         change = first_derivative(self.fn, s, V, step) + second_derivative(self.fn, s, V, step, step) / 2
+        direction = tangent(step)
+        change = self.judged_second(self.judged_first(change, s, V, direction), s, V, direction, direction)
         return (solution[0] - start[0] - change,)
 
 
-SHARP = (
-    "pmaf.spectral_function: fn has no derivative at an eigenvalue that is zero, to rounding, and the loss depends on "
-    "what happens there; that component of the gradient is left out. Add a small multiple of the identity if the "
-    "gradient matters there"
+def together(points: Tensor, s: Tensor) -> Tensor:
+    """Pairs of equal eigenvalues among some, ``(*, n, n)``."""
+    return points[..., :, None] & points[..., None, :] & (s[..., :, None] == s[..., None, :])
+
+
+def inside(V: Tensor, E: Tensor) -> Tensor:
+    """|VᴴEV|."""
+    return (V.mH @ E @ V).abs().detach()
+
+
+LEFT_OUT = (
+    "at an eigenvalue (zero, to rounding, of a power or a name), and the loss depends on what happens there; that "
+    "component of the {} is left out. Add a small multiple of the identity if it matters"
 )
+SHARP = "pmaf.spectral_function: fn has no derivative " + LEFT_OUT.format("gradient")
+BENT = "pmaf.spectral_function: fn has no second derivative " + LEFT_OUT.format("second derivative")

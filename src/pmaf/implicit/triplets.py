@@ -51,13 +51,17 @@ class TripletEquations(EigenpairEquations):
         values = aux.eigenvalues.detach()
         return ~((values[..., :, None] - values[..., None, :]).abs() > self.tolerance(aux, solution[0]))
 
+    def movable(self, aux: TripletAux, like: Tensor, f: Tensor) -> Tensor:  # type: ignore[override]
+        """All but how a singular value moves away from zero."""
+        kept = aux.eigenvalues > self.tolerance(aux, like)[..., 0]
+        kept = kept[..., None, :] & kept[..., :, None] if in_blocks(like, f) else kept
+        return torch.where(kept, f, 0)
+
     def solve(self, params: Params, solution: Vectors, aux: TripletAux, rhs: Vectors) -> Vectors:  # type: ignore[override]
         """M⁻¹ rhs, which leaves out how a singular value moves away from zero."""
         H, f = rhs
-        kept = aux.eigenvalues > self.tolerance(aux, H)[..., 0]
-        kept = kept[..., None, :] & kept[..., :, None] if in_blocks(H, f) else kept
-        W, mu = super().solve(params, solution, aux, (H, torch.where(kept, f, 0)))  # type: ignore[arg-type]
-        return W, torch.where(kept, mu, 0)
+        W, mu = super().solve(params, solution, aux, (H, self.movable(aux, H, f)))  # type: ignore[arg-type]
+        return W, self.movable(aux, H, mu)
 
     def complement(  # type: ignore[override]
         self, params: Params, U: Tensor, aux: TripletAux, H: Tensor, *, whole_block: bool

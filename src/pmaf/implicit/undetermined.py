@@ -16,11 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pmaf.errors import DegeneracyWarning
 from pmaf.transforms import cheap, innermost
 
-__all__ = ["Embedded", "Extracted", "seen", "undetermined", "warn_undetermined"]
+__all__ = ["SECOND", "Embedded", "moves", "seen", "tangent", "undetermined", "warn_undetermined", "watch"]
+
+SECOND = "a second derivative needs how cotangents of eigenvalues depend on them"
 
 
 def seen(mask: Tensor) -> bool:
@@ -103,39 +106,20 @@ class Embedded(torch.autograd.Function):
         return torch.diag_embed(dvalues).to(dvalues.dtype if dT is None else dT.dtype)
 
 
-class Extracted(torch.autograd.Function):
-    """The change of eigenvalues, the diagonal of that of T; warns as :class:`Embedded` does."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(dT: Tensor, C: Tensor) -> Tensor:
-        """dΛ."""
-        return dT.diagonal(dim1=-2, dim2=-1).real.contiguous()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep both."""
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        """A diagonal matrix; if it moves with the eigenvalues, what is off the diagonal is missing."""
-        dT, C = ctx.saved_tensors
-        if gradient.requires_grad:
-            watch(C, dT)
-        return torch.diag_embed(gradient).to(dT.dtype), None
-
-    @staticmethod
-    def jvp(ctx: Any, change: Tensor, _: None) -> Any:
-        """Of the change."""
-        return change.diagonal(dim1=-2, dim2=-1).real.contiguous()
-
-
 def watch(C: Tensor, M: Tensor) -> None:
     """Warn if a matrix has entries inside a block and off the diagonal."""
+    if moves(C, M, M):
+        warn_undetermined(SECOND)
+
+
+def tangent(M: Tensor) -> Tensor:
+    """The change of M along the innermost level of forward mode, or zero."""
+    change = forward_ad.unpack_dual(M).tangent
+    return torch.zeros_like(M) if change is None else change
+
+
+def moves(C: Tensor, M: Tensor, scale: Tensor) -> bool:
+    """Whether a matrix has entries inside a block and off the diagonal, more than rounding of entries like these."""
     with torch.no_grad():
-        size = M.abs().amax((-2, -1), keepdim=True)
-        if seen(C & (M.abs() > size * torch.finfo(M.dtype).eps ** 0.5)):
-            warn_undetermined("a second derivative needs how cotangents of eigenvalues depend on them")
+        size = scale.abs().amax((-2, -1), keepdim=True)
+        return seen(C & (M.abs() > size * torch.finfo(M.dtype).eps ** 0.5))

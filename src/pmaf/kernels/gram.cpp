@@ -35,21 +35,39 @@ int gram_gradient_of(const GramGradientCall& call) {
   return over_blocks(call.batch, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
 }
 
+template <class D, bool is_complex>
+int products_one_by_one(const GramProductCall& call) {
+  using Kernel = ProductOfOne<D, is_complex>;
+  const double work = products(call, call.n) * (is_complex ? 4 : 1);
+  return over_blocks(call.batch, 1, call.threads, work, Kernel::bytes(call.n), GRAM_NO_MEMORY, Kernel{call});
+}
+
 // Few items, or ones whose square in lanes leaves the nearest memory, are taken one at a time: with the same bits.
 int gram_product(const GramProductCall& call) {
   constexpr int W = full_width<double>;
   constexpr std::int64_t widest = 24;
-  const double work = products(call, call.n);
-  if (call.batch < W || call.n > widest)
-    return over_blocks(call.batch, 1, call.threads, work, ProductOfOne::bytes(call.n), GRAM_NO_MEMORY, ProductOfOne{call});
+  if (call.type == COMPLEX64) return products_one_by_one<float, true>(call);
+  if (call.type == COMPLEX128) return products_one_by_one<double, true>(call);
+  if (call.type == FLOAT64) return products_one_by_one<double, false>(call);
+  if (call.batch < W || call.n > widest) return products_one_by_one<float, false>(call);
   using Kernel = ProductInLanes<W>;
+  const double work = products(call, call.n);
   return over_blocks(call.batch, W, call.threads, work, Kernel::bytes(call.n), GRAM_NO_MEMORY, Kernel{call});
 }
 
+template <class Kernel>
+int outer_by(const GramOuterCall& call, int operations) {
+  const double work = products(call, 2 * call.k) * operations;
+  return over_blocks(call.batch, 1, call.threads, work, Kernel::bytes(call.n, call.k), GRAM_NO_MEMORY, Kernel{call});
+}
+
 int gram_outer(const GramOuterCall& call) {
-  const GramOuter kernel{call};
-  const double work = products(call, 2 * call.k);
-  return over_blocks(call.batch, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+  switch (call.type) {
+    case FLOAT32: return outer_by<GramOuter<float>>(call, 1);
+    case FLOAT64: return outer_by<GramOuter<double>>(call, 1);
+    case COMPLEX64: return outer_by<ComplexGramOuter<float>>(call, 4);
+    default: return outer_by<ComplexGramOuter<double>>(call, 4);
+  }
 }
 
 int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }

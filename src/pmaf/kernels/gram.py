@@ -20,8 +20,8 @@ GRAM_GRADIENT = CompiledFunction(
     "i type, q batch m n k, i threads, P F weights, q F_stride weights_stride, "
     "P factor code vectors vectors_cotangent values_cotangent, d rtol, P W F_gradient weights_gradient",
 )
-GRAM_PRODUCT = CompiledFunction("gram_product", "q batch m n, i threads, P F X")
-GRAM_OUTER = CompiledFunction("gram_outer", "q batch m n k, i threads, P F U W code F_gradient")
+GRAM_PRODUCT = CompiledFunction("gram_product", "i type, q batch m n, i threads, P F X")
+GRAM_OUTER = CompiledFunction("gram_outer", "i type, q batch m n k, i threads, P F U W code F_gradient")
 
 
 class GramFound(NamedTuple):
@@ -121,35 +121,35 @@ def gram_gradient(
 
 
 def gram_product(F: Tensor) -> Tensor:
-    """FᵀF in double precision, an item with the same bits whatever its neighbours.
+    """FᴴF in double precision, an item with the same bits whatever its neighbours.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
 
     Returns:
-        ``(B, n, n)``, float64.
+        ``(B, n, n)``, float64 or complex128.
     """
     F = in_memory(F)
     B, m, n = F.shape
-    X = torch.empty(B, n, n, dtype=torch.float64)
-    GRAM_PRODUCT(B, m, n, torch.get_num_threads(), F, X)
+    X = torch.empty(B, n, n, dtype=torch.complex128 if F.is_complex() else torch.float64)
+    GRAM_PRODUCT(TYPES[F.dtype], B, m, n, torch.get_num_threads(), F, X)
     return X
 
 
 def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
-    """(FU)Wᵀ + (FW)Uᵀ, zero for items with a code.
+    """(FU)Wᴴ + (FW)Uᴴ, zero for items with a code.
 
     Args:
-        F: ``(B, m, n)``, float32, on the CPU.
-        U: ``(B, n, k)``, float64.
+        F: ``(B, m, n)``, on the CPU; n ≤ 128 if it is complex.
+        U: ``(B, n, k)``, in double precision.
         W: likewise.
         code: ``(B,)``, int32.
 
     Returns:
-        ``(B, m, n)``, float32.
+        ``(B, m, n)``, like F.
     """
     F, U, W = in_memory(F), in_memory(U), in_memory(W)
     (B, m, n), k = F.shape, U.shape[-1]
     gradient = torch.empty_like(F)
-    GRAM_OUTER(B, m, n, k, torch.get_num_threads(), F, U, W, code, gradient)
+    GRAM_OUTER(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, U, W, code, gradient)
     return gradient

@@ -37,22 +37,24 @@ struct GramGradientCall {
   void *W, *F_gradient, *weights_gradient;  // (batch, n, k), (batch, m, n), (batch, m); null: not wanted
 };
 
-// X = FᵀF in double precision.
+// X = FᴴF in double precision, real or complex; complex F have n ≤ 128.
 struct GramProductCall {
+  int type;  // of F, as in calls.h
   std::int64_t batch, m, n;
   int threads;
-  const float* F;  // (batch, m, n)
-  double* X;       // (batch, n, n)
+  const void* F;  // (batch, m, n)
+  double* X;      // (batch, n, n)
 };
 
-// F̄ = (FU)Wᵀ + (FW)Uᵀ, zero where there is a code.
+// F̄ = (FU)Wᴴ + (FW)Uᴴ, zero where there is a code.
 struct GramOuterCall {
+  int type;  // of F
   std::int64_t batch, m, n, k;
   int threads;
-  const float* F;             // (batch, m, n)
-  const double *U, *W;        // (batch, n, k)
-  const std::int32_t* code;   // (batch,)
-  float* F_gradient;          // (batch, m, n)
+  const void* F;             // (batch, m, n)
+  const double *U, *W;       // (batch, n, k)
+  const std::int32_t* code;  // (batch,)
+  void* F_gradient;          // (batch, m, n)
 };
 
 }  // namespace pmaf

@@ -1,13 +1,14 @@
-// The two products with a factor that the eigenpairs of X = FᵀF need beside those of a matrix: X itself in double
+// The two products with a factor that the eigenpairs of X = FᴴF need beside those of a matrix: X itself in double
 // precision, which for single F loses nothing down to σ ≈ 1e-8‖F‖, and the gradient
 //
-//     F̄ = (FU)Wᵀ + (FW)Uᵀ.
+//     F̄ = (FU)Wᴴ + (FW)Uᴴ.
 //
 // An entry of X is a sum over rows in their order, whether items lie in lanes or one is taken at a time, so that an item has
 // the same bits alone and in a batch.
 #pragma once
 
 #include "arena.h"
+#include "complex_equations.h"
 #include "gram_calls.h"
 #include "jacobi.h"
 #include "normal_equations.h"
@@ -43,7 +44,7 @@ void product_strip(int n, int count, const R* data, int i, R* G) {
   }
 }
 
-// A block of items in lanes.
+// A block of items of single precision in lanes.
 template <int W>
 struct ProductInLanes {
   using R = Lanes<double, W>;
@@ -58,7 +59,7 @@ struct ProductInLanes {
     const std::ptrdiff_t item = std::ptrdiff_t(call.m) * n;
     R* G = arena.take<R>(std::ptrdiff_t(n) * n);
     R* data = arena.take<R>(std::ptrdiff_t(at_once) * n);
-    const float* F = call.F + first * item;
+    const float* F = static_cast<const float*>(call.F) + first * item;
     for (int i = 0; i < n * n; i++) G[i] = R(0);
     for (std::int64_t start = 0; start < call.m; start += at_once) {
       const int count = int(call.m - start < at_once ? call.m - start : at_once), numbers = count * n;
@@ -84,25 +85,38 @@ struct ProductInLanes {
 };
 
 // One item at a time, for few or wide ones.
+template <class D, bool is_complex>
 struct ProductOfOne {
+  static constexpr int parts = is_complex ? 2 : 1;
   const GramProductCall& call;
 
   static std::size_t bytes(std::ptrdiff_t n) {
-    const std::ptrdiff_t stride = padded<double>(n);
-    return ((row_block + stride + 1) * stride + row_block) * sizeof(double) + 8 * Arena::alignment;
+    const std::ptrdiff_t stride = padded<double>(parts * n);
+    return ((row_block + stride + 3) * stride + 2 * row_block) * sizeof(double) + 8 * Arena::alignment;
   }
 
   int operator()(std::int64_t at, int, Arena arena) const {
     const int n = int(call.n);
-    const std::ptrdiff_t stride = padded<double>(n);
+    const std::ptrdiff_t stride = padded<double>(parts * n);
     double* G = arena.take<double>(stride * stride);
     double* right = arena.take<double>(stride);
-    double* memory = arena.take<double>(row_block * stride + row_block);
-    const float* F = call.F + at * call.m * n;
-    normal_equations(LeastSquaresItem<float>{call.m, n, F, F, nullptr}, 1.0, 0.0, G, right, memory);
-    double* X = call.X + at * n * n;
-    for (int i = 0; i < n; i++)
-      for (int j = 0; j <= i; j++) X[i * n + j] = X[j * n + i] = G[i * stride + j];
+    double* memory = arena.take<double>((row_block + 2) * stride + 2 * row_block);
+    const D* F = static_cast<const D*>(call.F) + at * call.m * n * parts;
+    double* X = call.X + at * n * n * parts;
+    if constexpr (is_complex) {
+      normal_equations(ComplexLeastSquaresItem<D>{call.m, n, F, F, nullptr}, 1.0, 0.0, G, right, memory);
+      for (int i = 0; i < n; i++)
+        for (int j = 0; j <= i; j++) {
+          double *ij = X + 2 * (i * n + j), *ji = X + 2 * (j * n + i);
+          const double im = G[(n + i) * stride + j];
+          ij[0] = ji[0] = G[i * stride + j];
+          ji[1] = -im, ij[1] = im;
+        }
+    } else {
+      normal_equations(LeastSquaresItem<D>{call.m, n, F, F, nullptr}, 1.0, 0.0, G, right, memory);
+      for (int i = 0; i < n; i++)
+        for (int j = 0; j <= i; j++) X[i * n + j] = X[j * n + i] = G[i * stride + j];
+    }
     return 0;
   }
 };
@@ -158,6 +172,7 @@ void write_gradient(std::int64_t m, int n, int k, bool good, const D* F, const D
 // Room for write_gradient, in numbers.
 constexpr std::ptrdiff_t gradient_room(std::ptrdiff_t n) { return 2 * n * full_width<double>; }
 
+template <class D>
 struct GramOuter {
   const GramOuterCall& call;
 
@@ -175,9 +190,47 @@ struct GramOuter {
         U[c * n + i] = call.U[(at * n + i) * k + c];
         W[c * n + i] = call.W[(at * n + i) * k + c];
       }
-    const std::ptrdiff_t item = at * call.m * n;
-    const float* none = nullptr;
-    write_gradient(call.m, n, k, call.code[at] == 0, call.F + item, none, U, W, call.F_gradient + item, (float*)nullptr, room);
+    const D *F = static_cast<const D*>(call.F) + at * call.m * n, *none = nullptr;
+    D* to = static_cast<D*>(call.F_gradient) + at * call.m * n;
+    write_gradient(call.m, n, k, call.code[at] == 0, F, none, U, W, to, static_cast<D*>(nullptr), room);
+    return 0;
+  }
+};
+
+template <class D>
+struct ComplexGramOuter {
+  const GramOuterCall& call;
+
+  static std::size_t bytes(std::ptrdiff_t, std::ptrdiff_t k) { return 2 * k * sizeof(Turned) + 8 * Arena::alignment; }
+
+  int operator()(std::int64_t at, int, Arena arena) const {
+    const int n = int(call.n), k = int(call.k);
+    const D* F = static_cast<const D*>(call.F) + 2 * at * call.m * n;
+    D* to = static_cast<D*>(call.F_gradient) + 2 * at * call.m * n;
+    if (call.code[at] != 0) {
+      for (std::ptrdiff_t i = 0; i < 2 * call.m * n; i++) to[i] = D(0);
+      return 0;
+    }
+    Turned *U = arena.take<Turned>(k), *W = arena.take<Turned>(k);
+    double parts[2 * most_complex], term[2 * most_complex];
+    const auto take = [&](const double* from, int c) {
+      for (int i = 0; i < n; i++) {
+        const double* z = from + 2 * ((at * n + i) * k + c);
+        parts[i] = z[0], parts[n + i] = z[1];
+      }
+      return Turned(n, parts);
+    };
+    for (int c = 0; c < k; c++) U[c] = take(call.U, c), W[c] = take(call.W, c);
+    for (std::ptrdiff_t row = 0; row < call.m; row++, F += 2 * n, to += 2 * n) {
+      for (int c = 0; c < k; c++) {
+        double p_re, p_im, q_re, q_im;
+        product(n, F, U[c], p_re, p_im);
+        product(n, F, W[c], q_re, q_im);
+        combine(n, p_re, p_im, W[c], q_re, q_im, U[c], term);
+        for (int j = 0; j < 2 * n; j++) parts[j] = c == 0 ? term[j] : parts[j] + term[j];
+      }
+      for (int j = 0; j < 2 * n; j++) to[j] = D(parts[j]);
+    }
     return 0;
   }
 };

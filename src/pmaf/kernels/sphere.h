@@ -28,13 +28,14 @@ struct SphereSolver {
   static constexpr int W = Basis::width;
   using R = typename Basis::R;
   using M = typename R::mask;
+  static constexpr bool is_complex = Basis::is_complex;
 
   const SphereCall& call;
-  int n;
+  int n;  // real unknowns
 
   static std::size_t bytes(std::ptrdiff_t n) {
     const std::ptrdiff_t stride = padded<C>(n);
-    const std::ptrdiff_t numbers = Basis::memory(n) + W * stride * stride + stride + (row_block + 1) * stride + row_block + 16 * n * W;
+    const std::ptrdiff_t numbers = Basis::memory(n) + W * stride * stride + stride + (row_block + 3) * stride + 2 * row_block + 16 * n * W;
     return numbers * sizeof(C) + 4 * n * W * sizeof(double) + 32 * Arena::alignment;
   }
 
@@ -45,7 +46,7 @@ struct SphereSolver {
     Basis basis(n, arena.take<C>(Basis::memory(n)));
     C* G = arena.take<C>(W * stride * stride);
     C* g = arena.take<C>(stride);
-    C* rows = arena.take<C>((row_block) * stride + row_block);
+    C* rows = arena.take<C>((row_block + 2) * stride + 2 * row_block);
     const auto vector = [&](int count) { return arena.take<R>(std::ptrdiff_t(count) * n); };
     R *gamma = vector(1), *x = vector(1), *p = vector(1), *v = vector(1), *pivots = vector(2), *step = vector(1),
       *scratch = vector(5), *candidate = vector(1), *original = vector(1);
@@ -69,22 +70,25 @@ struct SphereSolver {
     basis.factorise();
     basis.apply_adjoint(gamma);
     const R zero(0), one(1), eps(epsilon<C>);
+    const int order = is_complex ? n / 2 : n;  // of the block of T that tells its spectrum
     R low, high;
-    gershgorin(n, basis.d, basis.e, low, high);
+    gershgorin(order, basis.d, basis.e, low, high);
     const R bound = max(abs(low), abs(high));
     Tridiagonal<R> T{n, basis.d, basis.e, select(bound > zero, bound, one), zero};
     T.floor = T.norm * (eps * eps);
-    R smallest = smallest_eigenvalue(T, low);
+    const auto block = [&] { return Tridiagonal<R>{order, T.d, T.e, T.norm, T.floor}; };
+    R smallest = smallest_eigenvalue(block(), low);
     Twisted<R> twisted;
-    twisted.factorise(T, -smallest, pivots);
+    twisted.factorise(block(), -smallest, pivots);
     twisted.vector(v);
     R square = zero;
-    for (int i = 0; i < n; i++) square = fma(v[i], v[i], square);
+    for (int i = 0; i < order; i++) square = fma(v[i], v[i], square);
     smallest = smallest + twisted.gamma / square;
     const R inverse_length = one / sqrt(square);
-    for (int i = 0; i < n; i++) v[i] = v[i] * inverse_length;
-    for (int i = 0; i < n; i++) p[i] = -basis.d[i];
-    const Tridiagonal<R> negated{n, p, basis.e, T.norm, T.floor};
+    for (int i = 0; i < order; i++) v[i] = v[i] * inverse_length;
+    if constexpr (is_complex) turn(v, gamma, order);
+    for (int i = 0; i < order; i++) p[i] = -basis.d[i];
+    const Tridiagonal<R> negated{order, p, basis.e, T.norm, T.floor};
     const R largest = -smallest_eigenvalue(negated, -high, C(1e-3));
     const R matrix_norm = max(abs(smallest), abs(largest));
 
@@ -124,7 +128,7 @@ struct SphereSolver {
     const C rtol = C(call.rtol), squared_rtol = rtol * rtol > 4 * epsilon<C> ? rtol * rtol : 4 * epsilon<C>;
     const R limit = norm * R(quadratic ? rtol : squared_rtol);
     R repeats = one;
-    if (any(t <= limit)) repeats = count_below(T, smallest + limit);
+    if (any(t <= limit)) repeats = count_below(block(), smallest + limit);
 
     // The inside of the ball: p = Q⁻¹g if that is short; where Q has one null vector, the solution orthogonal to it.
     M inside = zero > one, unsure = inside, singular = inside;
@@ -208,7 +212,7 @@ struct SphereSolver {
         D* out = static_cast<D*>(call.u) + (first + l) * n;
         size = 0;
         for (int i = 0; i < n; i++) {
-          out[i] = D(u[i] * r);
+          out[place<is_complex>(n, i)] = D(u[i] * r);
           size += u[i] * u[i];
           x[i].set(l, C(u[i]));
           step[i].set(l, C(s[i]));
@@ -235,8 +239,8 @@ struct SphereSolver {
     if (call.factor) {
       for (int i = 0; i < n; i++) candidate[i] = x[i];
       basis.apply_adjoint(candidate);
-      C* factor = static_cast<C*>(call.factor) + first * factor_size(n);
-      basis.put(lanes, factor, factor_size(n));
+      C* factor = static_cast<C*>(call.factor) + first * factor_size<Basis>(n);
+      basis.put(lanes, factor, factor_size<Basis>(n));
     }
     int seen = 0;
     for (int l = 0; l < lanes; l++) {
@@ -253,7 +257,7 @@ struct SphereSolver {
       if (units[l].fine) report.measured = measured[l];
       seen |= put<D>(call, quadratic, first + l, units[l], report);
       if (call.factor) {
-        C* to = static_cast<C*>(call.factor) + (first + l) * factor_size(n) + basis_size(n);
+        C* to = static_cast<C*>(call.factor) + (first + l) * factor_size<Basis>(n) + Basis::size(n);
         for (int i = 0; i < n; i++) to[i] = candidate[i][l];
         to[n] = C(report.lambda);
         to[n + 1] = C(units[l].alpha);
@@ -271,8 +275,7 @@ struct SphereSolver {
       if (units.fine) normal_equations(data, units.matrix, units.right, G, g, rows);
       return units;
     };
-    if constexpr (quadratic) return take(quadratic_item<D>(call, item));
-    else return take(least_squares_item<D>(call, item));
+    return take(item_of<D, quadratic, is_complex>(call, item));
   }
 
   // A lane without an item, or with one that is not finite: Q = 0, g = e₁.
@@ -283,9 +286,24 @@ struct SphereSolver {
   }
 
   Measured residual(std::int64_t item, const ItemUnits& units, const double* u, double lambda, double* s) const {
-    if constexpr (quadratic)
-      return measure(quadratic_item<D>(call, item), units.matrix, units.right, units.sigma, u, lambda, s);
-    else return measure(least_squares_item<D>(call, item), units.matrix, units.right, units.sigma, u, lambda, s);
+    const auto data = item_of<D, quadratic, is_complex>(call, item);
+    return measure(data, units.matrix, units.right, units.sigma, u, lambda, s);
+  }
+
+  // v₁ ∈ ℝⁿ to the eigenvector e^{iθ}v₁ along which the part of γ in its space lies.
+  static void turn(R* v, const R* gamma, int order) {
+    const R zero(0), one(1);
+    R re = zero, im = zero;
+    for (int i = 0; i < order; i++) {
+      re = fma(v[i], gamma[i], re);
+      im = fma(v[i], gamma[order + i], im);
+    }
+    const R length = sqrt(fma(re, re, im * im)), inverse = one / select(length > zero, length, one);
+    const R cosine = select(length > zero, re * inverse, one), sine = im * inverse;
+    for (int i = 0; i < order; i++) {
+      v[order + i] = v[i] * sine;
+      v[i] = v[i] * cosine;
+    }
   }
 
   // ±1: the direction of v₁ by the reference vectors. Memory: n vectors.

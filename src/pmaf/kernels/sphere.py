@@ -1,7 +1,7 @@
 """Least squares and quadratics on the sphere, or in the ball.
 
-Inputs are batched along the first dimension, which may be 1 where another input's is larger. Sizes, dtypes and devices
-are the caller's to check; what is not contiguous is copied.
+Leading dimensions are batch dimensions: those of every input are the batch, or one item that serves all. Sizes, dtypes
+and devices are the caller's to check; what is not contiguous is copied.
 """
 
 from typing import Any, NamedTuple
@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory, stride
-from pmaf.kernels.real_form import complex_vector, real_problem
+from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory
 
 __all__ = ["INACCURATE", "INSIDE", "NOT_FINITE", "NOT_UNIQUE", "REPEATED", "SINGULAR", "SphereFound", "sphere_minimum"]
 
 NOT_FINITE, NOT_UNIQUE, INACCURATE, INSIDE, REPEATED, SINGULAR = 1, 2, 4, 8, 16, 64  # codes, as in sphere_calls.h
-EXTRAS, MOST_WIDENED = 4, 96  # as in sphere_basis.h and sphere.cpp
+EXTRAS, MOST_WIDENED, MOST_COMPLEX = 4, 96, 128  # as in sphere_basis.h, sphere.cpp and complex_equations.h
 # What the structures of both kernels begin with.
 DATA = "i type, q batch m n, P A b weights radius, q A_stride b_stride weights_stride radius_stride"
 SPHERE = CompiledFunction(
@@ -26,32 +25,44 @@ SPHERE = CompiledFunction(
 class SphereFound(NamedTuple):
     """What the kernel finds, for each item."""
 
-    u: Tensor  # (B, n)
-    multiplier: Tensor  # (B,)
-    gap: Tensor  # (B,) λ + λ_min(Q)
-    norm: Tensor  # (B,) ‖Q‖
-    residual: Tensor  # (B,) measured on the data, relative to (‖Q‖ + |λ|)‖u‖; inside the ball to that + ‖A‖‖b − A u‖
-    steps: Tensor  # (B,) int32
-    code: Tensor  # (B,) int32
-    factor: Tensor | None  # (B, factor size), for the gradient
+    u: Tensor  # (*, n)
+    multiplier: Tensor  # (*,)
+    gap: Tensor  # (*,) λ + λ_min(Q)
+    norm: Tensor  # (*,) ‖Q‖
+    residual: Tensor  # (*,) measured on the data, relative to (‖Q‖ + |λ|)‖u‖; inside the ball to that + ‖A‖‖b − A u‖
+    steps: Tensor  # (*,) int32
+    code: Tensor  # (*,) int32
+    factor: Tensor | None  # (*, factor size), for the gradient
     seen: int  # all codes or-ed
 
 
-def factor_size(n: int) -> int:
-    """How many numbers the factor of an item takes."""
-    return n * (n + 1) // 2 + 2 * n + EXTRAS
+def factor_size(n: int, parts: int = 1) -> int:
+    """How many real numbers the factor of an item takes whose unknowns have this many parts."""
+    return parts * (n * (n + 1) // 2 + 2 * n) + EXTRAS
 
 
-def data_fields(quadratic: bool, A: Tensor, b: Tensor, radius: Tensor, weights: Tensor | None) -> tuple[Any, ...]:
-    """The values of ``DATA``."""
+def batch_of(A: Tensor, b: Tensor, radius: Tensor, weights: Tensor | None) -> torch.Size:
+    """The batch that all have, or share one item of."""
+    shapes = [A.shape[:-2], b.shape[:-1], radius.shape, *([] if weights is None else [weights.shape[:-1]])]
+    empty = [shape for shape in shapes if shape.numel() == 0]
+    return empty[0] if empty else max(shapes, key=lambda shape: (shape.numel(), len(shape)))
+
+
+def data_fields(
+    quadratic: bool, batch: torch.Size, A: Tensor, b: Tensor, radius: Tensor, weights: Tensor | None
+) -> tuple[Any, ...]:
+    """The values of ``DATA``; strides are those of real numbers, and 0 where one item serves all."""
     A, b, radius = in_memory(A), in_memory(b), in_memory(radius)
     weights = None if weights is None else in_memory(weights)
-    batch = max(A.shape[0], b.shape[0], radius.shape[0], 0 if weights is None else weights.shape[0])
     m, n = A.shape[-2:]
-    return (
-        *(TYPES[A.dtype], batch, -1 if quadratic else m, n, A, b, weights, radius),
-        *(stride(A), stride(b), stride(weights), stride(radius)),
+    parts = 2 if A.is_complex() else 1
+    strides = (
+        0 if A.numel() == m * n else m * n * parts,
+        0 if b.numel() == m else m * parts,
+        0 if weights is None or weights.numel() == m else m,
+        0 if radius.numel() == 1 else 1,
     )
+    return TYPES[A.dtype], batch.numel(), -1 if quadratic else m, n, A, b, weights, radius, *strides
 
 
 def sphere_minimum(
@@ -65,36 +76,36 @@ def sphere_minimum(
     rtol: float,
     atol: float = 0.0,
     keep_factor: bool = True,
+    batch: torch.Size | None = None,
 ) -> SphereFound:
     """Minimise ½‖A u − b‖², or the quadratic ½uᵀAu − bᵀu, on the sphere or in the ball.
 
     Args:
-        A: ``(B, m, n)``, real or complex, on the CPU; that of a quadratic is read as (A + Aᴴ)/2.
-        b: ``(B, m)``.
-        radius: ``(B,)``.
-        weights: ``(B, m)`` or ``None``; of a quadratic ``None``.
+        A: ``(*, m, n)``, real or complex with n ≤ 128, on the CPU; that of a quadratic is read as (A + Aᴴ)/2.
+        b: ``(*, m)``.
+        radius: ``(*,)``, real.
+        weights: ``(*, m)``, real, or ``None``; of a quadratic ``None``.
         quadratic: which of the two.
         ball: whether the inside counts as well.
         rtol: relative tolerance of what counts as zero.
         atol: absolute tolerance.
         keep_factor: whether to leave what the gradient needs.
+        batch: the batch, where it is known.
 
     Returns:
         The minimiser and what is known of it.
     """
-    if A.is_complex():  # in the hard case the phase is not that of the real form: left to another solver
-        real = real_problem(A, b, radius, weights)
-        found = sphere_minimum(*real, quadratic=quadratic, ball=ball, rtol=rtol, atol=atol, keep_factor=keep_factor)
-        code = torch.where((found.code & NOT_UNIQUE) != 0, found.code | INACCURATE, found.code)
-        seen = found.seen | (INACCURATE if found.seen & NOT_UNIQUE else 0)
-        return found._replace(u=complex_vector(found.u), code=code, seen=seen)
-    data = data_fields(quadratic, A, b, radius, weights)
-    B, n = data[1], data[3]
-    u = A.new_empty(B, n)
-    multiplier, gap, norm, residual = A.new_empty(B), A.new_empty(B), A.new_empty(B), A.new_empty(B)
-    steps, code = torch.empty(B, dtype=torch.int32), torch.empty(B, dtype=torch.int32)
-    kind = torch.float64 if n <= MOST_WIDENED else A.dtype
-    factor = torch.empty(B, factor_size(n), dtype=kind) if keep_factor else None
+    batch = batch_of(A, b, radius, weights) if batch is None else batch
+    data, n = data_fields(quadratic, batch, A, b, radius, weights), A.shape[-1]
+    real = radius.dtype
+    u = torch.empty((*batch, n), dtype=A.dtype)
+    multiplier, gap, norm, residual = [torch.empty(batch, dtype=real) for _ in range(4)]
+    steps, code = torch.empty(batch, dtype=torch.int32), torch.empty(batch, dtype=torch.int32)
+    kind, size = (
+        torch.float64 if n <= MOST_WIDENED or A.is_complex() else real,
+        factor_size(n, 2 if A.is_complex() else 1),
+    )
+    factor = torch.empty((*batch, size), dtype=kind) if keep_factor else None
     answer = u, multiplier, gap, norm, residual, steps, code, factor
     seen = SPHERE(*data, ball, torch.get_num_threads(), rtol, atol, *answer)
     return SphereFound(*answer, seen)

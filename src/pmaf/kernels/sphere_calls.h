@@ -1,5 +1,6 @@
 // What the kernels on the sphere are called with: plain data, the same for every instruction set. Tensors have the items
-// first; inputs may repeat one item (a stride of zero), outputs are contiguous.
+// first; inputs may repeat one item (a stride of zero), outputs are contiguous. A complex number is two real ones, which
+// strides count; complex problems have n ≤ 128.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct SphereCall {
   double rtol, atol;
   void *u, *multiplier, *gap, *norm, *residual;  // (batch, n), (batch,) real four times
   std::int32_t *steps, *code;                    // (batch,)
-  void* factor;  // (batch, sphere_factor_size(n)) of the type it is computed in; null: not wanted
+  void* factor;  // (batch, factor_size(n)) of the type it is computed in, as in sphere_basis.h; null: not wanted
 };
 
 // Gradients of ⟨H, u⟩ + h·λ, or with `only_solve` the solution (w, μ) of the bordered system alone.

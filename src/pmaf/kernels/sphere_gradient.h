@@ -45,19 +45,16 @@ template <class D, class C, class Basis, bool quadratic>
 struct SphereGradient {
   static constexpr int W = Basis::width;
   using R = typename Basis::R;
+  static constexpr bool is_complex = Basis::is_complex;
 
   const SphereGradientCall& call;
-  int n;
+  int n;  // real unknowns
 
   static std::size_t bytes(std::ptrdiff_t n) {
     return (Basis::memory(n) + 10 * n * W) * sizeof(C) + (n * W + 3 * n) * sizeof(double) + 32 * Arena::alignment;
   }
 
-  LeastSquaresItem<D> least_squares(std::int64_t i) const {
-    const D* weights = static_cast<const D*>(call.weights);
-    return {call.m, n, static_cast<const D*>(call.A) + i * call.A_stride, static_cast<const D*>(call.b) + i * call.b_stride,
-            weights ? weights + i * call.weights_stride : nullptr};
-  }
+  auto data_of(std::int64_t i) const { return item_of<D, quadratic, is_complex>(call, i); }
 
   int operator()(std::int64_t first, int lanes, Arena arena) const {
     Basis basis(n, arena.take<C>(Basis::memory(n)));
@@ -66,20 +63,20 @@ struct SphereGradient {
     double* w = arena.take<double>(n);
     double* s = arena.take<double>(n);
     double* u = arena.take<double>(n);
-    const C* factors = static_cast<const C*>(call.factor) + first * factor_size(n);
-    basis.take(lanes, factors, factor_size(n));
+    const C* factors = static_cast<const C*>(call.factor) + first * factor_size<Basis>(n);
+    basis.take(lanes, factors, factor_size<Basis>(n));
     alignas(64) C lambdas[W], lower[W], inactive[W];
     double kappa[W], radius[W];
     for (int l = 0; l < W; l++) {
       const std::int64_t item = first + (l < lanes ? l : 0);
-      const C* own = factors + (item - first) * factor_size(n) + basis_size(n);
+      const C* own = factors + (item - first) * factor_size<Basis>(n) + Basis::size(n);
       for (int i = 0; i < n; i++) border[i].set(l, own[i]);
       lambdas[l] = own[n];
       inactive[l] = own[n + 3];
       kappa[l] = times_power(1.0, int((quadratic ? 1 : 2) * own[n + 1] + own[n + 2]));
       radius[l] = static_cast<const D*>(call.radius)[item * call.radius_stride];
       const D* incoming = static_cast<const D*>(call.vector_cotangent);
-      for (int i = 0; i < n; i++) h[i].set(l, incoming ? C(incoming[item * n + i]) : C(0));
+      for (int i = 0; i < n; i++) h[i].set(l, incoming ? C(incoming[item * n + place<is_complex>(n, i)]) : C(0));
       const D* along = static_cast<const D*>(call.multiplier_cotangent);
       lower[l] = along ? C(double(along[item]) * (inactive[l] != 0 ? 1 : kappa[l] / radius[l])) : C(0);
     }
@@ -121,16 +118,12 @@ struct SphereGradient {
               C* lower, R* w, R& mu, R* h, R* scratch, double* wide, double* s, double* u, const C* lambdas) const {
     for (int l = 0; l < W; l++) {
       const std::int64_t item = first + (l < lanes ? l : 0);
-      const C* own = static_cast<const C*>(call.factor) + item * factor_size(n) + basis_size(n);
+      const C* own = static_cast<const C*>(call.factor) + item * factor_size<Basis>(n) + Basis::size(n);
       const double matrix = times_power(1.0, -int(own[n + 1])), sigma = times_power(1.0, -int(own[n + 2]));
       const double r = static_cast<const D*>(call.radius)[item * call.radius_stride];
       const D* point = static_cast<const D*>(call.u) + item * n;
       for (int i = 0; i < n; i++) wide[i] = double(w[i][l]), u[i] = double(point[i]) / r;
-      if constexpr (quadratic)
-        measure(QuadraticItem<D>{n, static_cast<const D*>(call.A) + item * call.A_stride,
-                                 static_cast<const D*>(call.b) + item * call.b_stride},
-                matrix, 0, sigma, wide, double(lambdas[l]), s);
-      else measure(least_squares(item), matrix, 0, sigma, wide, double(lambdas[l]), s);
+      measure(data_of(item), matrix, 0, sigma, wide, double(lambdas[l]), s);
       const D* incoming = static_cast<const D*>(call.vector_cotangent);
       double across = 0;
       for (int i = 0; i < n; i++) {
@@ -151,37 +144,81 @@ struct SphereGradient {
   void write(std::int64_t item, const double* w, double* u, double* s, bool good, double along, bool inside,
              double radius) const {
     const D* point = static_cast<const D*>(call.u) + item * n;
-    for (int i = 0; i < n; i++) u[i] = good ? double(point[i]) : 0;
+    for (int i = 0; i < n; i++) u[i] = good ? double(point[place<is_complex>(n, i)]) : 0;
     if (call.w) {
       D* to = static_cast<D*>(call.w) + item * n;
-      for (int i = 0; i < n; i++) to[i] = D(w[i]);
+      for (int i = 0; i < n; i++) to[place<is_complex>(n, i)] = D(w[i]);
     }
     if (call.mu) static_cast<D*>(call.mu)[item] = D(inside ? along : along / radius);
     if (call.radius_gradient) static_cast<D*>(call.radius_gradient)[item] = D(inside ? 0 : along);
     if constexpr (quadratic) {
       if (call.b_gradient) {
         D* to = static_cast<D*>(call.b_gradient) + item * n;
-        for (int i = 0; i < n; i++) to[i] = D(w[i]);
+        for (int i = 0; i < n; i++) to[place<is_complex>(n, i)] = D(w[i]);
       }
-      if (call.A_gradient) {
-        D* to = static_cast<D*>(call.A_gradient) + item * n * n;
-        for (int i = 0; i < n; i++) combine(n, -u[i] / 2, w, -w[i] / 2, u, to + std::ptrdiff_t(i) * n);
-      }
+      if (call.A_gradient) write_outer(item, w, u);
       (void)s;
-    } else {
-      if (!call.A_gradient && !call.b_gradient && !call.weights_gradient) return;
-      const auto data = least_squares(item);
-      D* to_A = call.A_gradient ? static_cast<D*>(call.A_gradient) + item * call.m * n : nullptr;
-      D* to_b = call.b_gradient ? static_cast<D*>(call.b_gradient) + item * call.m : nullptr;
-      D* to_weights = call.weights_gradient ? static_cast<D*>(call.weights_gradient) + item * call.m : nullptr;
-      for (std::ptrdiff_t k = 0; k < data.m; k++) {
-        const D* row = data.A + k * n;
-        const double weight = data.weights ? double(data.weights[k]) : 1;
-        const double v = good ? dot(n, row, w) : 0, rho = good ? double(data.b[k]) - dot(n, row, u) : 0;
-        if (to_A) combine(n, weight * rho, w, -weight * v, u, to_A + k * n);
-        if (to_b) to_b[k] = D(weight * v);
-        if (to_weights) to_weights[k] = D(v * rho);
+    } else if (call.A_gradient || call.b_gradient || call.weights_gradient) {
+      write_rows(data_of(item), item, w, u, good);
+    }
+  }
+
+  // The lower triangle, and its mirror image: Hermitian to the last bit.
+  void write_outer(std::int64_t item, const double* w, const double* u) const {
+    if constexpr (is_complex) {
+      const int order = n / 2;
+      const Turned turned_w(order, w), turned_u(order, u);
+      D* to = static_cast<D*>(call.A_gradient) + item * order * n;
+      for (int i = 0; i < order; i++) {
+        D* row = to + i * n;
+        combine(order, -w[i] / 2, -w[order + i] / 2, turned_u, -u[i] / 2, -u[order + i] / 2, turned_w, row);
+        row[2 * i + 1] = 0;
+        for (int j = 0; j < i; j++) to[j * n + 2 * i] = row[2 * j], to[j * n + 2 * i + 1] = -row[2 * j + 1];
       }
+    } else {
+      D* to = static_cast<D*>(call.A_gradient) + item * n * n;
+      for (std::ptrdiff_t i = 0; i < n; i++) {
+        combine(n, -u[i] / 2, w, -w[i] / 2, u, to + i * n);
+        for (std::ptrdiff_t j = 0; j < i; j++) to[j * n + i] = to[i * n + j];
+      }
+    }
+  }
+
+  void write_rows(const LeastSquaresItem<D>& data, std::int64_t item, const double* w, const double* u, bool good) const {
+    D* to_A = call.A_gradient ? static_cast<D*>(call.A_gradient) + item * call.m * n : nullptr;
+    D* to_b = call.b_gradient ? static_cast<D*>(call.b_gradient) + item * call.m : nullptr;
+    D* to_weights = call.weights_gradient ? static_cast<D*>(call.weights_gradient) + item * call.m : nullptr;
+    for (std::ptrdiff_t k = 0; k < data.m; k++) {
+      const D* row = data.A + k * n;
+      const double weight = data.weights ? double(data.weights[k]) : 1;
+      const double v = good ? dot(n, row, w) : 0, rho = good ? double(data.b[k]) - dot(n, row, u) : 0;
+      if (to_A) combine(n, weight * rho, w, -weight * v, u, to_A + k * n);
+      if (to_b) to_b[k] = D(weight * v);
+      if (to_weights) to_weights[k] = D(v * rho);
+    }
+  }
+
+  // The same with complex numbers, W̄ = Re(v̄ρ).
+  void write_rows(const ComplexLeastSquaresItem<D>& data, std::int64_t item, const double* w, const double* u,
+                  bool good) const {
+    const int order = data.n;
+    const Turned turned_w(order, w), turned_u(order, u);
+    D* to_A = call.A_gradient ? static_cast<D*>(call.A_gradient) + item * call.m * n : nullptr;
+    D* to_b = call.b_gradient ? static_cast<D*>(call.b_gradient) + item * call.m * 2 : nullptr;
+    D* to_weights = call.weights_gradient ? static_cast<D*>(call.weights_gradient) + item * call.m : nullptr;
+    for (std::ptrdiff_t k = 0; k < data.m; k++) {
+      const double weight = data.weights ? double(data.weights[k]) : 1;
+      double v_re = 0, v_im = 0, rho_re = 0, rho_im = 0;
+      if (good) {
+        product(order, data.A + k * n, turned_w, v_re, v_im);
+        product(order, data.A + k * n, turned_u, rho_re, rho_im);
+        rho_re = double(data.b[2 * k]) - rho_re;
+        rho_im = double(data.b[2 * k + 1]) - rho_im;
+      }
+      if (to_A)
+        combine(order, weight * rho_re, weight * rho_im, turned_w, -weight * v_re, -weight * v_im, turned_u, to_A + k * n);
+      if (to_b) to_b[2 * k] = D(weight * v_re), to_b[2 * k + 1] = D(weight * v_im);
+      if (to_weights) to_weights[k] = D(v_re * rho_re + v_im * rho_im);
     }
   }
 };

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pmaf.kernels.calls import CompiledFunction, in_memory
-from pmaf.kernels.real_form import complex_matrix, complex_vector, real_problem, real_vector
 from pmaf.kernels.sphere import DATA, data_fields
 
 __all__ = ["SphereGradients", "sphere_gradient"]
@@ -21,12 +20,12 @@ SPHERE_GRADIENT = CompiledFunction(
 class SphereGradients(NamedTuple):
     """What the kernel finds; ``None`` where it was not asked for."""
 
-    w: Tensor | None  # (B, n)
-    mu: Tensor | None  # (B,)
-    matrix: Tensor | None  # Ā, (B, m, n), or H̄, (B, n, n)
-    right: Tensor | None  # b̄, (B, m), or ḡ, (B, n)
-    weights: Tensor | None  # (B, m)
-    radius: Tensor | None  # (B,)
+    w: Tensor | None  # (*, n)
+    mu: Tensor | None  # (*,)
+    matrix: Tensor | None  # Ā, (*, m, n), or H̄, (*, n, n)
+    right: Tensor | None  # b̄, (*, m), or ḡ, (*, n)
+    weights: Tensor | None  # (*, m)
+    radius: Tensor | None  # (*,)
 
 
 def sphere_gradient(
@@ -51,12 +50,12 @@ def sphere_gradient(
         b: likewise.
         radius: likewise.
         weights: likewise.
-        u: what it found, ``(B, n)``.
+        u: what it found, ``(*, n)``.
         factor: what it left.
         code: its codes.
         quadratic: which problem it was.
-        vector: the cotangent of u, ``(B, n)``; ``None`` for zero.
-        multiplier: the cotangent of λ, ``(B,)``; ``None`` for zero.
+        vector: the cotangent of u, ``(*, n)``; ``None`` for zero.
+        multiplier: the cotangent of λ, ``(*,)``; ``None`` for zero.
         needs: which gradients are wanted: of A (symmetric for a quadratic), b, weights, radius; one item for each
             item of the batch.
         solution: whether w and μ are wanted.
@@ -64,27 +63,16 @@ def sphere_gradient(
     Returns:
         What was asked for.
     """
-    if A.is_complex():
-        found = sphere_gradient(
-            *real_problem(A, b, radius, weights),
-            *(real_vector(u), factor, code),
-            quadratic=quadratic,
-            vector=None if vector is None else real_vector(vector),
-            multiplier=multiplier,
-            needs=needs,
-            solution=solution,
-        )
-        return found._replace(
-            w=None if found.w is None else complex_vector(found.w),
-            matrix=None if found.matrix is None else complex_matrix(found.matrix),
-            right=None if found.right is None else complex_vector(found.right),
-            weights=None if found.weights is None else found.weights.unflatten(-1, (2, -1)).sum(-2),
-        )
-    data = data_fields(quadratic, A, b, radius, weights)
-    B, (m, n) = data[1], A.shape[-2:]
-    w, mu = (A.new_empty(B, n), A.new_empty(B)) if solution else (None, None)
-    shapes = (B, m, n), (B, m), (B, m), (B,)
-    gradients = [A.new_empty(shapes[i]) if need else None for i, need in enumerate(needs)]
+    batch, (m, n), real = u.shape[:-1], A.shape[-2:], radius.dtype
+    data = data_fields(quadratic, batch, A, b, radius, weights)
+    w = torch.empty_like(u, memory_format=torch.contiguous_format) if solution else None
+    mu = torch.empty(batch, dtype=real) if solution else None
+    gradients = (
+        torch.empty((*batch, m, n), dtype=A.dtype) if needs[0] else None,
+        torch.empty((*batch, m), dtype=A.dtype) if needs[1] else None,
+        torch.empty((*batch, m), dtype=real) if needs[2] else None,
+        torch.empty(batch, dtype=real) if needs[3] else None,
+    )
     point = in_memory(u), in_memory(factor), in_memory(code)
     cotangents = [None if x is None else in_memory(x) for x in (vector, multiplier)]
     SPHERE_GRADIENT(*data, torch.get_num_threads(), *point, *cotangents, w, mu, *gradients)

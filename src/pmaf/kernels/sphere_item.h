@@ -7,7 +7,7 @@
 #pragma once
 
 #include "calls.h"
-#include "normal_equations.h"
+#include "complex_equations.h"
 #include "sphere_calls.h"
 
 namespace pmaf {
@@ -40,17 +40,29 @@ ItemUnits units_of(const Item& item, double radius, bool quadratic) {
   return units;
 }
 
-template <class D>
-LeastSquaresItem<D> least_squares_item(const SphereCall& call, std::int64_t i) {
-  const D* weights = static_cast<const D*>(call.weights);
-  return {call.m, static_cast<int>(call.n), static_cast<const D*>(call.A) + i * call.A_stride,
-          static_cast<const D*>(call.b) + i * call.b_stride, weights ? weights + i * call.weights_stride : nullptr};
+// How many real numbers the unknowns of an item are.
+template <class Call>
+std::int64_t numbers(const Call& call) {
+  return call.type == COMPLEX64 || call.type == COMPLEX128 ? 2 * call.n : call.n;
 }
 
-template <class D>
-QuadraticItem<D> quadratic_item(const SphereCall& call, std::int64_t i) {
-  return {static_cast<int>(call.n), static_cast<const D*>(call.A) + i * call.A_stride,
-          static_cast<const D*>(call.b) + i * call.b_stride};
+// An item in the form that the solver takes it in.
+template <class D, bool quadratic, bool is_complex, class Call>
+auto item_of(const Call& call, std::int64_t i) {
+  const int n = static_cast<int>(call.n);
+  const D *A = static_cast<const D*>(call.A) + i * call.A_stride, *b = static_cast<const D*>(call.b) + i * call.b_stride;
+  const D* all = static_cast<const D*>(call.weights);
+  const D* weights = all ? all + i * call.weights_stride : nullptr;
+  if constexpr (quadratic && is_complex) return ComplexQuadraticItem<D>{n, A, b};
+  else if constexpr (quadratic) return QuadraticItem<D>{n, A, b};
+  else if constexpr (is_complex) return ComplexLeastSquaresItem<D>{call.m, n, A, b, weights};
+  else return LeastSquaresItem<D>{call.m, n, A, b, weights};
+}
+
+// Where number i of n lies in a vector of the caller's: complex ones have real and imaginary parts in turn.
+template <bool is_complex>
+constexpr int place(int n, int i) {
+  return !is_complex ? i : i < n / 2 ? 2 * i : 2 * (i - n / 2) + 1;
 }
 
 // What was found for one item, in its units.
@@ -86,7 +98,7 @@ int judge(const SphereCall& call, bool quadratic, const ItemUnits& units, const 
   if (report.inside) code |= SPHERE_INSIDE;
   const double eps = epsilon<D>;
   // Below what a certificate refuses, 32 √(n + 8) ε.
-  if (!(residual <= 24 * std::sqrt(double(call.n)) * eps) || report.unsure) code |= SPHERE_INACCURATE;
+  if (!(residual <= 24 * std::sqrt(double(numbers(call))) * eps) || report.unsure) code |= SPHERE_INACCURATE;
   if (!quadratic && !report.singular) {
     // Rounding of AᵀA leaves u with errors of ε‖Q‖/gap that A and b themselves could not cause, gradients with its square.
     if (report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;
@@ -98,7 +110,7 @@ int judge(const SphereCall& call, bool quadratic, const ItemUnits& units, const 
 // Writes what is returned of one item, in its own units, and its code.
 template <class D>
 int put(const SphereCall& call, bool quadratic, std::int64_t item, const ItemUnits& units, const Report& report) {
-  const std::int64_t n = call.n;
+  const std::int64_t n = numbers(call);
   D* u = static_cast<D*>(call.u) + item * n;
   const double nan = std::numeric_limits<double>::quiet_NaN();
   int code = SPHERE_FINE;

@@ -121,11 +121,11 @@ struct SingularSolver {
     double matrix[W], right[W];
     for (int l = 0; l < W; l++) {
       const std::int64_t item = items[first + (l < lanes ? l : 0)];
-      units[l] = units_of<D>(least_squares_item<D>(call, item),
+      units[l] = units_of<D>(item_of<D, false, false>(call, item),
                              static_cast<const D*>(call.radius)[item * call.radius_stride], false);
       matrix[l] = units[l].matrix, right[l] = units[l].right;
     }
-    const auto item = [&](int l) { return least_squares_item<D>(call, items[first + l]); };
+    const auto item = [&](int l) { return item_of<D, false, false>(call, items[first + l]); };
     const auto unfinished = basis.factorise(lanes, call.m, item, matrix, right);
     int seen = 0;
     for (int l = 0; l < lanes; l++)
@@ -182,7 +182,7 @@ struct SingularSolver {
       out[i] = D(u[i] * scale * r);
       u[i] = double(out[i]) / r;
     }
-    report.measured = measure(least_squares_item<D>(call, at), units.matrix, units.right, units.sigma, u, lambda, s);
+    report.measured = measure(item_of<D, false, false>(call, at), units.matrix, units.right, units.sigma, u, lambda, s);
     report.lambda = lambda;
     report.gap = gap;
     report.smallest = smallest;

@@ -29,7 +29,7 @@ struct SingularGradient {
     const SphereGradient<D, double, LaneBasis<double, 2>, false> writer{call, n};
     double matrix[W], right[W];
     for (int l = 0; l < W; l++) matrix[l] = times_power(1, -int(kept(items[first + (l < lanes ? l : 0)], 1))), right[l] = 0;
-    const auto item = [&](int l) { return writer.least_squares(items[first + l]); };
+    const auto item = [&](int l) { return writer.data_of(items[first + l]); };
     basis.factorise(lanes, call.m, item, matrix, right);
     for (int l = 0; l < lanes; l++) solve(items[first + l], l, basis, room, writer);
     return 0;

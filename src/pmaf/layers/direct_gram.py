@@ -1,9 +1,10 @@
-"""The short way of ``ied(Gram(F))``, with weights or without: real factors of few columns, from the door to the kernel.
+"""The short way of ``ied(Gram(F))``, with weights or without: factors of few columns, from the door to the kernel.
 
-Single precision goes through X = FᵀF in double precision: that keeps singular values down to about 1e-8‖F‖, more than
-rounding F to single precision leaves of them. Double precision goes through F itself. Items that the kernel has
-something to say of, that are not unique or whose squares are near the end of the range are solved again by the general
-path, they alone, so that the others keep their answer to the last bit.
+Most go through X = FᴴF in double precision. For single F that keeps singular values down to about 1e-8‖F‖, more than
+rounding F to single precision leaves of them; for double F those above ``SAFE``‖F‖. Narrow real F in double precision
+goes through F itself, which keeps all of them. Items that the kernel has something to say of, that are not unique or
+whose squares are near the end of the range or have not all digits are solved again by the general path, they alone, so
+that the others keep their answer to the last bit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pmaf.forward.triplets import SAFE
 from pmaf.handover import EigenAux, Report
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
@@ -23,7 +25,6 @@ from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
 from pmaf.kernels.gram import GramFound, gram_eigenpairs, gram_gradient, gram_outer, gram_product
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.layers.gauge import fix_phase
-from pmaf.linalg.dtypes import double
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import separation_tolerance
 from pmaf.solution import IEDSolution
@@ -32,8 +33,10 @@ from pmaf.transforms import follows_nothing, mapped_the_older_way, open_to_kerne
 
 __all__ = ["direct_gram"]
 
-MOST = {torch.float32: 256, torch.float64: 32}  # columns up to which the kernel wins
-MOST_WIDE = {torch.float32: 64, torch.float64: 0}  # the same for factors of fewer rows, whose other square is smaller
+# Columns up to which the kernel wins, and the same for factors of fewer rows, whose other square is smaller.
+MOST = {torch.float32: 256, torch.float64: 256, torch.complex64: 128, torch.complex128: 128}
+MOST_WIDE = 64
+MOST_ITSELF = 32  # columns up to which double F is taken itself
 EQUATIONS = {
     (weighted, largest): EigenpairEquations(
         "drop", Gram(torch.empty(1, 1), torch.empty(1) if weighted else None).structure(), largest
@@ -58,11 +61,16 @@ class Pairs(NamedTuple):
     left: tuple[Tensor, ...]  # for single precision X and what was found of it, else what was found of F
 
 
+def by_itself(F: Tensor, k: int, largest: bool) -> bool:
+    """Whether the kernel that takes F itself is asked, not the one for its square, which knows the first value well."""
+    return F.dtype == torch.float64 and F.shape[-1] <= min(F.shape[-2], MOST_ITSELF) and (k > 1 or not largest)
+
+
 def solved(parts: Parts, k: int, largest: bool, keep: bool) -> Pairs:
-    """The eigenpairs of Fᵀ diag(w) F by the kernel for the type of F."""
+    """The eigenpairs of Fᴴ diag(w) F."""
     F, w = parts[0], parts[1] if len(parts) > 1 else None
     S = F if w is None else F * w.sqrt()[..., None]
-    if F.dtype == torch.float64:
+    if by_itself(F, k, largest):
         found = gram_eigenpairs(F, k, w, largest=largest, keep_factor=keep)
         squares = [x.square() for x in (found.singular_values, found.next, found.norm)]
         left = tuple(x for x in found[:-1] if isinstance(x, Tensor)) if keep else ()
@@ -70,11 +78,16 @@ def solved(parts: Parts, k: int, largest: bool, keep: bool) -> Pairs:
         return Pairs(squares[0], found.vectors, squares[1], squares[2], size, found.residual, found.code, left)
     X = gram_product(S)
     pairs = eigenpairs(X, k, largest=largest)
-    values, following, norm = (x.clamp_min(0).to(F.dtype) for x in (pairs.values, pairs.next, pairs.norm))
-    size = X.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().to(F.dtype)
-    residual = pairs.residual.to(F.dtype) + torch.finfo(F.dtype).eps / 2  # what rounding the vectors may add
+    real, code = F.dtype.to_real(), pairs.code
+    values, following, norm = (x.clamp_min(0).to(real) for x in (pairs.values, pairs.next, pairs.norm))
+    size = X.diagonal(dim1=-2, dim2=-1).real.sum(-1).sqrt().to(real)
+    residual = pairs.residual.to(real)
+    if F.dtype == X.dtype:
+        code = torch.where(values.amin(-1) > SAFE**2 * norm, code, 1)
+    else:
+        residual = residual + torch.finfo(real).eps / 2  # what rounding the vectors may add
     left = (X, *pairs[:-1]) if keep else ()
-    return Pairs(values, pairs.vectors.to(F.dtype), following, norm, size, residual, pairs.code, left)
+    return Pairs(values, pairs.vectors.to(F.dtype), following, norm, size, residual, code, left)
 
 
 def gradient(
@@ -85,20 +98,21 @@ def gradient(
     cotangents: tuple[Tensor | None, ...],
     largest: bool,
 ) -> tuple[Tensor | None, ...]:
-    """F̄ = diag(w) M and w̄ = ½ Σ F ∘ M by the kernel for the type of F; zero where there is a code.
+    """F̄ = diag(w) M and w̄ = ½ Re Σ F̅ ∘ M; zero where there is a code.
 
-    M = (FU)Wᵀ + (FW)Uᵀ with wᵢ = (λᵢI − X)⁺hᵢ + λ̄ᵢuᵢ.
+    M = (FU)Wᴴ + (FW)Uᴴ with wᵢ = (λᵢI − X)⁺hᵢ + λ̄ᵢuᵢ.
     """
     F, w = parts[0], parts[1] if len(parts) > 1 else None
     H, along = cotangents
-    if F.dtype == torch.float64:
+    if by_itself(F, U.shape[-1], largest):
         found = GramFound(*left, 0)._replace(vectors=U, code=code)  # type: ignore[call-arg, arg-type]
         return gram_gradient(F, found, H, along, w, needs=(True, w is not None))[: len(parts)]
     X, pairs = left[0], Eigenpairs(*left[1:], 0)._replace(code=code)  # type: ignore[call-arg, arg-type]
-    V = torch.copysign(pairs.vectors, U)  # in double precision, turned as what was returned
+    # In double precision, turned as what was returned.
+    V = pairs.vectors if U.is_complex() else torch.copysign(pairs.vectors, U)
     W = torch.zeros_like(V) if H is None else eigen_solve(X, pairs, H.to(X.dtype), largest=largest)[0]
     M = gram_outer(F, V, W if along is None else W + V * along[:, None], code)
-    return (M,) if w is None else (M * w[..., None], (F * M).sum(-1) / 2)
+    return (M,) if w is None else (M * w[..., None], (F.conj() * M).real.sum(-1) / 2)
 
 
 class DirectGram(torch.autograd.Function):
@@ -165,14 +179,14 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     F = parts[0]
     if F.dtype not in MOST or not open_to_kernels(F):
         return None
-    if not all(type(x) in PLAIN and x.layout == torch.strided and x.dtype == F.dtype for x in parts):
+    if not all(type(x) in PLAIN and x.layout == torch.strided for x in parts):
         return None
-    if double(F) != torch.float64:
+    if len(parts) > 1 and parts[1].dtype != F.dtype.to_real():
         return None
     if len(parts) > 1 and bool((parts[1] < 0).any()):
         return None
     batch, (m, n) = F.shape[:-2], F.shape[-2:]
-    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST if m >= n else MOST_WIDE)[F.dtype]:
+    if not available() or F.numel() == 0 or not 1 <= k <= n <= (MOST[F.dtype] if m >= n else MOST_WIDE):
         return None
     differentiated = any(map(recorded, parts))
     pairs, info = solved(flattened(parts), k, largest, differentiated), torch.finfo(F.dtype)
@@ -187,13 +201,17 @@ def direct_gram(X: object, k: object, largest: bool, again: Again) -> IEDSolutio
     pairs = pairs._replace(code=torch.where(fine & (pairs.code == 0), 0, 1).to(torch.int32))
     steps = torch.ones_like(pairs.code, dtype=torch.int64)
     told = Report(steps - 1, steps, pairs.residual, step[:, -1].clone())
-    turned = fix_phase(pairs.size.square(), pairs.vectors, pairs.values, told, None, F.dtype)
-    pairs = pairs._replace(vectors=turned)
+    if not F.is_complex():  # a phase moves with F, a sign does not
+        turned = fix_phase(pairs.size.square(), pairs.vectors, pairs.values, told, None, F.dtype)
+        pairs = pairs._replace(vectors=turned)
     if differentiated:
         U, values = DirectGram.apply(pairs, largest, *parts)  # type: ignore[no-untyped-call]
     else:
         U, values = (x.reshape(*batch, *x.shape[1:]) for x in (pairs.vectors, pairs.values))
-    answer = IEDSolution(values, U, *(x.reshape(batch) for x in told))
+    told = Report(*(x.reshape(batch) for x in told))
+    if F.is_complex():
+        U = fix_phase(pairs.size.square().reshape(batch), U, values.detach(), told, None, F.dtype)
+    answer = IEDSolution(values, U, *told)
     at = pairs.code.nonzero()[:, 0]
     if len(at) == 0:
         return answer

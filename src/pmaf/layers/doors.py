@@ -151,6 +151,7 @@ def named(function: Any, name: str, path: Any, doc: str, signature: inspect.Sign
     function.__name__ = function.__qualname__ = name
     function.__module__, function.__doc__, function.__signature__ = path.__module__, doc, signature
     function.__annotations__ = {k: v for k, v in path.__annotations__.items() if k != "_door"}
+    path.__qualname__ = f"pmaf.{name.removesuffix('_ex')}"  # which Python names where an argument is missing or unknown
 
 
 def refuse_position(name: str, positional: list[str], given: int) -> None:

@@ -32,6 +32,7 @@ from pmaf.layers.eigen_arguments import (
     with_metric,
 )
 from pmaf.layers.gauge import fix_phase, watch_gauge
+from pmaf.layers.sparse_batch import is_sparse_batch, of_sparse_batch
 from pmaf.layers.sparse_pencil import of_sparse_pencil
 from pmaf.layers.verdict import narrowed_values
 from pmaf.operators.base import Operator
@@ -95,7 +96,8 @@ def _ied(
     :func:`dominant_pair`.
 
     Args:
-        X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`.
+        X: ``(*, n, n)``, a tensor, a sparse tensor, or an operator such as :class:`pmaf.Gram`. The sparse matrices of a
+            batch (CSR, or COO of all dimensions) are solved one after the other.
         k: how many pairs, 0 ≤ k ≤ n.
         largest: the algebraically largest in descending order, else the smallest in ascending order.
         metric: ``(*, n, n)``, a positive definite B, a tensor or a :class:`pmaf.Gram`, for the pairs of
@@ -144,7 +146,7 @@ def _general(
     options: Options,
     X: Tensor | Operator,
     k: int,
-    metric: Tensor | Gram | None = None,
+    metric: Tensor | Operator | None = None,
     near: float | None = None,
     reference: Tensor | None = None,
 ) -> IEDSolution:
@@ -153,6 +155,8 @@ def _general(
     Raises:
         ValueError: if the backward mode does not apply.
     """
+    if isinstance(X, Tensor) and is_sparse_batch(X, metric):
+        return of_sparse_batch(_general, options, X, k, metric, near, reference)
     _door, start, solver = options.door, options.start, options.solver
     degenerate, largest = options.policy, options.largest
     mode, known = options.mode, options.tolerances
@@ -174,10 +178,10 @@ def _general(
         chosen, largest = nearest(_door.name, operator, near, largest, solver), False
     elif solver is not None:
         chosen = named(_door.name, solver, EIGEN)
-    elif start is None or not wait:
-        chosen = select("ied", operator, k, largest, wait=wait)
-    else:  # a start is wasted on a direct solver
-        chosen = BlockLanczos()
+    else:
+        usual = select("ied", operator, k, largest, wait=wait)
+        wasted = start is not None and wait and not (isinstance(operator, (Sparse, MatVec)) and usual.takes_start)
+        chosen = BlockLanczos() if wasted else usual  # a start is wasted on a direct solver
     if isinstance(mode, FixedPoint) and k != 1:
         raise ValueError(
             f"pmaf.{_door.name}: backward={mode} is for k = 1, got k = {k}; use Implicit() or DenseJacobian()"

@@ -101,7 +101,7 @@ def nothing_selected(X: Operator) -> tuple[Tensor, Tensor, Report]:
 
 
 def with_metric(
-    function: str, X: Operator, metric: Tensor | Gram, dtype: torch.dtype, *, check_values: bool
+    function: str, X: Operator, metric: Tensor | Operator, dtype: torch.dtype, *, check_values: bool
 ) -> tuple[Dense, Tensor]:
     """X as a dense matrix, and the metric as a matrix of the same kind.
 
@@ -152,7 +152,7 @@ def with_metric(
         return X if isinstance(X, Dense) else Dense(X.dense()), B
 
 
-def sparse_metric(function: str, X: Sparse, metric: Tensor | Gram | None) -> Sparse:
+def sparse_metric(function: str, X: Sparse, metric: Tensor | Operator | None) -> Sparse:
     """The metric of a sparse matrix, sparse itself; the identity if there is none.
 
     Args:
@@ -170,24 +170,25 @@ def sparse_metric(function: str, X: Sparse, metric: Tensor | Gram | None) -> Spa
     if metric is None:
         index = torch.arange(X.n, device=X.device)
         return Sparse(Pattern(index, index, (X.n, X.n)), torch.ones(X.n, dtype=X.dtype, device=X.device))
-    if not isinstance(metric, Tensor) or metric.layout == torch.strided:
+    if not isinstance(metric, Sparse):  # of a batch, which was looked at
+        if not isinstance(metric, Tensor) or metric.layout == torch.strided:
+            raise TypeError(
+                f"pmaf.{function}: with a sparse X the metric must be a sparse tensor, got {describe(metric)}; make "
+                "both sparse, or both dense"
+            )
+        check_tensor(function, "metric", metric, 2, "(n, n)", sparse=True)
+        check_square(function, "metric", metric, least=0)
+    B = metric if isinstance(metric, Sparse) else as_operator(metric)
+    assert isinstance(B, Sparse)
+    check_sizes(function, metric=("the order of X", X.n, B.n))
+    if B.dtype != X.dtype:
         raise TypeError(
-            f"pmaf.{function}: with a sparse X the metric must be a sparse tensor, got {describe(metric)}; make both "
-            "sparse, or both dense"
-        )
-    check_tensor(function, "metric", metric, 2, "(n, n)", sparse=True)
-    check_square(function, "metric", metric, least=0)
-    check_sizes(function, metric=("the order of X", X.n, metric.shape[-1]))
-    if metric.dtype != X.dtype:
-        raise TypeError(
-            f"pmaf.{function}: arguments must share one dtype, got X {X.dtype}, metric {metric.dtype}; convert with "
+            f"pmaf.{function}: arguments must share one dtype, got X {X.dtype}, metric {B.dtype}; convert with "
             ".to(dtype)"
         )
-    if metric.device != X.device:
-        raise ValueError(f"pmaf.{function}: metric is on {metric.device} but X on {X.device}; move one with .to")
-    B = as_operator(metric)
-    assert isinstance(B, Sparse)
-    check_symmetric_operator(function, "metric", B, asymmetry_allowed(metric.dtype))
+    if B.device != X.device:
+        raise ValueError(f"pmaf.{function}: metric is on {B.device} but X on {X.device}; move one with .to")
+    check_symmetric_operator(function, "metric", B, asymmetry_allowed(B.dtype))
     return B
 
 

@@ -15,8 +15,8 @@ from pmaf.layers.doors import Options, differentiate
 from pmaf.layers.eigen_arguments import check_reference, columns_of, sparse_metric
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.verdict import narrowed_values
+from pmaf.operators.base import Operator
 from pmaf.operators.factors import Factors
-from pmaf.operators.gram import Gram
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution
 from pmaf.solvers.eigen.shift_invert import ShiftInvert
@@ -28,7 +28,7 @@ __all__ = ["of_sparse_pencil"]
 def of_sparse_pencil(
     options: Options,
     X: Sparse,
-    metric: Tensor | Gram | None,
+    metric: Tensor | Operator | None,
     k: int,
     near: float | None,
     reference: Tensor | None,

@@ -1,4 +1,4 @@
-r"""Least squares and quadratics on the sphere: check → choose a solver → differentiate → answer."""
+r"""Least squares on the sphere: check → choose a solver → differentiate → answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmaf.checks.symmetry import check_square, check_symmetric
 from pmaf.checks.tensors import (
     check_broadcast,
     check_nonnegative,
@@ -17,16 +16,16 @@ from pmaf.checks.tensors import (
     positive_radius,
 )
 from pmaf.checks.values import check_tensor, describe
-from pmaf.forward.sphere import LeastSquaresForward, QuadraticForward
+from pmaf.forward.sphere import LeastSquaresForward
 from pmaf.handover import ForwardResult
-from pmaf.implicit.dense_jacobian import DenseJacobian, LeastSquaresJacobian, QuadraticJacobian
+from pmaf.implicit.dense_jacobian import DenseJacobian, LeastSquaresJacobian
 from pmaf.implicit.modes import Backward, Implicit
-from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
-from pmaf.layers.direct_sphere import direct_less, direct_quadratic
+from pmaf.implicit.sphere import LeastSquaresEquations
+from pmaf.layers.direct_sphere import direct_less
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
-from pmaf.layers.units import LeastSquaresUnits, QuadraticUnits
-from pmaf.layers.verdict import narrowed
+from pmaf.layers.units import LeastSquaresUnits
+from pmaf.layers.verdict import judge, narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
@@ -35,7 +34,7 @@ from pmaf.solvers import SPHERE, named, select
 from pmaf.solvers.base import SphereSolver
 from pmaf.transforms import no_autocast
 
-__all__ = ["less", "less_ex", "sphere_quadratic", "sphere_quadratic_ex"]
+__all__ = ["less", "less_ex", "settings_of", "solution_of"]
 
 
 def _less(
@@ -103,15 +102,13 @@ def _less(
         True
     """
     options = Options(_door, start, solver, backward, degenerate, constraint)
-    if free is None and start is None and solver is None and backward is None:
 
-        def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
-            return _general_less(options, A, b, radius, weights, None)
+    def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
+        return _general_less(options, A, b, radius, weights, None)
 
-        quick = direct_less(A, b, radius, weights, constraint == "ball", again)
-        if quick is not None:
-            return quick
-    return _general_less(options, A, b, radius, weights, free)
+    given = {"weights": weights, "constraint": constraint, "free": free, "start": start, "solver": solver}
+    quick = direct_less(again, A, b, radius=radius, backward=backward, **given)
+    return _general_less(options, A, b, radius, weights, free) if quick is None else quick.solution()
 
 
 def _general_less(
@@ -170,7 +167,7 @@ def _general_less(
     )
     if isinstance(options.mode, DenseJacobian) and (weights is not None or free is not None):
         raise ValueError(f"pmaf.{_door.name}: backward=DenseJacobian() knows no weights and no free unknowns")
-    forward = LeastSquaresForward(*_settings(options, "less", wait))
+    forward = LeastSquaresForward(*settings_of(options, "less", wait))
     known = {
         Implicit: lambda: LeastSquaresEquations(degenerate, free is not None),
         DenseJacobian: lambda: LeastSquaresJacobian(degenerate),
@@ -181,104 +178,14 @@ def _general_less(
         params = params if units is None else units.inwards(*params)
         found = differentiate(options, "least squares", known, forward, params, LeastSquaresEquations.core_dims)
         found = found if units is None else units.outwards(found)
-    solution = _solution(found, dtype)
+    solution = solution_of(found, dtype)
     if free is None:
         return solution
     z, status = narrowed(found.solution[2], dtype, solution.status)
     return solution._replace(status=status, z=z)
 
 
-def _sphere_quadratic(
-    _door: Door,
-    H: Tensor | Operator,
-    g: Tensor,
-    *,
-    radius: float | Tensor = 1.0,
-    constraint: str = "sphere",
-    start: Tensor | None = None,
-    solver: SphereSolver | str | None = None,
-    backward: Backward | None = None,
-    degenerate: str = "drop",
-) -> LESSSolution:
-    r"""The global minimiser of a quadratic, convex or not, on the sphere or the ball.
-
-    .. math:: u^\star = \operatorname{argmin}_u\ \tfrac12 u^H H u - \mathrm{Re}\,g^H u
-              \quad\text{subject to}\quad \|u\| = r
-
-    With ``constraint="ball"`` this is the trust-region subproblem. The gradient with respect to H is Hermitian.
-
-    Args:
-        H: symmetric (Hermitian), of any signs, ``(*, n, n)``; or, without batch dimensions, a sparse tensor or an
-            operator, which are only multiplied by.
-        g: ``(*, n)``.
-        radius: r > 0, finite, a number or ``(*,)``.
-        constraint: ``"sphere"`` for ‖u‖ = r or ``"ball"`` for ‖u‖ ≤ r.
-        start: ``(*, n)``, where an iterative solver begins.
-        solver: an object or a short name; chosen if not given.
-        backward: how to differentiate; :class:`pmaf.Implicit` if not given.
-        degenerate: as in :func:`less`.
-
-    Returns:
-        u, ``(*, n)``.
-
-    Raises:
-        TypeError: if an argument has the wrong type or dtype.
-        ValueError: if an argument has the wrong shape or value.
-        ConvergenceError: if an item could not be solved; the message names the first.
-        DegeneracyError: if an item is not unique and ``degenerate="raise"``.
-
-    Example:
-        >>> import torch, pmaf
-        >>> pmaf.sphere_quadratic(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0]), radius=2.0)
-        tensor([2., 0.])
-    """
-    options = Options(_door, start, solver, backward, degenerate, constraint)
-    if start is None and solver is None and backward is None:
-
-        def again(H: Any, g: Any, _: None, radius: Any) -> LESSSolution:
-            return _general_quadratic(options, H, g, radius)
-
-        quick = direct_quadratic(H, g, radius, constraint == "ball", again)
-        if quick is not None:
-            return quick
-    return _general_quadratic(options, H, g, radius)
-
-
-def _general_quadratic(options: Options, H: Tensor | Operator, g: Tensor, radius: float | Tensor) -> LESSSolution:
-    """A quadratic in any form, on any device, by any solver."""
-    _door, start, degenerate = options.door, options.start, options.policy
-    if isinstance(H, Operator) or (isinstance(H, Tensor) and H.layout != torch.strided):
-        if isinstance(H, Tensor):
-            check_tensor(_door.name, "H", H, 2, "(n, n)", sparse=True)
-            check_square(_door.name, "H", H)
-        refuse_with_operator(options, "H")
-        return solve_matrix_free(options, as_operator(H), g, radius)
-    check_tensor(_door.name, "H", H, 2, "(*, n, n)")
-    check_tensor(_door.name, "g", g, 1, "(*, n)")
-    wait = _door.may_wait(H)
-    check_symmetric(_door.name, "H", H, wait=wait)
-    n = H.shape[-1]
-    check_sizes(_door.name, g=("the order of H", n, g.shape[-1]))
-    dtype = common_dtype(_door.name, H=H, g=g)
-    work = working_dtype(dtype)
-    r = positive_radius(_door.name, radius, H.to(work), wait)
-    check_broadcast(_door.name, H=H.shape[:-2], g=g.shape[:-1], radius=r.shape)
-    check_start(_door.name, start, n, (H.shape[:-2], g.shape[:-1], r.shape), H)
-    forward = QuadraticForward(*_settings(options, "sphere_quadratic", wait))
-    known = {
-        Implicit: lambda: QuadraticEquations(degenerate),
-        DenseJacobian: lambda: QuadraticJacobian(degenerate),
-    }
-    params: tuple[Tensor, ...] = (H.to(work), g.to(work), r)
-    with no_autocast(H):
-        units = None if options.tolerances.atol else QuadraticUnits.of(*params)
-        params = params if units is None else units.inwards(*params)
-        found = differentiate(options, "quadratics on the sphere", known, forward, params, QuadraticEquations.core_dims)
-        found = found if units is None else units.outwards(found)
-    return _solution(found, dtype)
-
-
-def _settings(options: Options, problem: str, wait: bool) -> tuple[SphereSolver, bool, Tensor | None, Any, float]:
+def settings_of(options: Options, problem: str, wait: bool) -> tuple[SphereSolver, bool, Tensor | None, Any, float]:
     """Of a forward pass: the solver, whether the inside counts as well, the start, and what counts as zero.
 
     Raises:
@@ -291,13 +198,28 @@ def _settings(options: Options, problem: str, wait: bool) -> tuple[SphereSolver,
     return solver, options.constraint == "ball", options.start, known.rtol, known.atol
 
 
-def _solution(found: ForwardResult, dtype: torch.dtype) -> LESSSolution:
+def solution_of(found: ForwardResult, dtype: torch.dtype) -> LESSSolution:
     """The named result: the minimiser in the type of the input, its certificate in that of the computation."""
     u, status = narrowed(found.solution[0], dtype, found.report.status)
     return LESSSolution(u, found.solution[1], status, *found.report[1:])
 
 
-less = raising("less", _less, lambda solution: solution.u)
+def short_less(*args: object, **kwargs: Any) -> Tensor | None:
+    """The short way of :func:`less`, or ``None``; the status is looked at where the kernel had something to say."""
+
+    def again(A: Any, b: Any, weights: Any, radius: Any) -> LESSSolution:
+        door, given = Door("less", raises=True), {"constraint": kwargs.get("constraint", "sphere")}
+        return _general_less(Options(door, policy=policy, **given), A, b, radius, weights, None)
+
+    policy = kwargs.get("degenerate", "drop")
+    quick = direct_less(again, *args, **kwargs)
+    if quick is None or quick.whole is None:
+        return None if quick is None else quick.u
+    judge("less", quick.whole.status, policy, quick.whole.u.requires_grad, depth=4)
+    return quick.whole.u
+
+
+less = raising("less", _less, lambda solution: solution.u, short_less)
 less_ex = reporting(
     "less_ex",
     _less,
@@ -317,22 +239,5 @@ Example:
     >>> solution = pmaf.less_ex(torch.eye(2), torch.tensor([3.0, 4.0]))
     >>> solution.u, solution.multiplier
     (tensor([0.6000, 0.8000]), tensor(4.))
-""",
-)
-sphere_quadratic = raising("sphere_quadratic", _sphere_quadratic, lambda solution: solution.u)
-sphere_quadratic_ex = reporting(
-    "sphere_quadratic_ex",
-    _sphere_quadratic,
-    """:func:`sphere_quadratic` that returns the certificate and reports a status for each item instead of raising.
-
-The arguments are those of :func:`sphere_quadratic`.
-
-Returns:
-    A :class:`LESSSolution`.
-
-Example:
-    >>> import torch, pmaf
-    >>> pmaf.sphere_quadratic_ex(torch.diag(torch.tensor([-1.0, 2.0])), torch.tensor([1.0, 0.0])).multiplier
-    tensor(2.)
 """,
 )

@@ -18,13 +18,13 @@ from pmaf.layers.gauge import fix_phase
 from pmaf.layers.svd_products import by_products
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
-from pmaf.linalg.scaling import in_range, magnitude, power_of_two
+from pmaf.linalg.scaling import divided, in_range, magnitude, power_of_two
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.jordan_wielandt import JordanWielandt
 from pmaf.solution import SVDSolution
-from pmaf.solvers import EIGEN, BlockLanczos, named, select
+from pmaf.solvers import DENSE_LIMIT, EIGEN, BlockLanczos, named, select
 from pmaf.solvers.base import EigenSolver
 from pmaf.transforms import compiling, no_autocast
 
@@ -98,9 +98,13 @@ def _svd(
     """
     options = Options(_door, start, solver, backward, degenerate, largest=largest)
     known = options.tolerances
+    if isinstance(A, MatVec) and compiling() and A.n <= DENSE_LIMIT:
+        eye = torch.eye(A.n, dtype=A.dtype, device=A.device)
+        A = A.general().matmat(eye)  # a graph can hold a matrix, made in the graph, but no function
     if isinstance(A, MatVec) or (isinstance(A, Tensor) and A.layout != torch.strided):
         ways: Any = {"reference": reference, "start": start, "solver": solver, "backward": backward}
-        return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
+        with no_autocast(A.tensors[0] if isinstance(A, MatVec) else A):
+            return by_products(_door.name, A, k, largest=largest, degenerate=degenerate, **ways)
     k, work = check_matrix(_door.name, A, k), working_dtype(A.dtype)
     dtype, (m, n) = A.dtype, A.shape[-2:]
     check_right(_door.name, A, reference, k)
@@ -113,7 +117,7 @@ def _svd(
     A = A.to(work)
     unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
     if unit is not None:
-        A = A / unit[..., None, None]
+        A = divided(A, unit[..., None, None])
     rtol = relative_tolerance(known.rtol, A.dtype, min(m, n))  # what rounding leaves does not grow with the long side
     forward = TripletForward(k, largest, chosen, start, rtol, known.atol)
     shell = JordanWielandt(A).structure()
@@ -162,7 +166,13 @@ def nothing_selected(A: Tensor, dtype: torch.dtype) -> SVDSolution:
     zero = S.detach().sum(-1)
     status = zero.to(torch.int64)
     return SVDSolution(
-        U.to(dtype), S.to(dtype.to_real()), Vh, status, status.clone(), zero, torch.full_like(zero, torch.inf)
+        U.to(dtype),
+        S if dtype.is_complex else S.to(dtype),
+        Vh,
+        status,
+        status.clone(),
+        zero,
+        torch.full_like(zero, torch.inf),
     )
 
 

@@ -15,6 +15,7 @@ from pmaf.checks.values import check_integer, check_tensor
 from pmaf.handover import Report
 from pmaf.implicit.modes import Backward
 from pmaf.layers.eigen import ied_ex
+from pmaf.layers.eigen_arguments import nothing_selected
 from pmaf.layers.gauge import fix_phase
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.linalg.scaling import divisor
@@ -67,8 +68,13 @@ def by_products(
     A = A.with_tensors([t.to(working_dtype(t.dtype)) for t in A.tensors])
     m = A.rows if A.rows is not None else A.matmat(A.tensors[0].new_zeros(n, 1, dtype=A.dtype)).shape[0]
     own = check_integer(function, "k", k, least=None)
-    if not 1 <= own <= min(m, n):
-        raise ValueError(f"pmaf.{function}: k must lie between 1 and min(m, n) = {min(m, n)}, got {k}")
+    if not 0 <= own <= min(m, n):
+        raise ValueError(f"pmaf.{function}: k must lie between 0 and min(m, n) = {min(m, n)}, got {k}")
+    if own == 0:
+        V, S, report = nothing_selected(A)
+        return SVDSolution(
+            (V.new_zeros(m, 0) + V.sum()).to(dtype), S if dtype.is_complex else S.to(dtype), V.mH.to(dtype), *report
+        )
     tall = m >= n
 
     def there(op: Operator, V: Tensor) -> Tensor:
@@ -111,7 +117,7 @@ def by_products(
     told = Report(status, pairs.steps, residual, gap)
     turned = fix_phase(divisor(norm), V, S.detach(), told, columns, S.dtype)
     U = U * (V.conj() * turned).sum(-2, keepdim=True) / divisor((V.conj() * V).real.sum(-2, keepdim=True))
-    return SVDSolution(U.to(dtype), S.to(dtype.to_real()), turned.mH.to(dtype), *told)
+    return SVDSolution(U.to(dtype), S if dtype.is_complex else S.to(dtype), turned.mH.to(dtype), *told)
 
 
 def size(gram: MatVec, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import ForwardResult
+from pmaf.linalg.scaling import divided
 from pmaf.transforms import cheap
 
 __all__ = ["LeastSquaresUnits", "QuadraticUnits"]
@@ -71,10 +72,10 @@ class LeastSquaresUnits(NamedTuple):
     ) -> tuple[Tensor | None, ...]:
         """The problem in these units."""
         return (
-            A / self.matrix[..., None, None],
-            b / self.matrix[..., None] / self.radius[..., None],
+            divided(A, self.matrix[..., None, None]),
+            divided(divided(b, self.matrix[..., None]), self.radius[..., None]),
             None if weights is None or self.weights is None else weights / self.weights[..., None],
-            None if C is None or self.free is None else C / self.free[..., None, None],
+            None if C is None or self.free is None else divided(C, self.free[..., None, None]),
             radius / self.radius,
         )
 
@@ -107,8 +108,8 @@ class QuadraticUnits(NamedTuple):
     def inwards(self, H: Tensor, g: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
         """The problem in these units."""
         return (
-            H / self.matrix[..., None, None],
-            g / self.matrix[..., None] / self.radius[..., None],
+            divided(H, self.matrix[..., None, None]),
+            divided(divided(g, self.matrix[..., None]), self.radius[..., None]),
             radius / self.radius,
         )
 

@@ -46,7 +46,7 @@ def narrowed_values(values: Tensor, dtype: torch.dtype, status: Tensor) -> tuple
     return narrow, torch.where(narrow.isinf().any(-1), Status.OUT_OF_RANGE, status)
 
 
-def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) -> None:
+def judge(function: str, status: Tensor, degenerate: str, differentiates: bool, depth: int = 3) -> None:
     """Raise or warn according to the worst status; says nothing where values cannot be read.
 
     Args:
@@ -54,6 +54,7 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
         status: codes, ``(*,)``.
         degenerate: the caller's policy for answers that are not unique.
         differentiates: whether a gradient may be asked for, so that a dropped component matters.
+        depth: how many calls above lies what warnings are about.
 
     Raises:
         ConvergenceError: if an item has no answer.
@@ -69,11 +70,13 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool) 
             raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
         if degenerate == "drop" and differentiates:
             text = message(function, status, Status.NOT_UNIQUE)
-            warnings.warn(f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=3)
+            warnings.warn(
+                f"{text} The gradient leaves out what is not determined.", DegeneracyWarning, stacklevel=depth
+            )
     if bool((status == Status.OUT_OF_RANGE).any()):
-        warnings.warn(message(function, status, Status.OUT_OF_RANGE), RangeWarning, stacklevel=3)
+        warnings.warn(message(function, status, Status.OUT_OF_RANGE), RangeWarning, stacklevel=depth)
     if bool((status == Status.NOT_GLOBAL).any()):
-        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=3)
+        warnings.warn(message(function, status, Status.NOT_GLOBAL), LocalSolutionWarning, stacklevel=depth)
 
 
 def message(function: str, status: Tensor, kind: Status) -> str:

@@ -9,6 +9,7 @@ from pmaf.transforms import anywhere, cheap
 
 __all__ = [
     "brought_in_range",
+    "divided",
     "divisor",
     "in_range",
     "magnitude",
@@ -79,6 +80,15 @@ def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
     half = (exponent / 2).floor()  # powers of two beyond ±1000 are products of two that are not
     one = torch.ones_like(size)
     return torch.where(extreme, torch.ldexp(one, half) * torch.ldexp(one, exponent - half), one)
+
+
+def divided(A: Tensor, unit: Tensor) -> Tensor:
+    """A/unit for a power of two that may be subnormal: torch divides complex numbers by multiplying with 1/unit."""
+    if not A.is_complex():
+        return A / unit
+    exponent = unit.log2()
+    half = torch.exp2((exponent / 2).floor())
+    return A / half / (unit / half)
 
 
 def magnitude(A: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 __all__ = ["SparseFactor", "SparseMatrix", "available", "depth", "predicted_work"]
 
+NARROW = 100  # how far from the diagonal entries may stand in a matrix whose factors are cheap as it is
 ROUNDINGS = 10  # units of rounding that an entry of L D Lᴴ may be off, relative to |L||D||Lᴴ|
 
 
@@ -63,9 +64,11 @@ class SparseMatrix:
 
     def lower_bound(self, sign: float) -> float:
         """Gershgorin's bound of the smallest eigenvalue of ±A from below."""
-        diagonal = self.A.diagonal().real
-        radius = np.asarray(abs(self.A).sum(0)).ravel() - np.abs(diagonal)
-        return float(np.min(sign * diagonal - radius)) if self.n else 0.0
+        if not self.n:
+            return 0.0
+        diagonal = self.A.data[self.diagonal].real
+        radius = np.add.reduceat(np.abs(self.A.data), self.A.indptr[:-1]) - np.abs(diagonal)
+        return float(np.min(sign * diagonal - radius))
 
     def shifted(self, sign: float, shift: float) -> Any:
         """±A − shift·I in compressed columns, rows and columns in the order that is in use."""
@@ -76,7 +79,11 @@ class SparseMatrix:
         return sp.csc_array((data, self.A.indices, self.A.indptr), shape=self.A.shape)
 
     def factor(self, sign: float, shift: float) -> SparseFactor | None:
-        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all."""
+        """The factors of ±A − shift·I; none where a pivot vanishes. The first ones find the order for all.
+
+        Raises:
+            MemoryError: if they do not fit into memory.
+        """
         from scipy.sparse.linalg import splu
 
         M = self.shifted(sign, shift)
@@ -85,6 +92,11 @@ class SparseMatrix:
             lu = splu(M, permc_spec=ordering, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         except RuntimeError:  # exactly singular
             return None
+        except MemoryError:
+            raise MemoryError(
+                f"pmaf: the factors of a sparse matrix of order {self.n} do not fit into memory; solver='davidson' "
+                "(pip install 'pmaf[multigrid]') and solver='block_lanczos' need none"
+            ) from None
         found = SparseFactor(lu, sign, shift, self.order)
         if self.order is None and found.from_diagonal:
             self.order = np.argsort(lu.perm_c)
@@ -171,8 +183,9 @@ class SparseFactor:
             if np.all(d.real > 0) and np.all(np.isfinite(d)):
                 self.negative, self.margin = 0, 0.0  # Cholesky's method: as stable as can be
             elif np.all(np.isfinite(d)) and np.all(d != 0):
-                size = abs(U)
-                bulk = size.T @ ((size @ np.ones(len(d))) / np.abs(d))  # |L||D||Lᴴ| 1
+                size = np.abs(U.data)
+                across = np.bincount(U.indices, size, len(d)) / np.abs(d)
+                bulk = np.add.reduceat(size * across[U.indices], U.indptr[:-1])  # |L||D||Lᴴ| 1
                 self.margin = ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.max(bulk, initial=0.0))
                 self.negative = int(np.count_nonzero(d.real < 0))
         return self.negative
@@ -195,7 +208,8 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
     """About how many entries the factors have and how many operations they cost, from how wide the graph is.
 
     The levels of a breadth-first search from a far end are separators. The widest one, of w nodes, becomes a dense
-    block of w² entries and w³ operations, which dominates except where w is small.
+    block of w² entries and w³ operations, which dominates except where w is small. Where no entry is farther than a
+    small w from the diagonal, that is how wide the graph is, and nothing needs to be searched.
 
     Args:
         starts: where each row starts, ``(n + 1,)``.
@@ -205,8 +219,11 @@ def predicted_work(starts: Tensor, columns: Tensor) -> tuple[float, float]:
         Entries and operations.
     """
     n = len(starts) - 1
-    width = float(levels(starts, columns).max())
     average = len(columns) / max(n, 1)
+    rows = np.repeat(np.arange(n), np.diff(starts.numpy()))
+    width = float(np.max(np.abs(rows - columns.numpy()), initial=0))  # as the entries stand
+    if width > NARROW:
+        width = float(levels(starts, columns).max())
     entries = n * (average + 4 * np.log2(max(width, 2))) + 6 * width**2
     return float(entries), float(8 * width**3 + 4 * entries * np.log2(max(width, 2)))
 

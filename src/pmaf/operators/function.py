@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pmaf.checks.values import check_integer, describe
 from pmaf.operators.base import Operator
-from pmaf.transforms import compiling, jvp_by_vjp
+from pmaf.transforms import compiling, follows_nothing, jvp_by_vjp
 
 __all__ = ["MatVec", "differentiable", "multiplied", "with_constants"]
 
@@ -66,6 +66,19 @@ def multiplied(fn: Callable[..., Tensor], params: Sequence[Tensor], V: Tensor, r
             f"{describe(Y)}"
         )
     return Y
+
+
+def check_rows(value: Tensor, Y: Tensor) -> None:
+    """A block to be multiplied by the adjoint is as long as the products.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if value.shape != Y.shape:
+        raise ValueError(
+            f"pmaf.MatVec: fn(*params, V) returns {value.shape[0]} rows, so b must have size {value.shape[0]}, got "
+            f"{Y.shape[0]}"
+        )
 
 
 class MatVec(Operator):
@@ -161,14 +174,20 @@ class MatVec(Operator):
         """
         if self.hermitian:
             return self.matmat(Y)
-        value, vjp = torch.func.vjp(self.matmat, Y.new_zeros(self.n, Y.shape[-1]))[:2]
-        if value.shape != Y.shape:
-            raise ValueError(
-                f"pmaf.MatVec: fn(*params, V) returns {value.shape[0]} rows, so b must have size {value.shape[0]}, got "
-                f"{Y.shape[0]}"
-            )
-        product: Tensor = vjp(Y)[0]
-        return product
+        V = Y.new_zeros(self.n, Y.shape[-1])
+        if not follows_nothing() or torch.is_inference_mode_enabled():
+            value, vjp = torch.func.vjp(self.matmat, V)[:2]
+            check_rows(value, Y)
+            product: Tensor = vjp(Y)[0]
+            return product
+        kept = torch.is_grad_enabled()
+        with torch.enable_grad():  # what torch.func does not do under activation checkpointing
+            value = self.matmat(V.requires_grad_())
+            check_rows(value, Y)
+            if value.requires_grad:
+                (product,) = torch.autograd.grad(value, V, Y, create_graph=kept, materialize_grads=True)
+                return product
+        return V.detach()
 
     def vjp(self, W: Tensor, U: Tensor) -> tuple[Tensor | None, ...]:
         """One vector–Jacobian product of ``fn`` with respect to its parameters."""

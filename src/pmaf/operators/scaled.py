@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.linalg.scaling import power_of_two
+from pmaf.linalg.scaling import divided, power_of_two
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
@@ -33,7 +33,7 @@ def in_units(X: Operator) -> tuple[Operator, Tensor | None]:
     unit = power_of_two(X.factor if isinstance(X, Gram) else A, tuple(range(-core, 0)), bits)
     if unit is None:
         return X, None
-    return X.with_tensors((A / unit.reshape(unit.shape + (1,) * core), *rest)), unit
+    return X.with_tensors((divided(A, unit.reshape(unit.shape + (1,) * core)), *rest)), unit
 
 
 def from_units(X: Operator, unit: Tensor | None, values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
+from pmaf.linalg.sparse_factor import predicted_work
 from pmaf.linalg.vectors import first_vector
 from pmaf.operators.base import Operator
 from pmaf.operators.factors import Factors
@@ -23,7 +24,8 @@ from pmaf.transforms import readable, untracked
 
 __all__ = ["Pattern", "Sparse", "pattern_and_values"]
 
-SINGLY = 4  # columns up to which a block is multiplied one by one
+SINGLY = 4  # columns up to which a block is multiplied one by one; one less where rows are
+DENSER = 8  # as long as this
 
 
 class Pattern:
@@ -51,6 +53,11 @@ class Pattern:
         order = torch.argsort(self.columns, stable=True)
         return Pattern(self.columns[order], self.rows[order], self.shape[::-1]), order
 
+    @cached_property
+    def factor_work(self) -> tuple[float, float]:
+        """About how many entries the factors of a square matrix have, and how many operations they cost."""
+        return predicted_work(*self.compressed)
+
     def sides(self) -> tuple[tuple[int, Tensor], tuple[int, Tensor]]:
         """How many rows there are and which one each entry is in, and the same of columns."""
         return (self.shape[0], self.rows), (self.shape[1], self.columns)
@@ -60,7 +67,8 @@ class Pattern:
         if not untracked(values, V):
             return V.new_zeros(self.shape[0], V.shape[-1]).index_add(0, self.rows, values[:, None] * V[self.columns])
         matrix = compressed_rows(*self.compressed, values, self.shape)
-        if 0 < V.shape[-1] <= SINGLY:  # a vector at a time is faster for few, and a block in rows for many
+        denser = len(self.rows) > DENSER * self.shape[0]
+        if 0 < V.shape[-1] <= SINGLY - denser:  # a vector at a time is faster for few, and a block in rows for many
             columns = [matrix @ v for v in V.unbind(-1)]
             return columns[0][:, None] if len(columns) == 1 else torch.stack(columns).mT
         product: Tensor = matrix @ V.contiguous()
@@ -155,9 +163,12 @@ class Sparse(Operator):
         if self.known is None:
             v = first_vector(self.n, self.dtype, self.device, 0)[:, None]
             there, back = self.pattern.matmat(values, v), self.pattern.scattered(values, v)
-            size = torch.linalg.vector_norm(there) + torch.linalg.vector_norm(back)
-            allowed = 4 * torch.finfo(self.dtype).eps * size
-            self.known = bool(torch.linalg.vector_norm(there - back) <= allowed)
+            off, eps = (there - back).abs(), torch.finfo(self.dtype).eps
+            allowed = 4 * eps * (torch.linalg.vector_norm(there) + torch.linalg.vector_norm(back))
+            if bool(torch.linalg.vector_norm(off) > allowed):  # by more than the rounding of long sums?
+                terms = torch.bincount(self.pattern.rows, minlength=self.n)[:, None].to(off.dtype)
+                off = off - 8 * eps * terms.sqrt() * self.pattern.scattered(values.abs(), v.abs())
+            self.known = bool(torch.linalg.vector_norm(off.clamp_min(0)) <= allowed)
         return self.known
 
     def rmatmat(self, Y: Tensor) -> Tensor:

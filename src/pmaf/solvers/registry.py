@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from pmaf.checks.values import describe
+from pmaf.linalg import multigrid, sparse_factor
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
 from pmaf.operators.dense import Dense
@@ -13,7 +14,7 @@ from pmaf.operators.function import MatVec
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers import eigen, sphere
 from pmaf.solvers.base import Solver
-from pmaf.transforms import compiling
+from pmaf.transforms import compiling, on_host
 
 __all__ = ["DENSE_LIMIT", "EIGEN", "SPHERE", "named", "select"]
 
@@ -142,5 +143,15 @@ def of_large(X: Sparse | MatVec, k: int, largest: bool) -> tuple[Any, str]:
         return eigen.BlockLanczos(), "the largest pairs mostly stand apart, and products find them"
     if eigen.Davidson.pays(X):
         return eigen.Davidson(), "the factors would be too full, and multigrid nearly inverts the matrix"
-    reason = "the factors would be too full, or SciPy (pip install 'pmaf[sparse]') is not there to make them"
-    return eigen.BlockLanczos(), reason
+    return eigen.BlockLanczos(), why_products(X)
+
+
+def why_products(X: Sparse) -> str:
+    """Why a sparse matrix whose smallest pairs are wanted is neither factorised nor given to multigrid."""
+    if not on_host(X.tensors[0]):
+        return "products are all there is off the CPU, where matrices are factorised"
+    if not sparse_factor.available():
+        return "SciPy (pip install 'pmaf[sparse]') is not there to factorise the matrix"
+    if not multigrid.available():
+        return "the factors would be too full, and multigrid (pip install 'pmaf[multigrid]') is not there to be tried"
+    return "the factors would be too full, and the graph is not one that multigrid is made for"

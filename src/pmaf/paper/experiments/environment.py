@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 import pmaf
 from pmaf.config import processor
@@ -23,11 +24,15 @@ _PACKAGES = ("numpy", "scipy", "matplotlib", "mlxtend", "scikit-image", "efficie
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block, as many as before behind it: times can be compared then."""
+    """Compute on one thread inside the block, as many as before behind it: times can be compared then.
+
+    That is so for torch and for the BLAS of NumPy and SciPy, whose second thread waits without sleeping.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)
 

@@ -79,7 +79,7 @@ def optimality(m: int, n: int, problems: int = 1000, methods: Sequence[str] | No
     names = list(METHODS) if methods is None else list(methods)
     unknown = [name for name in names if name not in METHODS]
     if unknown:
-        raise ValueError(f"pmaf: optimality does not know the method {unknown[0]!r}; it knows {', '.join(METHODS)}")
+        raise ValueError(f"pmaf: unknown method {unknown[0]!r}; known are {', '.join(METHODS)}")
     if min(m, n, problems) < 1:
         raise ValueError(f"pmaf: optimality needs m, n and problems to be at least 1, got {m}, {n}, {problems}")
     batch = random_problems(m, n, range(seed0, seed0 + problems))

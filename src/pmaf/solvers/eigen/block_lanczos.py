@@ -47,8 +47,8 @@ class BlockLanczos(Solver):
     out, but for a chance of one in a million, does a block search follow; ``block_size=k + 1`` searches with blocks at
     once.
 
-    Batched; works in the dtype and on the device of X, which is known by its products alone. Memory: ``max_basis``
-    vectors. One device synchronisation a step.
+    Batched; works in the dtype and on the device of X, which is known by its products alone; one vector at a time of a
+    sparse matrix in double precision. Memory: ``max_basis`` vectors. One device synchronisation a step.
 
     Args:
         block_size: columns multiplied at a time; by default one, as far as that goes, and then k + 1. Blocks from the
