@@ -91,6 +91,13 @@ def citations(nodes: int = 2708) -> Any:
     return laplacian(W + W.T, normalised=True)
 
 
+def torch_matrix(M: Any) -> Tensor:
+    """The same matrix as a sparse tensor."""
+    coo = scipy.sparse.coo_array(M)
+    where = torch.from_numpy(np.stack((coo.row, coo.col)).astype(np.int64))
+    return torch.sparse_coo_tensor(where, torch.from_numpy(coo.data), coo.shape, check_invariants=False).coalesce()
+
+
 FACTORISED, PRODUCTS, DENSE = "eigsh, shift-invert", "eigsh, products", "dense eigh"
 PROBLEMS = [
     Problem("grid 70 × 70, 4 smallest", lambda: grid(70, 70), 4, False, (FACTORISED,)),
@@ -123,10 +130,7 @@ def total(solution: Any) -> Tensor:
 def compare(problem: Problem, rounds: int) -> Row:
     """A row."""
     M = scipy.sparse.csc_array(problem.make())
-    coo = scipy.sparse.coo_array(M)
-    where = torch.from_numpy(np.stack((coo.row, coo.col)).astype(np.int64))
-    X = torch.sparse_coo_tensor(where, torch.from_numpy(coo.data), coo.shape, check_invariants=False).coalesce()
-    X.requires_grad_()
+    X = torch_matrix(M).requires_grad_()
     k, largest = problem.k, problem.largest
     solver, why = pmaf.solvers.select("ied", X.detach(), k, largest, why=True)
     found: dict[str, Any] = {}

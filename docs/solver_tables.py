@@ -1,9 +1,11 @@
 """Tables of the solvers, written from what the solvers say of themselves."""
 
+import csv
 from pathlib import Path
 
 from pmaf import solvers
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 HEAD = "| solver | short name | needs | k | order | dtypes | start | waits for the device | use it for |"
 
 
@@ -13,6 +15,7 @@ def write(folder: Path) -> None:
     for problem, table in (("sphere", solvers.SPHERE), ("eigen", solvers.EIGEN)):
         lines = [HEAD, "|---" * HEAD.count(" |") + "|", *map(row, table.values())]
         (folder / f"{problem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "best.md").write_text(best(), encoding="utf-8")
     names = [cls.__name__ for cls in (*solvers.SPHERE.values(), *solvers.EIGEN.values())]
     names += ["ExactStep", "Backtracking", "TangentDecay"]
     text = "".join(f".. autoclass:: pmaf.solvers.{name}\n" for name in names)
@@ -33,3 +36,22 @@ def row(cls: type[solvers.base.Solver]) -> str:
         cls.use,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def best() -> str:
+    """For every solver the recorded cases in which it is the fastest that answers right, and the next one."""
+    with (RESULTS / "solvers.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["right"] == "True"]
+    head = "| solver | is the best for | kernels | ms | the next | takes times as long |"
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for name, cls in (*solvers.SPHERE.items(), *solvers.EIGEN.items()):
+        wins = [row for row in rows if row["solver"] == name and float(row["times_the_best"]) == 1]
+        for win in wins:
+            here = [row for row in rows if (row["case"], row["kernels"]) == (win["case"], win["kernels"])]
+            others = sorted(here, key=lambda row: float(row["times_the_best"]))[1:]
+            after = f"`{others[0]['solver']}` | {float(others[0]['times_the_best']):.3g}" if others else "none | "
+            time = float(win["forward_ms"]) + float(win["backward_ms"])
+            lines.append(
+                f"| {{class}}`~pmaf.solvers.{cls.__name__}` | {win['case']} | {win['kernels']} | {time:.3g} | {after} |"
+            )
+    return "\n".join(lines) + "\n"
