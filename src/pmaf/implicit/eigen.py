@@ -13,11 +13,6 @@ eigenbasis
 where a term whose denominator is below the tolerance belongs to a repeated eigenvalue and is dropped; terms between
 two *unwanted* eigenvalues never occur, which is why those may repeat. Over the complex numbers λ and μ are real and the
 phase of u is left alone, uᴴdu = 0.
-
-The invariant subspace as a whole satisfies F = (U T − X U, ½(UᴴU − I)) = 0 with T = UᴴXU. Its sums run over the
-unwanted eigenvectors only, so it is differentiable however degenerate the selected block is, and any function of U that
-does not see the choice of basis, such as the projector U Uᴴ, inherits exact derivatives of every order: U moves by
-parallel transport, UᴴdU = 0, and T takes up what happens inside the block.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +36,7 @@ from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.transforms import compiling, followed, follows_nothing, mapped_the_older_way, wrapped
 
-__all__ = ["EigenpairEquations", "SubspaceEquations", "in_blocks", "off_diagonal"]
+__all__ = ["EigenpairEquations", "OperatorEquations", "in_blocks", "off_diagonal"]
 
 
 def in_tridiagonal(aux: EigenAux, H: Tensor) -> bool:
@@ -306,28 +301,3 @@ def off_diagonal(C: Tensor) -> Tensor:
 def in_blocks(H: Tensor, f: Tensor) -> bool:
     """Whether the second part of a bordered vector is a matrix for each item, not one number for each pair."""
     return f.dim() == H.dim()
-
-
-@dataclass(frozen=True)
-class SubspaceEquations(OperatorEquations):
-    """Equations of the invariant subspace as a whole; solution (U, T)."""
-
-    def apply(self, params: Params, solution: Vectors, aux: EigenAux, y: Vectors) -> Vectors:
-        """M y."""
-        U, T = solution
-        W, S = y
-        return W @ T - self.filled(params).matmat(W) + U @ S, U.mH @ W
-
-    def residual(self, params: Params, solution: Vectors, aux: EigenAux) -> Vectors:
-        """F, which is M (U, 0) but for the constant in the constraint."""
-        upper, gram = self.apply(params, solution, aux, (solution[0], torch.zeros_like(solution[1])))
-        return upper, (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)) / 2
-
-    def solve(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
-        """M⁻¹ rhs, with T diagonal in the basis that the forward pass chose."""
-        U = solution[0]
-        H, f = rhs
-        inside = U.mH @ H
-        W = self.complement(params, U, aux, H - U @ inside, whole_block=True)
-        values = aux.eigenvalues
-        return W + U @ f, inside - f * values[..., None, :] + values[..., :, None] * f

@@ -16,7 +16,7 @@ The decomposition is a constant here; all that depends on X does so through thes
 repeated eigenvalue, as √ at zero, that component of Df is left out, and a warning says so if a loss sees it; likewise
 that of D²f where a second derivative is infinite, as those of powers between one and two at zero.
 
-Of k leading pairs, U f(T) Uᴴ with the block (U, T) of :class:`pmaf.implicit.eigen.SubspaceEquations` and f(T) as above
+Of k leading pairs, U f(T) Uᴴ with the block (U, T) of :mod:`pmaf.implicit.subspace` and f(T) as above
 has, by the chain rule, the derivatives f(λᵢ)/(λᵢ − s_j) between inside and outside.
 """
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from pmaf.checks.symmetry import asymmetry_allowed
 from pmaf.forward.eigen import EigenForward
-from pmaf.implicit.eigen import SubspaceEquations
 from pmaf.implicit.modes import Implicit
+from pmaf.implicit.subspace import SubspaceEquations
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
 from pmaf.operators.base import Operator

@@ -15,9 +15,9 @@ from pmaf.forward.eigen import EigenForward
 from pmaf.forward.spectral_function import SpectralForward
 from pmaf.handover import ForwardResult, Report
 from pmaf.implicit.autograd import apply_layer
-from pmaf.implicit.eigen import SubspaceEquations
 from pmaf.implicit.modes import Implicit
 from pmaf.implicit.spectral_function import SpectralDerivative
+from pmaf.implicit.subspace import SubspaceEquations
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
 from pmaf.linalg.divided_differences import NAMED, Elementwise, Power, ScalarFunction
