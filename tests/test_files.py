@@ -26,11 +26,11 @@ from pmaf.cli.batches import solve_ied_file, solve_less_files, solve_svd_file
 from pmaf.cli.files import FileError, Source, UnreachableError
 from pmaf.cli.parts import Parts
 from pmaf.cli.plan import Plan
+from pmaf.cli.progress import items_bar
 from pmaf.cli.ranks import Alone, Job
 from pmaf.cli.summary import Summary
 from pmaf.cli.work import Interrupted, Run
 from pmaf.errors import MissingExtraError
-from pmaf.paper.progress import items_bar
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits are others")
 
@@ -489,7 +489,7 @@ def test_torchrun_starts_a_killed_rank_anew(many: Path) -> None:
 
 
 def test_the_bar_shows_a_rate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from pmaf.paper import progress
+    from pmaf.cli import progress
 
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

@@ -19,11 +19,10 @@ from pmaf.paper.experiments import learning, matches, scan, scenes
 from pmaf.paper.experiments.base import Found, Options, Task
 from pmaf.paper.experiments.data import Digits, mnist5k
 from pmaf.paper.experiments.heads import HEADS, eigh, principal, projector, second_order
-from pmaf.paper.experiments.learning import DIGITS
+from pmaf.paper.experiments.learning import DIGITS, TrainingSettings, train
 from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.experiments.scenes import LEARNED, WEIGHTS, Scene
 from pmaf.paper.experiments.stress import RANKS, stress
-from pmaf.paper.experiments.training import TrainingSettings, train
 from pmaf.paper.experiments.weights import SOLVE, Pieces, moments, train_weights
 from pmaf.paper.report.drawing import SERIES, line_key, panel, plain, standalone
 from pmaf.paper.report.page import write_found, write_page

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rich")
 
-from pmaf.paper import progress
+from pmaf.cli import progress
 
 
 class Clock:

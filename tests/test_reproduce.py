@@ -22,17 +22,16 @@ from pmaf.paper import reproduce as reproduction
 from pmaf.paper.experiments import parts
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.environment import one_thread
-from pmaf.paper.experiments.ied import PRECISION, TIMING
 from pmaf.paper.experiments.inverse import leading_by_inverse
 from pmaf.paper.experiments.less import CASES, OPTIMALITY, parse_sizes
 from pmaf.paper.experiments.matrices import DISTRIBUTIONS, random_matrices
 from pmaf.paper.experiments.measure import reference_gradient
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.peers import COLUMNS, bench, write_bench
-from pmaf.paper.experiments.precision import precision
+from pmaf.paper.experiments.precision import PRECISION, precision
 from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.experiments.speed import SPEED, speed
-from pmaf.paper.experiments.timing import DENSE, METHODS, timing
+from pmaf.paper.experiments.timing import DENSE, METHODS, TIMING, timing
 from pmaf.paper.report.facts import provenance
 from pmaf.paper.report.page import write_found, write_page
 from pmaf.paper.report.tables import make_table, markdown, tables
@@ -179,7 +178,9 @@ def test_an_experiment_that_cannot_run_leaves_a_note_and_the_others_run(
     broken = Experiment("ied_speed", "ied", "Broken", lambda options: [Task("a", {})], absent, SPEED.columns)
     cases = Experiment(**(vars(CASES) | {"plan": lambda options: [Task("one", {"seeds": [19]})]}))
     monkeypatch.setattr(reproduction, "EXPERIMENTS", (broken, cases))
-    text = reproduce(["ied", "less"], out=tmp_path, quick=True).read_text("utf-8")
+    page, tables = reproduce(["ied", "less"], out=tmp_path, quick=True)
+    text = page.read_text("utf-8")
+    assert tables[-1].title == "Case studies in the plane"
     assert "This part could not be run. Features of photographs needs skimage" in text
     assert "Seed 19" in text
     with pytest.raises(MissingExtraError):
@@ -195,7 +196,9 @@ class TestIED:
         ]
         timed = write_found(tmp_path, run(TIMING, tasks, tmp_path, "pmaf reproduce ied"))
         assert {row["m"] for row in timed.rows if row["method"] == "PI-DDN-J"} == {6}
-        tasks = [Task(f"{d}-{m}", {"distribution": d, "m": m, "seeds": 2}) for d in DISTRIBUTIONS[:2] for m in (6, 8)]
+        tasks = [
+            Task(f"{d}-{m}", {"distribution": d, "m": m, "seeds": 2}) for d in list(DISTRIBUTIONS)[:2] for m in (6, 8)
+        ]
         solved = write_found(tmp_path, run(PRECISION, tasks, tmp_path, "pmaf reproduce ied"))
         assert all(row["matrices"] == 10 for row in solved.rows)
         assert max(row["fixed_point_gap"] for row in solved.rows) < 1e-5

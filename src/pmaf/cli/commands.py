@@ -114,11 +114,13 @@ def bench(
 ) -> None:
     """Compare time and accuracy with the peers installed here."""
     _check_json(out)
+    from pmaf.checks.devices import check_device
+    from pmaf.cli.progress import items_bar, print_table
     from pmaf.paper.experiments.peers import COLUMNS, write_bench
     from pmaf.paper.experiments.peers import bench as run
-    from pmaf.paper.progress import items_bar, print_table
     from pmaf.paper.report.tables import make_table
 
+    check_device(device)
     with items_bar("bench") as report:
         rows = run(device, rounds, report=report)
     table = make_table(f"Side by side on {device}, fastest of {rounds}", COLUMNS, rows)
@@ -134,17 +136,21 @@ def _check_json(out: Path | None) -> None:
 
 
 def _reproduce(names: list[str], quick: bool, fresh: bool, out: Path, **options: object) -> None:
+    from pmaf.cli.progress import items_bar, print_table
     from pmaf.paper.reproduce import reproduce as run
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file, not a folder: give the report another name")
     try:
-        page = run(names, quick=quick, fresh=fresh, out=out, **options)
+        with items_bar("reproduce", share=True) as report:
+            page, tables = run(names, quick=quick, fresh=fresh, out=out, report=report, **options)
     except KeyboardInterrupt:
         typer.echo(
             f"pmaf: interrupted; what is finished is kept in {out}, the same command goes on from there", err=True
         )
         raise typer.Exit(130) from None
+    for table in tables:
+        print_table(table.title, table.header, table.texts)
     typer.echo(f"report: {page}")
 
 

@@ -130,9 +130,9 @@ def _run(chunk: int | None, overwrite: bool) -> Iterator[Run]:
     """
     rank = os.environ.get("RANK", "0")
     try:
+        from pmaf.cli.progress import items_bar
         from pmaf.cli.ranks import Job
         from pmaf.cli.work import Run
-        from pmaf.paper.progress import items_bar
 
         job = Job.from_environment()
         if job.rank:

@@ -13,7 +13,7 @@ from pmaf.checks.extras import needs
 from pmaf.cli.files import Array
 from pmaf.cli.parts import Record
 from pmaf.cli.plan import Cell, Plan
-from pmaf.paper.progress import print_table
+from pmaf.cli.progress import print_table
 from pmaf.solution import Status
 
 __all__ = ["Summary", "measure", "print_summary", "summarise"]

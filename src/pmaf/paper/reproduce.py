@@ -6,47 +6,49 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pmaf.errors import MissingExtraError
-from pmaf.paper.experiments.base import Experiment, Found, Options, Task
+from pmaf import MissingExtraError
+from pmaf.paper.experiments.base import Experiment, Found, Options, Report, Task
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.registry import EXPERIMENTS
-from pmaf.paper.progress import items_bar, print_table
+from pmaf.paper.report.page import write_found, write_page
+from pmaf.paper.report.tables import Table, tables
 
 __all__ = ["reproduce", "run"]
 
 
-def reproduce(names: Sequence[str], *, out: Path, quick: bool = False, fresh: bool = False, **options: Any) -> Path:
-    """Run experiments one after the other, and print and write what they found.
+def reproduce(
+    names: Sequence[str],
+    *,
+    out: Path,
+    quick: bool = False,
+    fresh: bool = False,
+    report: Report = lambda done, total, note: None,
+    **options: Any,
+) -> tuple[Path, list[Table]]:
+    """Run experiments one after the other and write what they found: the page, and the tables to print.
 
     Raises:
         MissingExtraError: if nothing that was asked for can run without a package that is not installed; else its place
             in the report says so.
     """
-    from pmaf.paper.report.page import write_found, write_page
-    from pmaf.paper.report.tables import tables
-
     asked = Options(quick=quick, **options)
     chosen = [experiment for experiment in EXPERIMENTS if experiment.section in names]
     plans = [list(experiment.plan(asked)) for experiment in chosen]
     command = f"pmaf reproduce {{}} {asked}".strip()
     page, every = out / "index.html", []
     total, done = sum(task.cost for tasks in plans for task in tasks), 0.0
-    with items_bar("reproduce", share=True) as report:
-        for experiment, tasks in zip(chosen, plans, strict=True):
+    for experiment, tasks in zip(chosen, plans, strict=True):
 
-            def tell(cost: float, note: str, before: float = done) -> None:
-                report(round(100 * (before + cost)), round(100 * total), note)
+        def tell(cost: float, note: str, before: float = done) -> None:
+            report(round(100 * (before + cost)), round(100 * total), note)
 
-            found = run(experiment, tasks, out, command.format(experiment.section), fresh=fresh, tell=tell)
-            done += sum(task.cost for task in tasks)
-            every.append((experiment, write_found(out, found)))
-            page = write_page(out)
+        found = run(experiment, tasks, out, command.format(experiment.section), fresh=fresh, tell=tell)
+        done += sum(task.cost for task in tasks)
+        every.append((experiment, write_found(out, found)))
+        page = write_page(out)
     if every and all(found.missing and not found.rows for _, found in every):
         raise MissingExtraError(every[0][1].missing[0])
-    for experiment, found in every:
-        for table in tables(experiment, found.rows):
-            print_table(table.title, table.header, table.texts)
-    return page
+    return page, [table for experiment, found in every for table in tables(experiment, found.rows)]
 
 
 def run(
@@ -59,16 +61,18 @@ def run(
     tell: Callable[[float, str], None] = lambda cost, note: None,
 ) -> Found:
     """Do the tasks of an experiment, each unless it is on disk already; what lacks a package is left out and named."""
-    rows, made, missing, cost = [], [], {}, 0.0
+    found, rows, cost = Found(experiment.key, command, [], []), [], 0.0
     for task in tasks:
         tell(cost, f"{experiment.key} {task.name}")
         try:
             done = part(out / "parts", experiment, task, fresh=fresh)
         except MissingExtraError as error:
-            missing[str(error)] = True
+            if str(error) not in found.missing:
+                found.missing.append(str(error))
         else:
             rows += done.rows
-            made.append(done.made | {"group": done.rows[0].get(experiment.group)})
+            found.made.append(done.made | {"group": done.rows[0].get(experiment.group)})
         cost += task.cost
         tell(cost, f"{experiment.key} {task.name}")
-    return Found(experiment.key, command, experiment.gather(rows), made, list(missing))
+    found.rows = experiment.gather(rows)
+    return found

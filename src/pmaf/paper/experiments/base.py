@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Column", "Experiment", "Found", "Options", "Row", "Task", "grouped"]
+__all__ = ["Column", "Experiment", "Found", "Options", "Report", "Row", "Task", "grouped"]
 
 Row: TypeAlias = dict[str, Any]
 """What was measured of one method on one problem; JSON can hold it. Entries without a column are for charts."""
+
+Report: TypeAlias = Callable[[int, int, str], None]
+"""What a long computation tells: so many of so many are done, and what is being worked on."""
 
 
 class Options(NamedTuple):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.checks.devices import check_device
-from pmaf.paper.experiments.base import Column, Row
+from pmaf.paper.experiments.base import Column, Report, Row
 from pmaf.paper.experiments.environment import environment, one_thread, packages
-from pmaf.paper.experiments.measure import Turn, now, reference_gradient, turn
+from pmaf.paper.experiments.measure import Leading, Turn, now, reference_gradient, turn
 from pmaf.paper.experiments.parts import write_whole
-from pmaf.paper.progress import Report
 
 __all__ = ["COLUMNS", "bench", "write_bench"]
 
@@ -31,33 +32,30 @@ COLUMNS = (
 )
 """Seconds, fastest of the rounds; the ratio is of both times; the error is of the gradient, else of the objective."""
 
-_TASKS = ((1000, 9, 1), (64, 64, 3), (1, 512, 3))
 _PATIENCE = 20  # times as slow as pmaf: such a method has one turn
-_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError)
-
-Solve = Callable[[Tensor, int], Tensor]
+_FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, ImportError)
 
 
 def bench(
-    device: str = "cpu", rounds: int = 5, tasks: Sequence[tuple[int, int, int]] = _TASKS, report: Report | None = None
+    device: str = "cpu",
+    rounds: int = 5,
+    tasks: Sequence[tuple[int, int, int]] = ((1000, 9, 1), (64, 64, 3), (1, 512, 3)),
+    report: Report = lambda done, total, note: None,
 ) -> list[Row]:
     """Differentiate the projector onto k leading eigenvectors, and solve LESS, with every installed peer.
 
     All methods of a task take turns in one process, on one thread; the fastest of the rounds counts, after one
     that warms up.
     """
-    check_device(device)
+    problems: dict[str, Callable[[str], dict[str, Callable[[], Turn]]]] = {"LESS 100×64×32": _less}
+    problems = {f"IED {batch}×{n}×{n}, k = {k}": partial(_eigen, batch, n, k) for batch, n, k in tasks} | problems
     rows: list[Row] = []
-    tell = report or (lambda done, total, note="", /: None)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for done, (batch, n, k) in enumerate(tasks):
-            task = f"IED {batch}×{n}×{n}, k = {k}"
-            tell(done, len(tasks) + 1, task)
-            rows += [{"task": task} | row for row in _eigen(batch, n, k, device, rounds)]
-        tell(len(tasks), len(tasks) + 1, "LESS")
-        rows += [{"task": "LESS 100×64×32"} | row for row in _less(device, rounds)]
-    tell(len(tasks) + 1, len(tasks) + 1)
+        for done, (task, methods) in enumerate(problems.items()):
+            report(done, len(problems), task)
+            rows += [{"task": task} | row for row in _side_by_side(methods(device), rounds)]
+    report(len(problems), len(problems), "")
     return rows
 
 
@@ -66,59 +64,26 @@ def write_bench(path: Path, rows: list[Row]) -> None:
     write_whole(path, json.dumps({"environment": environment() | packages(), "rows": rows}, indent=1))
 
 
-def _peers() -> dict[str, Solve]:
-    """Name → function from X and k to the k leading eigenvectors."""
-    peers: dict[str, Solve] = {
-        "pmaf": lambda X, k: pmaf.ied(X, k).eigenvectors,
-        "torch.linalg.eigh": lambda X, k: torch.linalg.eigh(X).eigenvectors[..., -k:],
-        "torch.lobpcg": lambda X, k: torch.lobpcg(X, k, largest=True)[1],
+def _eigen(batch: int, n: int, k: int, device: str) -> dict[str, Callable[[], Turn]]:
+    generator = torch.Generator().manual_seed(0)
+    F, C = (torch.randn(batch, rows, n, generator=generator).to(device) for rows in (2 * n, n))
+    X, C = F.mT @ F / (2 * n), (C + C.mT) / 2
+    X, exact = (X + X.mT) / 2, reference_gradient((X + X.mT) / 2, C, k)
+    peers: dict[str, Leading] = {
+        "pmaf": lambda X: pmaf.ied(X, k).eigenvectors,
+        "torch.linalg.eigh": lambda X: torch.linalg.eigh(X).eigenvectors[..., -k:],
+        "torch.lobpcg": lambda X: torch.lobpcg(X, k, largest=True)[1],
     }
-    try:
+    with contextlib.suppress(ImportError):
         from xitorch import LinearOperator
         from xitorch.linalg import symeig
-    except ImportError:
-        return peers
 
-    def davidson(X: Tensor, k: int) -> Tensor:
-        vectors: Tensor = symeig(LinearOperator.m(X, is_hermitian=True), k, "uppest", method="davidson")[1]
-        return vectors
-
-    return peers | {"xitorch davidson": davidson}
+        hermitian = partial(LinearOperator.m, is_hermitian=True)
+        peers["xitorch davidson"] = lambda X: symeig(hermitian(X), k, "uppest", method="davidson")[1]
+    return {name: partial(turn, leading, X, C, exact) for name, leading in peers.items()}
 
 
-def _eigen(batch: int, n: int, k: int, device: str, rounds: int) -> list[Row]:
-    generator = torch.Generator().manual_seed(0)
-    F = torch.randn(batch, 2 * n, n, generator=generator)
-    X = F.mT @ F / (2 * n)
-    X = ((X + X.mT) / 2).to(device)
-    C = torch.randn(batch, n, n, generator=generator).to(device)
-    C = (C + C.mT) / 2
-    exact = reference_gradient(X, C, k)
-    turns: dict[str, list[Turn]] = {}
-    notes: dict[str, str] = {}
-    peers = _peers()
-    for _ in range(1 + rounds):
-        for name, solve in peers.items():
-            before = turns.setdefault(name, [])
-            slow = before and before[0].forward > max(1, _PATIENCE * sum(turns["pmaf"][0][:2]))  # once is enough
-            if name in notes or slow:
-                continue
-            try:
-                before.append(turn(lambda leaf, solve=solve: solve(leaf, k), X, C, exact))  # type: ignore[misc]
-            except _FAILURES as error:
-                notes[name] = (str(error).splitlines() or [type(error).__name__])[0][:80]
-    rows = []
-    for name, taken in turns.items():
-        own = taken[1:] or taken  # the first warms up
-        row: Row = {"method": name, "note": notes.get(name, "")}
-        if own and name not in notes:
-            row |= {"forward": min(t.forward for t in own), "backward": min(t.backward for t in own)}
-            row["error"] = own[-1].error
-        rows.append(row)
-    return _against_ours(rows)
-
-
-def _less(device: str, rounds: int) -> list[Row]:
+def _less(device: str) -> dict[str, Callable[[], Turn]]:
     generator = torch.Generator().manual_seed(0)
     A, b = (torch.randn(100, 64, *rest, generator=generator).to(device) for rest in ((32,), ()))
 
@@ -127,27 +92,50 @@ def _less(device: str, rounds: int) -> list[Row]:
         return value
 
     optimum = objective(pmaf.less(A.double(), b.double()))
-    times: list[tuple[float, float]] = []
-    for _ in range(1 + rounds):
+
+    def error(u: Tensor) -> float:
+        return float((objective(u) / optimum - 1).abs().max())
+
+    def ours() -> Turn:
         leaf, start = A.clone().requires_grad_(), now(device)
         u = pmaf.less(leaf, b)
         middle = now(device)
         torch.autograd.grad(u.sum(), leaf)
-        times.append((middle - start, now(device) - middle))
-    ours = dict(zip(("forward", "backward"), (min(column) for column in zip(*times[1:], strict=True)), strict=True))
-    rows: list[Row] = [{"method": "pmaf", "note": "", **ours, "error": float((objective(u) / optimum - 1).abs().max())}]
-    try:
+        return Turn(middle - start, now(device) - middle, error(u))
+
+    def scipy() -> Turn:
         start = now(device)
         u = pmaf.less_ex(A.cpu(), b.cpu(), solver="slsqp").u.to(device)
-    except ImportError as error:
-        return _against_ours([*rows, {"method": "SciPy SLSQP", "note": str(error)}])
-    scipy: Row = {"method": "SciPy SLSQP", "note": "forward only", "forward": now(device) - start}
-    return _against_ours([*rows, scipy | {"error": float((objective(u) / optimum - 1).abs().max())}])
+        return Turn(now(device) - start, math.nan, error(u))  # forward only
+
+    return {"pmaf": ours, "SciPy SLSQP": scipy}
 
 
-def _against_ours(rows: list[Row]) -> list[Row]:
-    """With the time of each method over pmaf's: of both passes where the method has both."""
-    for row in rows:
-        ways = [way for way in ("forward", "backward") if way in row and way in rows[0]]
-        row["ratio"] = sum(row[way] for way in ways) / sum(rows[0][way] for way in ways) if ways else None
+def _side_by_side(methods: Mapping[str, Callable[[], Turn]], rounds: int) -> list[Row]:
+    """A row for each method, with its time over pmaf's: of both passes where the method has both."""
+    turns: dict[str, list[Turn]] = {name: [] for name in methods}
+    notes: dict[str, str] = {}
+    for _ in range(1 + rounds):
+        for name, method in methods.items():
+            slow = turns[name] and turns[name][0].forward > max(1, _PATIENCE * sum(turns["pmaf"][0][:2]))
+            if name in notes or slow:
+                continue
+            try:
+                turns[name].append(method())
+            except _FAILURES as error:
+                notes[name] = (str(error).splitlines() or [type(error).__name__])[0][:80]
+    rows: list[Row] = []
+    for name, taken in turns.items():
+        row: Row = {"method": name, "note": notes.get(name, "")}
+        if name not in notes:
+            own = taken[1:] or taken  # the first warms up
+            row |= {"forward": min(t.forward for t in own), "error": own[-1].error}
+            if math.isnan(own[0].backward):
+                row["note"] = "forward only"
+            else:
+                row["backward"] = min(t.backward for t in own)
+            ours = (rows or [row])[0]
+            ways = [way for way in ("forward", "backward") if way in row and way in ours]
+            row["ratio"] = sum(row[way] for way in ways) / sum(ours[way] for way in ways) if ways else None
+        rows.append(row)
     return rows

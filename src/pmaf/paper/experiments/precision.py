@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.experiments.base import Row
-from pmaf.paper.experiments.matrices import random_matrices
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.matrices import DISTRIBUTIONS, orders, random_matrices
 
-__all__ = ["METHODS", "precision"]
+__all__ = ["METHODS", "PRECISION", "precision"]
 
 # The paper's iterations are 100; the solvers stop earlier where they have converged.
 METHODS: dict[str, Any] = {
@@ -47,3 +47,31 @@ def _gaps(X: Tensor, solver: Any) -> tuple[Tensor, Tensor, Tensor]:
         eigen = (value * u - product).norm(dim=(-2, -1)) / value.abs().squeeze((-2, -1))
         fixed = (u - product / product.norm(dim=-2, keepdim=True)).norm(dim=(-2, -1))
     return eigen, fixed, solution.status != pmaf.Status.CONVERGED
+
+
+def _plan(options: Options) -> list[Task]:
+    seeds = 3 if options.quick else 100
+    return [
+        Task(f"{name}-{m}", {"distribution": name, "m": m, "seeds": seeds}, seeds * (0.01 + 1e-6 * m * m))
+        for name in DISTRIBUTIONS
+        for m in orders(options)
+    ]
+
+
+PRECISION = Experiment(
+    key="ied_precision",
+    section="ied",
+    title="How exactly each method solves",
+    plan=_plan,
+    compute=precision,
+    timed=False,
+    columns=(
+        Column("distribution", "entries"),
+        Column("method", "method"),
+        Column("m", "m", "d"),
+        Column("eigen_gap", "eigen gap", ".2e"),
+        Column("fixed_point_gap", "fixed-point gap", ".2e"),
+        Column("failed", "failed", "d"),
+        Column("matrices", "of", "d"),
+    ),
+)

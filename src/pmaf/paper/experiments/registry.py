@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pmaf.paper.experiments.base import Experiment
-from pmaf.paper.experiments.ied import PRECISION, TIMING
 from pmaf.paper.experiments.learning import DIGITS
 from pmaf.paper.experiments.less import CASES, OPTIMALITY
+from pmaf.paper.experiments.precision import PRECISION
 from pmaf.paper.experiments.scenes import WEIGHTS
 from pmaf.paper.experiments.speed import SPEED
 from pmaf.paper.experiments.stress import STRESS
+from pmaf.paper.experiments.timing import TIMING
 
 __all__ = ["BY_KEY", "EXPERIMENTS", "SECTIONS"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.experiments.base import Row
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.inverse import leading_by_inverse
-from pmaf.paper.experiments.matrices import random_matrices
+from pmaf.paper.experiments.matrices import orders, random_matrices
 from pmaf.paper.experiments.measure import Leading, Turn, reference_gradient, turn
 
-__all__ = ["DENSE", "METHODS", "OURS", "PAPER", "eigh", "timing"]
+__all__ = ["DENSE", "METHODS", "OURS", "PAPER", "TIMING", "eigh", "timing"]
 
 _PI = pmaf.solvers.PowerIteration(max_steps=100)
 _SI = pmaf.solvers.SimultaneousIteration(max_steps=100)
@@ -107,3 +107,46 @@ def _peaks(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:
             peak = torch.cuda.max_memory_allocated() - base
         peaks.append(peak / 1e6)
     return peaks[0], peaks[1]
+
+
+def _plan(options: Options) -> list[Task]:
+    """Dense Jacobians are formed up to an order that a small machine has the memory for."""
+    runs, dense = (5, 64) if options.quick else (20, 256)
+    tasks = []
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for m in orders(options):
+            methods = [name for name in METHODS if name not in DENSE or m <= dense]
+            asked = {"m": m, "runs": runs, "methods": methods, "device": device}
+            tasks.append(Task(f"{device}-{m}", asked, runs * (0.1 + 3e-6 * m * m)))
+    return tasks
+
+
+def _sorted(rows: list[Row]) -> list[Row]:
+    """Largest matrices first, fastest method first, with pmaf's time to compare with."""
+    ours = {(row["device"], row["m"]): row["total"] for row in rows if row["method"] == OURS}
+    rows = [row | {"ratio": row["total"] / ours[row["device"], row["m"]]} for row in rows]
+    return sorted(rows, key=lambda row: (row["device"], -row["m"], row["total"]))
+
+
+TIMING = Experiment(
+    key="ied_timing",
+    section="ied",
+    title="Time, memory and gradient error of the paper’s methods",
+    plan=_plan,
+    compute=timing,
+    gather=_sorted,
+    group="m",
+    columns=(
+        Column("method", "method"),
+        Column("m", "m", "d"),
+        Column("device", "on"),
+        Column("forward", "forward ms", ".3g", 1e3, "least"),
+        Column("backward", "backward ms", ".3g", 1e3, "least"),
+        Column("total", "both ms", ".3g", 1e3, "least"),
+        Column("ratio", "× pmaf", ".2f"),
+        Column("error", "gradient error", ".1e", best="least"),
+        Column("worst", "worst error", ".1e", best="least"),
+        Column("forward_mb", "forward MB", ".3g", best="least"),
+        Column("backward_mb", "backward MB", ".3g", best="least"),
+    ),
+)

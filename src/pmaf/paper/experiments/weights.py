@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 import pmaf
+from pmaf.paper.experiments.learning import step
 
 __all__ = ["SOLVE", "Pieces", "moments", "train_weights"]
 
@@ -86,22 +86,17 @@ def train_weights(
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     lost, began = 0, time.perf_counter()
+
+    def loss_of(index: Tensor) -> Tensor:
+        some = Pieces(*(tensor[index] for tensor in train))
+        found = torch.stack(_answers(network, some, solve, center))
+        return (1 - (found * some.target).sum(-1) ** 2).mean()
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pmaf.DegeneracyWarning)
         for _ in range(steps):
-            index = torch.randint(len(train.target), (batch,))
-            some = Pieces(*(tensor[index] for tensor in train))
-            optimizer.zero_grad()
-            try:
-                found = torch.stack(_answers(network, some, solve, center))
-                (1 - (found * some.target).sum(-1) ** 2).mean().backward()
-                finite = all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
-            except (LinAlgError, pmaf.ConvergenceError):
-                finite = False
-            if finite:
-                optimizer.step()
+            lost += step(optimizer, loss_of, torch.randint(len(train.target), (batch,))) is None
             schedule.step()
-            lost += not finite
         seconds = time.perf_counter() - began
         with torch.no_grad():
             answer = _answers(network, test, solve, center)[-1]

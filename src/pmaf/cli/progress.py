@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pmaf.checks.extras import needs
 
@@ -27,10 +27,6 @@ with needs("cli", "the command line"):
     )
     from rich.table import Table
     from rich.text import Text
-
-
-if TYPE_CHECKING:
-    pass
 
 
 class Report(Protocol):
