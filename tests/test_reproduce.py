@@ -17,15 +17,17 @@ pytest.importorskip("threadpoolctl")
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from pmaf.cli.commands import parse_size
 from pmaf.errors import MissingExtraError
 from pmaf.paper import reproduce as reproduction
 from pmaf.paper.experiments import parts
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
+from pmaf.paper.experiments.cases import CASES
 from pmaf.paper.experiments.environment import one_thread
 from pmaf.paper.experiments.inverse import leading_by_inverse
-from pmaf.paper.experiments.less import CASES, OPTIMALITY, parse_sizes
 from pmaf.paper.experiments.matrices import DISTRIBUTIONS, random_matrices
 from pmaf.paper.experiments.measure import reference_gradient
+from pmaf.paper.experiments.optimality import OPTIMALITY
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.peers import COLUMNS, bench, write_bench
 from pmaf.paper.experiments.precision import PRECISION, precision
@@ -44,7 +46,7 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def less(out: Path, problems: int, *sizes: str, methods: tuple[str, ...] = ()) -> list[Row]:
+def less(out: Path, problems: int, *sizes: tuple[int, int], methods: tuple[str, ...] = ()) -> list[Row]:
     options = Options(sizes=sizes, problems=problems, methods=methods)
     found = run(OPTIMALITY, OPTIMALITY.plan(options), out, "pmaf reproduce less")
     return write_found(out, found).rows
@@ -53,7 +55,7 @@ def less(out: Path, problems: int, *sizes: str, methods: tuple[str, ...] = ()) -
 class TestLESS:
     def test_table_file_and_page(self, tmp_path: Path) -> None:
         methods = ("SciPy", "PGD", "PGD+RM+TWD", "Secular")
-        rows = less(tmp_path, 20, "2x2", methods=methods)
+        rows = less(tmp_path, 20, (2, 2), methods=methods)
         write_found(tmp_path, run(CASES, [Task("one", {"seeds": [19]})], tmp_path, "pmaf reproduce less"))
         assert [row["method"] for row in read(tmp_path / "less.csv")] == list(methods)
         assert rows[-1]["above"] == 0
@@ -62,11 +64,11 @@ class TestLESS:
         for piece in ("Seed 19", 'class="cited"', "code failed in", "<math", 'href="less.csv"', ">pmaf</h4>"):
             assert piece in text
 
-    def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_parts_add_up_and_otherparse_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         methods = ("PGD", "Secular")
-        (whole, _) = less(tmp_path / "whole", 12, "3x3", methods=methods)
-        monkeypatch.setattr("pmaf.paper.experiments.less._PART", 5)
-        (split, _) = less(tmp_path / "split", 12, "3x3", methods=methods)
+        (whole, _) = less(tmp_path / "whole", 12, (3, 3), methods=methods)
+        monkeypatch.setattr("pmaf.paper.experiments.optimality._PART", 5)
+        (split, _) = less(tmp_path / "split", 12, (3, 3), methods=methods)
         # in float32 rounding decides when a method stops, and a batch of another size may round differently
         for count in ("failed_inside", "failed_outside", "better", "above"):
             assert split[count] == pytest.approx(whole[count], abs=1)
@@ -74,19 +76,19 @@ class TestLESS:
         assert split["mean_diff_percent"] == pytest.approx(whole["mean_diff_percent"], rel=1e-3)
         assert split["mean_steps"] == pytest.approx(whole["mean_steps"], rel=0.1)
         assert len(list((tmp_path / "split" / "parts").iterdir())) == 3
-        more = less(tmp_path / "split", 3, "2x2", methods=methods)
+        more = less(tmp_path / "split", 3, (2, 2), methods=methods)
         assert [row["size"] for row in more] == ["3×3", "3×3", "2×2", "2×2"]
         assert more[0] == split
 
     @pytest.mark.parametrize("size", ["64", "0x3", "axb", "3x", ""])
     def test_sizes_are_read_or_refused(self, size: str) -> None:
-        assert parse_sizes(["64x32", "2X2", "3×4"], 5) == ((64, 32, 5), (2, 2, 5), (3, 4, 5))
+        assert [parse_size(said) for said in ("64x32", "2X2", "3×4")] == [(64, 32), (2, 2), (3, 4)]
         with pytest.raises(ValueError, match="a size is given as MxN"):
-            parse_sizes([size], 5)
+            parse_size(size)
 
 
 def test_the_number_of_problems_holds_for_the_usual_sizes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmaf.paper.experiments.less._QUICK", ((2, 2, 1000), (3, 2, 500)))
+    monkeypatch.setattr("pmaf.paper.experiments.optimality._QUICK", ((2, 2, 1000), (3, 2, 500)))
     reproduce(["less"], out=tmp_path, quick=True, problems=3, methods=["Secular"])
     assert [(row["size"], row["problems"]) for row in read(tmp_path / "less.csv")] == [("2×2", "3"), ("3×2", "3")]
     (made, _) = read(tmp_path / "environment.csv")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from pmaf.kernels.loader import reason
+from pmaf.kernels import loader
 from pmaf.version import __version__
 
-__all__ = ["configuration", "processor", "show_config"]
+__all__ = ["configuration", "kernels", "processor", "show_config"]
 
 
 def processor() -> str:
@@ -22,6 +22,12 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine() or "unknown"
+
+
+def kernels() -> str:
+    """The instruction sets that the compiled kernels, of pmaf and of torch, were chosen for."""
+    ours = loader.kernels()
+    return f"kernels {ours.name if ours else 'none'}, torch {torch.backends.cpu.get_cpu_capability()}"
 
 
 def blas() -> str:
@@ -45,7 +51,7 @@ def configuration() -> dict[str, str]:
     }
     return {
         "pmaf": __version__,
-        "kernels": reason(),
+        "kernels": loader.reason(),
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -78,7 +78,8 @@ def reproduce_less(
 ) -> None:
     """Compare the paper's solvers for least squares on the sphere with the certified optimum."""
     chosen = [name.strip() for name in methods.split(",")] if methods else []
-    _reproduce(["less"], quick, fresh, out, sizes=size or [], problems=problems, methods=chosen)
+    sizes = [parse_size(text) for text in size or []]
+    _reproduce(["less"], quick, fresh, out, sizes=sizes, problems=problems, methods=chosen)
 
 
 @reproduce.command("ied")
@@ -128,6 +129,24 @@ def bench(
     if out is not None:
         write_bench(out, rows)
         typer.echo(f"wrote {out}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Rows and columns.
+
+    Args:
+        text: such as ``"64x32"``.
+
+    Returns:
+        Two positive numbers.
+
+    Raises:
+        ValueError: if it does not read as that.
+    """
+    m, _, n = text.lower().replace("×", "x").partition("x")
+    if not (m.isdigit() and n.isdigit() and int(m) and int(n)):
+        raise ValueError(f"a size is given as MxN, such as 64x32, not as {text!r}")
+    return int(m), int(n)
 
 
 def _check_json(out: Path | None) -> None:

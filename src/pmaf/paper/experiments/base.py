@@ -19,14 +19,14 @@ class Options(NamedTuple):
     """What the command line asks for; sizes, problems and methods are those of the optimality experiment."""
 
     quick: bool = False
-    sizes: Sequence[str] = ()
+    sizes: Sequence[tuple[int, int]] = ()
     problems: int | None = None
     methods: Sequence[str] = ()
 
     def __str__(self) -> str:
         """The options as they are typed."""
         words = ["--quick"] if self.quick else []
-        words += [f"--size {size}" for size in self.sizes]
+        words += [f"--size {m}x{n}" for m, n in self.sizes]
         words += [] if self.problems is None else [f"--problems {self.problems}"]
         words += [f"--methods {','.join(self.methods)}"] if self.methods else []
         return " ".join(words)
@@ -65,6 +65,11 @@ class Experiment:
     group: str = ""  # the entry within which the best is looked for
     ours: tuple[str, ...] = ("pmaf",)  # entries of the first column whose rows stand out
     timed: bool = True  # times are measured: on one thread, and valid for this processor alone
+
+    @property
+    def keys(self) -> list[str]:
+        """The columns of its CSV file."""
+        return [column.key for column in self.columns]
 
     @property
     def parted(self) -> bool:

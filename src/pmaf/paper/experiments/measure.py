@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pmaf
 
-__all__ = ["Leading", "Turn", "now", "reference_gradient", "turn"]
+__all__ = ["Leading", "Turn", "in_turn", "now", "reference_gradient", "turn"]
 
 Leading: TypeAlias = Callable[[Tensor], Tensor]
 """From X, (B, n, n), to its leading eigenvectors, (B, n, k)."""
@@ -45,6 +45,12 @@ def turn(leading: Leading, X: Tensor, C: Tensor, exact: Tensor) -> Turn:
         end = now(device)
     difference = (gradient + gradient.mT).double().cpu() / 2 - exact
     return Turn(middle - start, end - middle, float(difference.norm() / exact.norm()))
+
+
+def in_turn(methods: Mapping[str, Leading], X: Tensor, C: Tensor, number: int) -> dict[str, Turn]:
+    """Every method on the same matrices, another one first each time, so that a change of the load hits all alike."""
+    exact, names, first = reference_gradient(X, C), list(methods), number % len(methods)
+    return {name: turn(methods[name], X, C, exact) for name in names[first:] + names[:first]}
 
 
 def reference_gradient(X: Tensor, C: Tensor, k: int = 1) -> Tensor:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 import pmaf
-from pmaf.paper.experiments.base import Row
+from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task, grouped
 from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
 from pmaf.solvers.base import LeastSquares, SphereAnswer
 
-__all__ = ["CASE_METHODS", "CASE_SEEDS", "METHODS", "PAPER", "case_studies", "optimality", "random_problems"]
+__all__ = ["METHODS", "OPTIMALITY", "PAPER", "optimality", "random_problems"]
 
 Method: TypeAlias = ProjectedGradient | RiemannianGradient | SLSQP | Secular
 
@@ -42,9 +42,11 @@ METHODS: dict[str, Method] = {
 }
 PAPER = tuple(name for name in METHODS if name.startswith("PGD"))
 """The paper's own methods."""
-CASE_SEEDS = (19, 38, 41, 66, 70, 72, 92, 170)
-CASE_METHODS = ("SciPy", "PGD", "PGD+DW", "PGD+RM", "PGD+RM+BLSOne", "PGD+RM+TWD")
-
+_SIZES = ((2, 2, 1000), (9, 9, 1000), (64, 32, 1000), (1024, 256, 1000))
+_QUICK = ((2, 2, 1000), (9, 9, 300), (64, 32, 100), (1024, 256, 8))
+_PART = 100  # problems in one part, and in one batch
+_PART_ENTRIES = 1 << 22  # of A in one part, so that few minutes are lost when a run is interrupted
+_SECONDS = 3e-6  # for an entry of A by all methods, as measured
 _SHORT = 1e-3  # an objective this much above the optimum, relatively, counts as a miss
 
 
@@ -93,7 +95,7 @@ def optimality(m: int, n: int, problems: int = 1000, methods: Sequence[str] | No
     rows = []
     for name in names:
         own = scipy if name == "SciPy" else _run(METHODS[name], batch)
-        row: Row = {"m": m, "n": n, "method": name, "problems": problems, "certified": certified}
+        row: Row = {"size": f"{m}×{n}", "m": m, "n": n, "method": name, "problems": problems, "certified": certified}
         row |= {"failed_inside": int((own.failed & inside).sum()), "failed_outside": int((own.failed & ~inside).sum())}
         row |= {"mean_steps": float(own.steps.double().mean()), "ms_per_problem": 1e3 * own.seconds / problems}
         rows.append(row | _compared(name, own, scipy) | _missed(own.reached, optimum))
@@ -149,23 +151,65 @@ def _missed(reached: Tensor, optimum: Tensor) -> Row:
     }
 
 
-def case_studies(seeds: Sequence[int] = CASE_SEEDS) -> list[Row]:
-    """The paper's case studies: the paths of iterative methods through 2×2 problems, and pmaf's answer without a path.
+def _plan(options: Options) -> list[Task]:
+    sizes: Sequence[tuple[int, int, int]] = _QUICK if options.quick else _SIZES
+    if options.sizes or options.problems is not None:
+        problems = 1000 if options.problems is None else options.problems
+        if problems < 1:
+            raise ValueError(f"the number of problems must be at least 1, not {problems}")
+        sizes = [(m, n, problems) for m, n in options.sizes or [size[:2] for size in sizes]]
+    tasks = []
+    for m, n, count in sizes:
+        step = max(1, min(_PART, _PART_ENTRIES // (m * n)))
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            asked_for = {"m": m, "n": n, "problems": size, "seed0": first, "methods": options.methods or list(METHODS)}
+            tasks.append(Task(f"{m}x{n}-{first}", asked_for, size * _SECONDS * (600 + m * n)))
+    return tasks
 
-    A row for each seed and method, with ‖A u − b‖ at the last point and at the certified optimum.
-    """
-    rows = []
-    for seed in seeds:
-        A, b, radius = (tensor.squeeze(0) for tensor in random_problems(2, 2, [seed]))
-        problem, double = LeastSquares(A, b, radius), (A.double(), b.double())
-        best = pmaf.less(*double)
-        shared = {"seed": seed, "A": A.tolist(), "b": b.tolist(), "best": best.tolist()}
-        shared["optimum"] = float((double[0] @ best - double[1]).norm())
-        ours = METHODS["Secular"].solve(problem)
-        for name in (*CASE_METHODS, "pmaf"):
-            method = METHODS.get(name)
-            path = [ours.u] if method is None or isinstance(method, Secular) else list(method.iterates(problem))
-            row = shared | {"method": name, "steps": int(ours.steps) if method is None else len(path) - 1}
-            row["distance"] = float((double[0] @ path[-1].double() - double[1]).norm())
-            rows.append(row | {"iterates": [[round(float(v), 6) for v in point] for point in path]})
-    return rows
+
+def _join(rows: Sequence[Row]) -> list[Row]:
+    """The parts of a size and a method become one row: counts add up, means are weighted."""
+    joined = []
+    for same in grouped(rows, "size", "method").values():
+
+        def mean(key: str, by: str = "problems", same: list[Row] = same) -> float:
+            return float(sum(r[key] * r[by] for r in same) / max(1, sum(r[by] for r in same)))
+
+        row = same[0] | {"worst_percent": max(r["worst_percent"] for r in same)}
+        for key in ("failed_inside", "failed_outside", "better", "above", "problems", "certified"):
+            row[key] = sum(r[key] for r in same)
+        for key in ("mean_diff_percent", "mean_steps", "ms_per_problem", "excess_percent"):
+            row[key] = mean(key)
+        joined.append(row | {"excess_above_percent": mean("excess_above_percent", "above") or None})
+    return joined
+
+
+OPTIMALITY = Experiment(
+    key="less",
+    section="less",
+    title="How close each method comes to the certified optimum",
+    plan=_plan,
+    compute=optimality,
+    gather=_join,
+    group="size",
+    ours=("Secular",),
+    columns=(
+        Column("method", "method"),
+        Column("size"),
+        Column("m"),
+        Column("n"),
+        Column("above", "above optimum", "d", best="least"),
+        Column("excess_percent", "excess % of all", ".2g"),
+        Column("excess_above_percent", "excess % of those", ".2g"),
+        Column("worst_percent", "worst %", ".2g"),
+        Column("failed_inside", "failed in", "d"),
+        Column("failed_outside", "failed out", "d"),
+        Column("better", "better", "d", best="most"),
+        Column("mean_diff_percent", "mean diff %", ".3g"),
+        Column("mean_steps", "steps", ".1f"),
+        Column("ms_per_problem", "ms", ".3g", best="least"),
+        Column("problems", "of", "d"),
+        Column("certified"),
+    ),
+)

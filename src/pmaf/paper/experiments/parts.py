@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from pmaf.paper.experiments.environment import environment, kernels, one_thread,
 
 __all__ = ["Part", "part", "write_csv", "write_whole"]
 
-_SHOWN = ("paper/report", "paper/progress.py", "cli")
+_SHOWN = ("paper/report", "cli")
 """What only shows results: they stay valid when it changes."""
 
 
@@ -42,13 +42,10 @@ def part(folder: Path, experiment: Experiment, task: Task, *, fresh: bool = Fals
     named += [processor(), kernels()] if experiment.timed else []
     key = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{experiment.key}-{task.name}.json".replace(" ", "-")
-    if path.exists() and not fresh:
-        try:
-            kept = json.loads(path.read_text("utf-8"))
-            if kept["key"] == key:
-                return Part(kept["rows"], kept["made"] | {"replayed": True})
-        except (ValueError, KeyError, TypeError):
-            pass  # a damaged part is computed anew
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged part is computed anew
+        kept = json.loads(path.read_text("utf-8"))
+        if kept["key"] == key and not fresh:
+            return Part(kept["rows"], kept["made"] | {"replayed": True})
     began = time.monotonic()
     with one_thread() if experiment.timed else nullcontext():
         made = environment()
@@ -67,11 +64,11 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, whole or not at all."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write these entries of the rows, whole or not at all."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     writer.writerows(rows)
     write_whole(path, stream.getvalue())
 

@@ -6,9 +6,10 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ COLUMNS = (
 )
 """Seconds, fastest of the rounds; the ratio is of both times; the error is of the gradient, else of the objective."""
 
+Methods: TypeAlias = dict[str, Callable[[], Turn]]
+
 _PATIENCE = 20  # times as slow as pmaf: such a method has one turn
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, ImportError)
 
@@ -47,8 +50,10 @@ def bench(
     All methods of a task take turns in one process, on one thread; the fastest of the rounds counts, after one
     that warms up.
     """
-    problems: dict[str, Callable[[str], dict[str, Callable[[], Turn]]]] = {"LESS 100×64×32": _less}
-    problems = {f"IED {batch}×{n}×{n}, k = {k}": partial(_eigen, batch, n, k) for batch, n, k in tasks} | problems
+    problems: dict[str, Callable[[str], Methods]] = {
+        f"IED {batch}×{n}×{n}, k = {k}": partial(_eigen, batch, n, k) for batch, n, k in tasks
+    }
+    problems["LESS 100×64×32"] = _less
     rows: list[Row] = []
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -64,7 +69,7 @@ def write_bench(path: Path, rows: list[Row]) -> None:
     write_whole(path, json.dumps({"environment": environment() | packages(), "rows": rows}, indent=1))
 
 
-def _eigen(batch: int, n: int, k: int, device: str) -> dict[str, Callable[[], Turn]]:
+def _eigen(batch: int, n: int, k: int, device: str) -> Methods:
     generator = torch.Generator().manual_seed(0)
     F, C = (torch.randn(batch, rows, n, generator=generator).to(device) for rows in (2 * n, n))
     X, C = F.mT @ F / (2 * n), (C + C.mT) / 2
@@ -83,7 +88,7 @@ def _eigen(batch: int, n: int, k: int, device: str) -> dict[str, Callable[[], Tu
     return {name: partial(turn, leading, X, C, exact) for name, leading in peers.items()}
 
 
-def _less(device: str) -> dict[str, Callable[[], Turn]]:
+def _less(device: str) -> Methods:
     generator = torch.Generator().manual_seed(0)
     A, b = (torch.randn(100, 64, *rest, generator=generator).to(device) for rest in ((32,), ()))
 
@@ -111,7 +116,7 @@ def _less(device: str) -> dict[str, Callable[[], Turn]]:
     return {"pmaf": ours, "SciPy SLSQP": scipy}
 
 
-def _side_by_side(methods: Mapping[str, Callable[[], Turn]], rounds: int) -> list[Row]:
+def _side_by_side(methods: Methods, rounds: int) -> list[Row]:
     """A row for each method, with its time over pmaf's: of both passes where the method has both."""
     turns: dict[str, list[Turn]] = {name: [] for name in methods}
     notes: dict[str, str] = {}

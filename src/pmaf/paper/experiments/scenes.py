@@ -84,13 +84,12 @@ def _by_method(rows: Sequence[Row]) -> list[Row]:
     """Means and deviations over the seeds; the errors of all seeds together."""
     gathered = []
     for own in grouped(rows, "scene", "method").values():
+        errors = [error for row in own for error in row["errors"]]
         shares = [fmean(error <= row["good"] for error in row["errors"]) for row in own]
-        row = own[0] | {"seeds": len(own), "errors": [error for run in own for error in run["errors"]]}
-        row |= {"median": median(row["errors"]), "mean": fmean(row["errors"]), "within": fmean(shares)}
-        row |= {"within_std": stdev(shares) if len(shares) > 1 else None}
+        row = own[0] | {"seeds": len(own), "errors": errors, "median": median(errors), "mean": fmean(errors)}
+        row |= {"within": fmean(shares), "within_std": stdev(shares) if len(shares) > 1 else None}
         if "steps" in row:
-            row |= {"steps": sum(r["steps"] for r in own), "lost": sum(r["lost"] for r in own)}
-            row |= {"ms": min(r["ms"] for r in own)}
+            row |= {key: sum(r[key] for r in own) for key in ("steps", "lost")} | {"ms": min(r["ms"] for r in own)}
         gathered.append(row)
     return sorted(gathered, key=lambda row: list(SCENES).index(row["scene"]))
 

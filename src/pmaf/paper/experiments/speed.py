@@ -9,7 +9,7 @@ import torch
 
 import pmaf
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
-from pmaf.paper.experiments.measure import Leading, Turn, reference_gradient, turn
+from pmaf.paper.experiments.measure import Leading, Turn, in_turn
 from pmaf.paper.experiments.timing import eigh
 
 __all__ = ["SHAPES", "SPEED", "speed"]
@@ -28,7 +28,7 @@ SHAPES = {
 }
 """Batch and order, and who has such matrices."""
 _ROUNDS = 8  # at the least
-_METHODS: tuple[Leading, Leading] = (eigh, lambda X: pmaf.ied(X, 1).eigenvectors)
+_METHODS: dict[str, Leading] = {"eigh": eigh, "pmaf": lambda X: pmaf.ied(X, 1).eigenvectors}
 
 
 def speed(batch: int, n: int, seconds: float) -> list[Row]:
@@ -37,23 +37,20 @@ def speed(batch: int, n: int, seconds: float) -> list[Row]:
     Returns one row: the median times in seconds, median and quartiles of how many times as fast pmaf was within a turn,
     and the median relative errors of the gradients.
     """
-    turns: list[list[Turn]] = []
+    turns: list[dict[str, Turn]] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(turns) < _ROUNDS:
         generator = torch.Generator().manual_seed(len(turns))
         F = torch.randn(batch, 2 * n, n, generator=generator)
-        X, c = F.mT @ F / (2 * n), torch.randn(batch, n, 1, generator=generator)
-        C = c @ c.mT
-        exact, order = reference_gradient(X, C), 1 if len(turns) % 2 else -1
-        turns.append([turn(leading, X, C, exact) for leading in _METHODS[::order]][::order])
+        c = torch.randn(batch, n, 1, generator=generator)
+        turns.append(in_turn(_METHODS, F.mT @ F / (2 * n), c @ c.mT, len(turns)))
     turns = turns[2:]  # the first of each order warm up
-    times = [[t.forward + t.backward for t in pair] for pair in turns]
-    low, ratio, high = quantiles([theirs / ours for theirs, ours in times], n=4)
+    times = {name: [both[name].forward + both[name].backward for both in turns] for name in _METHODS}
+    low, ratio, high = quantiles([theirs / ours for theirs, ours in zip(*times.values(), strict=True)], n=4)
     row: Row = {"shape": f"{batch} × {n}×{n}", "who": SHAPES.get((batch, n), ""), "batch": batch, "n": n}
     row |= {"ratio": ratio, "low": low, "high": high, "turns": len(turns)}
-    for number, name in enumerate(("eigh", "pmaf")):
-        row[name] = median(pair[number] for pair in times)
-        row[f"{name}_error"] = median(pair[number].error for pair in turns)
+    for name in _METHODS:
+        row |= {name: median(times[name]), f"{name}_error": median(both[name].error for both in turns)}
     return [row]
 
 

@@ -13,7 +13,7 @@ import pmaf
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.inverse import leading_by_inverse
 from pmaf.paper.experiments.matrices import orders, random_matrices
-from pmaf.paper.experiments.measure import Leading, Turn, reference_gradient, turn
+from pmaf.paper.experiments.measure import Leading, in_turn
 
 __all__ = ["DENSE", "METHODS", "OURS", "PAPER", "TIMING", "eigh", "timing"]
 
@@ -55,33 +55,28 @@ DENSE = ("PI-DDN-J", "PI-IFT-J")
 def timing(m: int, runs: int, methods: Sequence[str], device: str = "cpu") -> list[Row]:
     """Differentiate the leading eigenvector of batches of five Gaussian matrices by every method.
 
-    Each run draws a batch, and all methods take turns on it, beginning with another one each time, so that a change of
-    the load hits all alike. The first run is dropped, as the paper does. Times are in seconds, the fastest of the runs,
-    which is disturbed least by other work; errors are median and worst; peaks are in MB.
+    Each run draws a batch, on which all methods take turns. The first run is dropped, as the paper does. Times are in
+    seconds, the fastest of the runs, which is disturbed least by other work; errors are median and worst; peaks are in
+    MB.
     """
-    measured: dict[str, list[Turn]] = {name: [] for name in methods}
-    for run in range(runs + 1):
-        X, C = (tensor.to(device) for tensor in _problem(m, run))
-        exact = reference_gradient(X, C)
-        first = run % len(methods)
-        for name in [*methods[first:], *methods[:first]]:
-            measured[name].append(turn(METHODS[name], X, C, exact))
-    X, C = (tensor.to(device) for tensor in _problem(m, 0))
+    chosen = {name: METHODS[name] for name in methods}
+    runs_of = [in_turn(chosen, *_problem(m, run, device), run) for run in range(runs + 1)][1:]
     rows = []
-    for name in methods:
-        forward, backward, errors = zip(*measured[name][1:], strict=True)
+    for name, leading in chosen.items():
+        forward, backward, errors = zip(*(turns[name] for turns in runs_of), strict=True)
         row: Row = {"method": name, "m": m, "device": device, "forward": min(forward), "backward": min(backward)}
         row |= {"total": min(map(sum, zip(forward, backward, strict=True)))}
         row |= {"error": median(errors), "worst": max(errors)}
-        rows.append(row | dict(zip(("forward_mb", "backward_mb"), _peaks(METHODS[name], X, C), strict=True)))
+        row["forward_mb"], row["backward_mb"] = _peaks(leading, *_problem(m, 0, device))
+        rows.append(row)
     return rows
 
 
-def _problem(m: int, seed: int) -> tuple[Tensor, Tensor]:
+def _problem(m: int, seed: int, device: str) -> tuple[Tensor, Tensor]:
     """Matrices X and C = c cᵀ with random c: the loss is ⟨c, u⟩²."""
     X = random_matrices("gaussian", m, seed)
     c = torch.randn((*X.shape[:-1], 1), generator=torch.Generator().manual_seed(seed))
-    return X, c @ c.mT
+    return X.to(device), (c @ c.mT).to(device)
 
 
 def _peaks(leading: Leading, X: Tensor, C: Tensor) -> tuple[float, float]:

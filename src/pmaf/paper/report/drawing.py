@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pmaf.checks.extras import needs
@@ -25,6 +24,14 @@ SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
 
 _NAMES = {INK: "ink", MUTED: "muted"} | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
 _PLAIN = ("#2563a8", "#c2570c", "#1b7f4d", "#8b3fb0", "#b3261e", "#0f7c86", "#9a7400", "#5b6470")
+
+_SETTINGS: dict[Any, Any] = {
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), MUTED),
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25},
+    **{"lines.linewidth": 1.8, "lines.markersize": 4, "font.size": 9, "svg.fonttype": "path"},
+    "axes.prop_cycle": f"cycler(color={SERIES})",
+}
 
 
 class Panel(NamedTuple):
@@ -45,29 +52,24 @@ class Figure(NamedTuple):
     size: str = "medium"
 
 
-def panel(draw: Callable[[Axes], None], *, width: float = 4.2, height: float = 3.0, square: bool = False) -> str:
-    """Draw one panel."""
-    with _matplotlib() as plt:
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-        try:
-            draw(axes)
-            if square:
-                axes.set_aspect("equal")
-            stream = io.StringIO()
-            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        finally:
-            plt.close(figure)
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # these would be there once for each panel of the page
-    head, rest = svg.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)
+def panel(draw: Callable[..., object], *data: Any, width: float = 4.2, height: float = 3.0) -> str:
+    """Draw one panel: ``draw`` is called with the axes and the data."""
+    with needs("cli", "Drawing figures"):
+        import matplotlib as mpl
+        from matplotlib.figure import Figure as Drawing
+    stream = io.StringIO()
+    with mpl.rc_context(_SETTINGS):
+        drawing = Drawing(figsize=(width, height), layout="constrained")
+        draw(drawing.subplots(), *data)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawing.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    head, rest = stream.getvalue().partition("<svg")[2].split(">", 1)
+    box = re.findall(r'viewBox="[^"]*"', head)[0]
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    svg = f"<svg {names} {box[0] if box else ''}>{rest}"
+    rest = re.sub(r'<g id="[^"]*"', "<g", rest)  # these would be there once for each panel of the page
     for colour, name in _NAMES.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg.strip()
+        rest = rest.replace(colour, f"var(--{name})")
+    return f"<svg {names} {box}>{rest}".strip()
 
 
 def line_key(**style: Any) -> str:
@@ -101,21 +103,3 @@ def standalone(svg: str) -> str:
         svg = svg.replace(f"var(--{name})", plain(colour))
     head, rest = svg.split(">", 1)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}><rect width="100%" height="100%" fill="#fff"/>{rest}\n'
-
-
-@contextmanager
-def _matplotlib() -> Iterator[Any]:
-    with needs("cli", "Drawing figures"):
-        import matplotlib as mpl
-
-        mpl.use("agg")
-        import matplotlib.pyplot as plt
-        from cycler import cycler
-    ink = ("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor")
-    muted = ("axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-    settings: dict[Any, Any] = dict.fromkeys(ink, INK) | dict.fromkeys(muted, MUTED)
-    settings |= {"svg.fonttype": "path", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.8, "lines.markersize": 4}
-    settings |= {"axes.prop_cycle": cycler(color=SERIES), "image.interpolation": "nearest"}
-    with plt.rc_context(settings):
-        yield plt

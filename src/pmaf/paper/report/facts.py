@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pmaf.paper.experiments.base import Found, Row, grouped
+from pmaf.paper.experiments.base import Column, Found, Row, grouped
 from pmaf.paper.experiments.optimality import PAPER
 from pmaf.paper.experiments.timing import OURS
 from pmaf.paper.experiments.timing import PAPER as PAIRINGS
 
-__all__ = ["duels", "facts", "provenance"]
+__all__ = ["DUELS", "duels", "facts", "provenance"]
 
 
 def facts(found: Mapping[str, Found]) -> dict[str, Any]:
@@ -20,30 +20,19 @@ def facts(found: Mapping[str, Found]) -> dict[str, Any]:
 
 def _above(rows: Sequence[Row]) -> dict[str, Any]:
     """Problems that end above the certified optimum: the paper's best method over all sizes, and pmaf's."""
-
-    def total(name: str) -> int:
-        return sum(row["above"] for row in rows if row["method"] == name)
-
-    methods = [row["method"] for row in rows]
-    paper = [name for name in PAPER if name in methods]
-    best = min(paper, key=total, default=None)
-    counts = {row["size"]: row["problems"] for row in rows}
+    above = {name: sum(row["above"] for row in own) for name, own in grouped(rows, "method").items()}
+    best = min((name for name in PAPER if name in above), key=above.__getitem__, default=None)
     sizes = [
-        {
-            "size": size,
-            "problems": count,
-            "certified": next(row["certified"] for row in rows if row["size"] == size),
-            **{row["method"]: row for row in rows if row["size"] == size},
-        }
-        for size, count in counts.items()
+        {key: own[0][key] for key in ("size", "problems", "certified")} | {row["method"]: row for row in own}
+        for own in grouped(rows, "size").values()
     ]
     return {
         "best": best,
-        "best_above": total(best) if best else None,
-        "ours_above": total("Secular") if "Secular" in methods else None,
-        "problems": sum(counts.values()),
+        "best_above": above[best] if best else None,
+        "ours_above": above.get("Secular"),
+        "problems": sum(size["problems"] for size in sizes),
         "sizes": sizes,
-        "steady": "PGD+RM+TWD" if "PGD+RM+TWD" in methods else None,
+        "steady": "PGD+RM+TWD" if "PGD+RM+TWD" in above else None,
     }
 
 
@@ -59,12 +48,25 @@ def _speed(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+DUELS = (
+    Column("m", "m", "d"),
+    Column("ours", "pmaf ms", ".3g", 1e3),
+    Column("theirs", "fastest of the paper’s ms", ".3g", 1e3),
+    Column("fastest", "which"),
+    Column("faster", "times as fast", ".2f"),
+    Column("ours_error", "pmaf error", ".1e"),
+    Column("their_error", "most exact of the paper’s", ".1e"),
+    Column("exactest", "which"),
+    Column("more_exact", "times as exact", ".2f"),
+)
+
+
 def duels(rows: Sequence[Row]) -> list[Row]:
     """Pmaf's default against the best of the paper's methods, at each order and on each device."""
     found = []
     for (device, m), same in sorted(grouped(rows, "device", "m").items()):
-        ours = next((row for row in same if row["method"] == OURS), None)
-        paper = [row for row in same if row["method"] in PAIRINGS]
+        methods = {row["method"]: row for row in same}
+        ours, paper = methods.get(OURS), [methods[name] for name in PAIRINGS if name in methods]
         if ours is None or not paper:
             continue
         fastest, exactest = (min(paper, key=lambda row: float(row[key])) for key in ("total", "error"))
@@ -125,17 +127,12 @@ _FACTS: dict[str, Callable[[Sequence[Row]], dict[str, Any]]] = {
 
 def provenance(found: Found) -> dict[str, Any]:
     """When, on what and under which load the parts of an experiment were computed, in few words."""
-
-    def several(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(made[key]) for made in found.made if made.get(key) is not None))
-
-    dates = sorted(made["date"] for made in found.made)
-    loads = sorted(made["load"] for made in found.made if made["load"] is not None)
-    told = {"experiment": found.key, "command": found.command}
-    told |= {"first": dates[0] if dates else "", "last": dates[-1] if dates else ""}
-    told |= {"load": " to ".join(dict.fromkeys(f"{load:.1f}" for load in (loads[0], loads[-1]))) if loads else ""}
-    told |= {key: several(key) for key in ("processor", "threads", "cores", "kernels", "gpu", "system", "python")}
-    told |= {key: several(key) for key in ("torch", "pmaf")}
-    told |= {"seconds": f"{sum(made['seconds'] for made in found.made):.0f}"}
-    replayed = sum(made["replayed"] for made in found.made)
-    return told | {"parts": len(found.made), "replayed": replayed}
+    made = found.made
+    dates = sorted(part["date"] for part in made) or [""]
+    loads = [f"{load:.1f}" for load in sorted(part["load"] for part in made if part["load"] is not None)]
+    told = {"experiment": found.key, "command": found.command, "first": dates[0], "last": dates[-1]}
+    told["load"] = " to ".join(dict.fromkeys(loads[:1] + loads[-1:]))
+    for key in ("processor", "threads", "cores", "kernels", "gpu", "system", "python", "torch", "pmaf"):
+        told[key] = ", ".join(dict.fromkeys(str(part[key]) for part in made if part.get(key) is not None))
+    told["seconds"] = f"{sum(part['seconds'] for part in made):.0f}"
+    return told | {"parts": len(made), "replayed": sum(part["replayed"] for part in made)}

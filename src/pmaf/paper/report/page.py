@@ -12,30 +12,17 @@ from typing import Any
 
 import pmaf
 from pmaf.checks.extras import needs
-from pmaf.paper.experiments.base import Column, Found
+from pmaf.paper.experiments.base import Found
 from pmaf.paper.experiments.environment import environment, packages
 from pmaf.paper.experiments.parts import write_csv, write_whole
 from pmaf.paper.experiments.registry import BY_KEY, SECTIONS
 from pmaf.paper.report import quoted
 from pmaf.paper.report.charts import CHARTS, strips
 from pmaf.paper.report.drawing import standalone
-from pmaf.paper.report.facts import duels, facts, provenance
+from pmaf.paper.report.facts import DUELS, duels, facts, provenance
 from pmaf.paper.report.tables import make_table, markdown, tables
 
 __all__ = ["markdown_page", "read_csvs", "write_found", "write_page"]
-
-DUELS = (
-    Column("m", "m", "d"),
-    Column("ours", "pmaf ms", ".3g", 1e3),
-    Column("theirs", "fastest of the paper’s ms", ".3g", 1e3),
-    Column("fastest", "which"),
-    Column("faster", "times as fast", ".2f"),
-    Column("ours_error", "pmaf error", ".1e"),
-    Column("their_error", "most exact of the paper’s", ".1e"),
-    Column("exactest", "which"),
-    Column("more_exact", "times as exact", ".2f"),
-)
-"""pmaf's default against the best of the paper's methods: drawn from the rows of the timing."""
 
 
 def write_found(out: Path, found: Found) -> Found:
@@ -46,10 +33,9 @@ def write_found(out: Path, found: Found) -> Found:
         now = {row[experiment.group] for row in found.rows}
         found.rows = [row for row in older.rows if row[experiment.group] not in now] + found.rows
         found.made = [made for made in older.made if made["group"] not in now] + found.made
-    kept = {"version": pmaf.__version__, "columns": [c.key for c in experiment.columns], **asdict(found)}
+    kept = {"version": pmaf.__version__, "columns": experiment.keys, **asdict(found)}
     write_whole(out / "results" / f"{found.key}.json", json.dumps(kept))
-    columns = [column.key for column in experiment.columns]
-    write_csv(out / f"{found.key}.csv", columns, [[row.get(key) for key in columns] for row in found.rows])
+    write_csv(out / f"{found.key}.csv", experiment.keys, found.rows)
     return found
 
 
@@ -59,8 +45,7 @@ def _read(out: Path) -> dict[str, Found]:
     for key, experiment in BY_KEY.items():
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads((out / "results" / f"{key}.json").read_text("utf-8"))
-            same = kept.pop("version") == pmaf.__version__
-            if kept.pop("columns") == [column.key for column in experiment.columns] and same:
+            if [kept.pop("version"), kept.pop("columns")] == [pmaf.__version__, experiment.keys]:
                 held[key] = Found(**kept)
     return held
 
@@ -70,7 +55,7 @@ def write_page(out: Path) -> Path:
     found = _read(out)
     made = [provenance(result) for result in found.values()]
     if made:
-        write_csv(out / "environment.csv", list(made[0]), [list(row.values()) for row in made])
+        write_csv(out / "environment.csv", list(made[0]), made)
     figures = {key: CHARTS[key](result.rows) for key, result in found.items() if key in CHARTS and result.rows}
     if figures.get("learning"):
         figures["first"] = [strips(found["learning"].rows)]

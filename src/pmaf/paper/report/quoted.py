@@ -65,18 +65,18 @@ def beside(experiment: Experiment, rows: Sequence[Row]) -> tuple[list[Row], tupl
     """The rows and columns of an experiment, with what the published code makes of the same methods and sizes."""
     if experiment.key != "less":
         return list(rows), experiment.columns
-    known = [LESS_CODE.get((row["m"], row["n"]), {}).get(row["method"], (None,) * 4) for row in rows]
+    known = [LESS_CODE.get((row["m"], row["n"]), {}).get(row["method"], ()) for row in rows]
     keys = [column.key for column in _CODE]
-    cited = [row | dict(zip(keys, numbers, strict=True)) for row, numbers in zip(rows, known, strict=True)]
+    cited = [row | dict(zip(keys, numbers, strict=False)) for row, numbers in zip(rows, known, strict=True)]
     return cited, experiment.columns + _CODE
 
 
 def published() -> Table:
     """The paper's own times and memory, as a table."""
-    ways = [(place, way) for place in _PLACES for way in ("forward", "backward")]
-    columns = [Column(f"{way} {place}", f"{place} {way}", ".4g", cited=True) for place, way in ways]
-    rows: list[Row] = []
-    for name, text in _GPU.items():
-        numbers = [None if number == "-" else float(number) for number in text.split()]
-        rows.append({"method": name} | {column.key: n for column, n in zip(columns, numbers, strict=True)})
-    return make_table("Published times in ms, and memory", [Column("method", "method"), *columns], rows)
+    ways = [f"{place} {way}" for place in _PLACES for way in ("forward", "backward")]
+    rows = [
+        {"method": name} | {way: float(number) for way, number in zip(ways, text.split(), strict=True) if number != "-"}
+        for name, text in _GPU.items()
+    ]
+    columns = [Column("method", "method"), *(Column(way, way, ".4g", cited=True) for way in ways)]
+    return make_table("Published times in ms, and memory", columns, rows)

@@ -37,11 +37,6 @@ class Table(NamedTuple):
         """The cells' texts."""
         return [[cell.text for cell in row] for row in self.rows]
 
-    @property
-    def left(self) -> list[bool]:
-        """Which columns hold text."""
-        return [not column.form for column in self.columns]
-
 
 def tables(experiment: Experiment, rows: Sequence[Row], columns: Sequence[Column] = ()) -> list[Table]:
     """The tables of an experiment: one, or where the group has no column of its own, one for each group."""
@@ -64,12 +59,12 @@ def make_table(
         value = row.get(column.key)
         if value is None:
             return Cell("–", "")
-        rivals = [r[column.key] for r in rows if r.get(group) == row.get(group) and r.get(column.key) is not None]
-        best = value == (min if column.best == "least" else max)(rivals) if column.best else False
-        best = best and any(rival != value for rival in rivals)
-        if not column.form:
-            return Cell(str(value), str(value), best)
-        return Cell(number(value * column.scale if column.form != "d" else value, column.form), value, best)
+        text = number(value * column.scale if column.scale != 1 else value, column.form) if column.form else str(value)
+        if not column.best:
+            return Cell(text, value)
+        rivals = {r[column.key] for r in rows if r.get(group) == row.get(group) and r.get(column.key) is not None}
+        best = (min if column.best == "least" else max)(rivals)
+        return Cell(text, value, value == best and len(rivals) > 1)
 
     cells = [[cell(row, column) for column in shown] for row in rows]
     return Table(title, shown, cells, [row[0].text in ours for row in cells])
@@ -92,4 +87,5 @@ def markdown(table: Table) -> str:
         [f"**{cell.text}**" if cell.best or ours else cell.text for cell in row]
         for row, ours in zip(table.rows, table.ours, strict=True)
     ]
-    return "\n".join([line(table.header), line([":--" if left else "--:" for left in table.left]), *map(line, rows)])
+    aligned = ["--:" if column.form else ":--" for column in table.columns]
+    return "\n".join(map(line, [table.header, aligned, *rows]))
