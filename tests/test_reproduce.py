@@ -64,7 +64,7 @@ class TestLESS:
         for piece in ("Seed 19", 'class="cited"', "code failed in", "<math", 'href="less.csv"', ">pmaf</h4>"):
             assert piece in text
 
-    def test_parts_add_up_and_otherparse_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         methods = ("PGD", "Secular")
         (whole, _) = less(tmp_path / "whole", 12, (3, 3), methods=methods)
         monkeypatch.setattr("pmaf.paper.experiments.optimality._PART", 5)

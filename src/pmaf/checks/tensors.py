@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pmaf.checks.values import check_integer, check_real, check_tensor, describe
+from pmaf.linalg.dtypes import working_dtype
 from pmaf.transforms import cheap, readable
 
 __all__ = [
@@ -119,12 +120,13 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
         TypeError: if it is not a real number or tensor.
         ValueError: if it is on another device, or not positive and finite.
     """
+    dtype = working_dtype(like.dtype).to_real()
     if isinstance(radius, Tensor):
         if radius.device != like.device and radius.dim() > 0:
             raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")
         if radius.is_complex():
             raise TypeError(f"pmaf.{function}: radius must be real, got {describe(radius)}")
-        value = radius.to(like.device, like.real.dtype)
+        value = radius.to(like.device, dtype)
         wrong = ~(value > 0) & ~value.isnan() if value.dim() else ~((value > 0) & value.isfinite())
         if wait and readable(wrong) and bool(wrong.any()):
             index = first_index(wrong) if wrong.dim() else ()
@@ -135,10 +137,10 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
             raise ValueError(f"pmaf.{function}: radius must be positive and finite, got {got}{rounded}")
         return torch.where((value > 0) & value.isfinite(), value, torch.nan)
     own = float(check_real(function, "radius", radius, "positive and finite"))
-    info = torch.finfo(like.dtype)
+    info = torch.finfo(dtype)
     if not info.tiny * info.eps <= own <= info.max:
-        raise ValueError(f"pmaf.{function}: radius must be positive and finite in {like.real.dtype}, got {own:g}")
-    return torch.full((), own, dtype=like.real.dtype, device=like.device)
+        raise ValueError(f"pmaf.{function}: radius must be positive and finite in {dtype}, got {own:g}")
+    return torch.full((), own, dtype=dtype, device=like.device)
 
 
 def check_start(

@@ -17,7 +17,6 @@ from pmaf.cli.files import FileError, Source, check_output
 from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.summary import Summary
 from pmaf.cli.work import Batch, Run, work
-from pmaf.linalg.dtypes import working_dtype
 
 __all__ = ["solve_ied_file", "solve_less_files", "solve_svd_file"]
 
@@ -81,8 +80,7 @@ def solve_less_files(
     sources = [source for source in (A, b, W, C) if source is not None]
     batch = _broadcast(sources)
     dtype = np.result_type(*(source.dtype for source in sources))
-    like = _tensor(np.zeros(1), dtype, "cpu")
-    positive_radius("less_ex", radius, like.to(working_dtype(like.dtype)), wait=True)
+    positive_radius("less_ex", radius, _tensor(np.zeros(1), dtype, "cpu"), wait=True)
     here = run.job.device(device)
 
     def solve(cell: Cell) -> Mapping[str, torch.Tensor | None]:

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from pmaf.errors import MissingExtraError
-from pmaf.version import __version__
+import pmaf
 
 try:
     import typer
@@ -38,7 +37,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from pmaf.kernels.loader import reason
 
-        typer.echo(f"pmaf {__version__}\nkernels: {reason()}")
+        typer.echo(f"pmaf {pmaf.__version__}\nkernels: {reason()}")
         raise typer.Exit
 
 
@@ -182,7 +181,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("pmaf: interrupted", err=True)
         sys.exit(130)
-    except (MissingExtraError, ValueError, TypeError, OSError, RuntimeError) as error:
+    except (pmaf.MissingExtraError, ValueError, TypeError, OSError, RuntimeError) as error:
         said = in_words_of_the_command(" ".join(_words(error).split()))
         if _first_to_say(said):
             typer.echo(f"pmaf: {said}", err=True)
@@ -218,9 +217,7 @@ def in_words_of_the_command(message: str) -> str:
         The sentence.
     """
     if "pmaf.solvers." in message or "()" in message:
-        from pmaf.solvers import EIGEN, SPHERE
-
-        for name, solver in {**SPHERE, **EIGEN}.items():
+        for name, solver in (pmaf.solvers.SPHERE | pmaf.solvers.EIGEN).items():
             message = message.replace(f"pmaf.solvers.{solver.__name__}:", f"--solver {name}")
             message = message.replace(f"{solver.__name__}()", f"--solver {name}")
     return re.sub(r"^pmaf(\.\w+)*: ", "", message)

@@ -9,12 +9,12 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+from pmaf import Status
 from pmaf.checks.extras import needs
 from pmaf.cli.files import Array
 from pmaf.cli.parts import Record
 from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.progress import print_table
-from pmaf.solution import Status
 
 __all__ = ["Summary", "measure", "print_summary", "summarise"]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+import pmaf
 from pmaf.checks.extras import needs
 from pmaf.cli.arrays import Member
 from pmaf.cli.files import Array, FileError, Source, UnreachableError
@@ -19,8 +20,6 @@ from pmaf.cli.parts import Parts
 from pmaf.cli.plan import Cell, Plan
 from pmaf.cli.ranks import Job
 from pmaf.cli.summary import Summary, measure, summarise
-from pmaf.errors import DegeneracyWarning, LocalSolutionWarning
-from pmaf.version import __version__
 
 __all__ = ["Batch", "Interrupted", "Run", "work"]
 
@@ -175,7 +174,7 @@ def _share(batch: Batch, plan: Plan, parts: Parts, mark: str, run: Run) -> Summa
     def solve(at: int) -> None:
         since, cell = time.perf_counter(), plan[at]
         with torch.no_grad(), warnings.catch_warnings():
-            for doubt in (DegeneracyWarning, LocalSolutionWarning):
+            for doubt in (pmaf.DegeneracyWarning, pmaf.LocalSolutionWarning):
                 warnings.simplefilter("ignore", doubt)  # the summary counts them
             found = batch.solve(cell)
         answer: dict[str, Array] = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
@@ -216,6 +215,6 @@ _PATIENCE = 30.0  # seconds that a cell may take as long as none is finished
 
 def _mark(batch: Batch, plan: Plan, output: Path) -> str:
     """What tells these problems, and how they are solved, from all others."""
-    told = [__version__, batch.layer, batch.options, output.suffix, str(plan.batch), str(plan.chunk)]
+    told = [pmaf.__version__, batch.layer, batch.options, output.suffix, str(plan.batch), str(plan.chunk)]
     told += [source.mark() for source in batch.sources]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]

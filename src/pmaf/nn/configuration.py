@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmaf.checks.values import POLICIES, check_choice, check_flags, describe
-from pmaf.implicit.modes import Backward
+from pmaf.checks.values import check_flags
+from pmaf.layers.doors import Door, Options
 from pmaf.solvers import named
 
 __all__ = ["check_configuration", "non_default"]
@@ -28,13 +28,8 @@ def check_configuration(
         degenerate: a policy.
         backward: how to differentiate, or ``None``.
         flags: what must be True or False.
-
-    Raises:
-        TypeError: if a mode of differentiation is none.
     """
     if solver is not None:
         named(name, solver, table)
-    check_choice(name, "degenerate", degenerate, POLICIES)
+    Options(Door(name, raises=True), backward=backward, policy=degenerate)
     check_flags(name, **flags)
-    if backward is not None and not isinstance(backward, Backward):
-        raise TypeError(f"pmaf.{name}: backward must be a mode such as pmaf.Implicit(), got {describe(backward)}")

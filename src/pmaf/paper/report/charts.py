@@ -18,7 +18,7 @@ with needs("cli", "Drawing figures"):
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CHARTS", "method_style", "strips"]
+__all__ = ["CHARTS", "method_style"]
 
 BLUE, ORANGE, GREEN, _, RED, TEAL, OCHRE, GREY = SERIES
 _SOLVER = {"eigh": RED, "PI": BLUE, "SI": ORANGE}
@@ -32,26 +32,27 @@ _BACKWARD = {
     "-IFT-E": ("-.", "X"),
     ", pmaf gradient": ((0, (8, 2)), "*"),
 }
-_HEAD = {
-    "average": (GREY, "--", "s"),
-    "second": (OCHRE, "-.", "D"),
-    "eigh": (RED, ":", "X"),
-    "principal": (BLUE, "-", "o"),
-    "projector": (GREEN, "-", "^"),
-    "less": (INK, "-", "*"),
-}
-_WEIGHTS = {
-    "all alike": (GREY, "--", 1.9),
-    "RANSAC": (OCHRE, "-.", 1.9),
-    "learned weights, eigh + autograd": (RED, ":", 1.9),
-    "learned weights, pmaf": (INK, "-", 3.0),
-}
-
 _WIDE = {"width": 3.4, "height": 2.7}
 
 
 def _look(colour: str, dash: Any, marker: str = "", width: float = 1.6, zorder: int = 2) -> dict[str, Any]:
     return {"color": colour, "linestyle": dash, "marker": marker, "linewidth": width, "zorder": zorder}
+
+
+_HEAD = {
+    "average": _look(GREY, "--", "s"),
+    "second": _look(OCHRE, "-.", "D"),
+    "eigh": _look(RED, ":", "X"),
+    "principal": _look(BLUE, "-", "o"),
+    "projector": _look(GREEN, "-", "^"),
+    "less": _look(INK, "-", "*"),
+}
+_WEIGHTS = {
+    "all alike": _look(GREY, "--", width=1.9),
+    "RANSAC": _look(OCHRE, "-.", width=1.9),
+    "learned weights, eigh + autograd": _look(RED, ":", width=1.9),
+    "learned weights, pmaf": _look(INK, "-", width=3.0, zorder=1),
+}
 
 
 def _named(axes: Axes, names: Sequence[str]) -> None:
@@ -68,7 +69,7 @@ def method_style(method: str) -> dict[str, Any]:
     return _look(_SOLVER[solver], *_BACKWARD[method[len(solver) :].strip()])
 
 
-def strips(rows: Sequence[Row]) -> Figure:
+def _strips(rows: Sequence[Row]) -> Figure:
     """Every step of training of two heads, seed by seed, and in red those that were lost."""
     shown = [run for row in rows if row["head"] in {"eigh", "principal"} for run in row["runs"]]
     look: dict[str, dict[str, Any]] = {"eigh": {"color": MUTED, "alpha": 0.35}}
@@ -208,13 +209,9 @@ def _lines(axes: Axes, rows: Sequence[Row], key: str, label: str, scale: float =
     axes.minorticks_off()
 
 
-def _methods(rows: Sequence[Row], order: Sequence[str]) -> list[tuple[str, str]]:
-    present = {row["method"] for row in rows}
-    return [(name, line_key(**method_style(name))) for name in order if name in present]
-
-
 def _timing(rows: Sequence[Row]) -> list[Figure]:
     figures = []
+    keys = [(name, line_key(**method_style(name))) for name in METHODS if name in grouped(rows, "method")]
     for device, own in grouped(rows, "device").items():
         panels = [
             Panel("Forward and backward", panel(_lines, own, "total", "ms", 1e3, **_WIDE)),
@@ -223,7 +220,7 @@ def _timing(rows: Sequence[Row]) -> list[Figure]:
             Panel("Peak memory, backward", panel(_lines, own, "backward_mb", "MB", **_WIDE)),
         ]
         title = f"Time, gradient error and memory against the order, on the {device.upper()}"
-        figures.append(Figure(f"timing-{device}", title, panels, _methods(own, list(METHODS)), "medium"))
+        figures.append(Figure(f"timing-{device}", title, panels, keys, "medium"))
     return figures
 
 
@@ -233,8 +230,8 @@ def _precision(rows: Sequence[Row]) -> list[Figure]:
         for key, label in (("eigen_gap", "‖λu − Xu‖/λ"), ("fixed_point_gap", "‖u − Xu/‖Xu‖‖"))
         for distribution, own in grouped(rows, "distribution").items()
     ]
-    title = "How exactly each method solves, against the order"
-    return [Figure("precision", title, panels, _methods(rows, ("eigh", "PI", "SI", "pmaf")), "medium")]
+    keys = [(name, line_key(**method_style(name))) for name in grouped(rows, "method")]
+    return [Figure("precision", "How exactly each method solves, against the order", panels, keys, "medium")]
 
 
 def _digits(rows: Sequence[Row]) -> list[Figure]:
@@ -242,14 +239,14 @@ def _digits(rows: Sequence[Row]) -> list[Figure]:
         Panel("Test accuracy", panel(_curves, rows, "accuracy", "test accuracy %", 100.0)),
         Panel("Training loss of the steps that counted", panel(_curves, rows, "loss", "cross entropy", 1.0)),
     ]
-    keys = [(row["label"], line_key(**_look(*_HEAD[row["head"]]))) for row in rows]
-    return [Figure("curves", "How fast each head learns", panels, keys, "large")]
+    keys = [(row["label"], line_key(**_HEAD[row["head"]])) for row in rows]
+    return [_strips(rows), Figure("curves", "How fast each head learns", panels, keys, "large")]
 
 
 def _curves(axes: Axes, rows: Sequence[Row], key: str, label: str, scale: float) -> None:
     """Means over the seeds, and bands from the lowest to the highest; an epoch without a number has no place in it."""
     for row in rows:
-        style, nan = _look(*_HEAD[row["head"]]), float("nan")
+        style, nan = _HEAD[row["head"]], float("nan")
         points = [
             [scale * v for v in epoch if v is not None] for epoch in zip(*(r[key] for r in row["runs"]), strict=True)
         ]
@@ -264,19 +261,14 @@ def _curves(axes: Axes, rows: Sequence[Row], key: str, label: str, scale: float)
 
 def _weights(rows: Sequence[Row]) -> list[Figure]:
     panels = [Panel(SCENES[scene].title, panel(_shares, own)) for scene, own in grouped(rows, "scene").items()]
-    keys = [(name, line_key(**_weighed(name))) for name in grouped(rows, "method")]
+    keys = [(name, line_key(**_WEIGHTS[name])) for name in grouped(rows, "method")]
     return [Figure("weights", "How often the answer is how good", panels, keys, "large")]
-
-
-def _weighed(method: str) -> dict[str, Any]:
-    colour, dash, width = _WEIGHTS[method]
-    return _look(colour, dash, "", width, 1 if dash == "-" else 2)
 
 
 def _shares(axes: Axes, rows: Sequence[Row]) -> None:
     for row in rows:
         count = len(row["errors"])
-        axes.plot(sorted(row["errors"]), [100 * (i + 1) / count for i in range(count)], **_weighed(row["method"]))
+        axes.plot(sorted(row["errors"]), [100 * (i + 1) / count for i in range(count)], **_WEIGHTS[row["method"]])
     good, scene = rows[0]["good"], SCENES[rows[0]["scene"]]
     axes.axvline(good, color=MUTED, linewidth=1)
     axes.axis((0, 4 * good, 0, 100))

@@ -17,7 +17,7 @@ from pmaf.paper.experiments.environment import environment, packages
 from pmaf.paper.experiments.parts import write_csv, write_whole
 from pmaf.paper.experiments.registry import BY_KEY, SECTIONS
 from pmaf.paper.report import quoted
-from pmaf.paper.report.charts import CHARTS, strips
+from pmaf.paper.report.charts import CHARTS
 from pmaf.paper.report.drawing import standalone
 from pmaf.paper.report.facts import DUELS, duels, facts, provenance
 from pmaf.paper.report.tables import make_table, markdown, tables
@@ -57,8 +57,6 @@ def write_page(out: Path) -> Path:
     if made:
         write_csv(out / "environment.csv", list(made[0]), made)
     figures = {key: CHARTS[key](result.rows) for key, result in found.items() if key in CHARTS and result.rows}
-    if figures.get("learning"):
-        figures["first"] = [strips(found["learning"].rows)]
     for figure in (figure for several in figures.values() for figure in several):
         for number, panel in enumerate(figure.panels, 1):
             write_whole(out / "figures" / f"{figure.name}-{number}.svg", standalone(panel.svg))
