@@ -36,19 +36,26 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, X: Tensor, solver: Any) -> Tensor:
         solution = pmaf.ied_ex(X, 1, solver=solver)
-        ctx.save_for_backward(X, solution.eigenvalues, solution.eigenvectors)
-        return solution.eigenvectors
+        u = solution.eigenvectors[..., 0].contiguous()
+        ctx.save_for_backward(X, solution.eigenvalues, u)
+        return u
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         X, values, u = ctx.saved_tensors
         eye = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
         H = (values[..., None] + SHIFT) * eye - X
-        by_grad, by_u = solve(H, torch.cat((grad, u), -1)).split(1, -1)  # (B, m, 1) each
-        outer = (by_grad - (u.mT @ by_grad) / (u.mT @ by_u) * by_u) @ u.mT
+        by_grad, by_u = solve(H, torch.stack((grad, u), -1)).unbind(-1)  # (B, m) each
+        ratio = (u * by_grad).sum(-1, keepdim=True) / (u * by_u).sum(-1, keepdim=True)
+        outer = (by_grad - ratio * by_u)[..., :, None] * u[..., None, :]
         return (outer + outer.mT) / 2, None
 
 
 def leading_by_inverse(solver: Any) -> Callable[[Tensor], Tensor]:
     """A function from X, (B, m, m), to leading eigenvectors, (B, m, 1), differentiated by the formula above."""
-    return lambda X: _Inverse.apply(X, solver)  # type: ignore[no-untyped-call]
+
+    def leading(X: Tensor) -> Tensor:
+        u: Tensor = _Inverse.apply(X, solver)  # type: ignore[no-untyped-call]
+        return u[..., None]
+
+    return leading
