@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from pmaf.errors import MissingExtraError
-from pmaf.paper.experiments.cases import CASE_METHODS, CASE_SEEDS, case_studies
-from pmaf.paper.experiments.optimality import METHODS, optimality, random_problems
+from pmaf.paper.experiments.less import (
+    CASE_METHODS,
+    CASE_SEEDS,
+    METHODS,
+    case_studies,
+    optimality,
+    random_problems,
+)
 from pmaf.paper.report.quoted import LESS_CODE
 from pmaf.solvers.base import LeastSquares, SphereQuadratic
 from pmaf.solvers.sphere.gradient_descent import ProjectedGradient, RiemannianGradient

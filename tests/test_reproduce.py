@@ -22,12 +22,11 @@ from pmaf.errors import MissingExtraError
 from pmaf.paper import reproduce as reproduction
 from pmaf.paper.experiments import parts
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
-from pmaf.paper.experiments.cases import CASES
 from pmaf.paper.experiments.environment import one_thread
 from pmaf.paper.experiments.inverse import leading_by_inverse
+from pmaf.paper.experiments.less import CASES, OPTIMALITY
 from pmaf.paper.experiments.matrices import DISTRIBUTIONS, random_matrices
 from pmaf.paper.experiments.measure import reference_gradient
-from pmaf.paper.experiments.optimality import OPTIMALITY
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.peers import COLUMNS, bench, write_bench
 from pmaf.paper.experiments.precision import PRECISION, precision
@@ -67,7 +66,7 @@ class TestLESS:
     def test_parts_add_up_and_other_sizes_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         methods = ("PGD", "Secular")
         (whole, _) = less(tmp_path / "whole", 12, (3, 3), methods=methods)
-        monkeypatch.setattr("pmaf.paper.experiments.optimality._PART", 5)
+        monkeypatch.setattr("pmaf.paper.experiments.less._PART", 5)
         (split, _) = less(tmp_path / "split", 12, (3, 3), methods=methods)
         # in float32 rounding decides when a method stops, and a batch of another size may round differently
         for count in ("failed_inside", "failed_outside", "better", "above"):
@@ -88,7 +87,7 @@ class TestLESS:
 
 
 def test_the_number_of_problems_holds_for_the_usual_sizes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmaf.paper.experiments.optimality._QUICK", ((2, 2, 1000), (3, 2, 500)))
+    monkeypatch.setattr("pmaf.paper.experiments.less._QUICK", ((2, 2, 1000), (3, 2, 500)))
     reproduce(["less"], out=tmp_path, quick=True, problems=3, methods=["Secular"])
     assert [(row["size"], row["problems"]) for row in read(tmp_path / "less.csv")] == [("2×2", "3"), ("3×2", "3")]
     (made, _) = read(tmp_path / "environment.csv")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pmaf.paper.experiments.base import Experiment
-from pmaf.paper.experiments.cases import CASES
 from pmaf.paper.experiments.learning import DIGITS
-from pmaf.paper.experiments.optimality import OPTIMALITY
+from pmaf.paper.experiments.less import CASES, OPTIMALITY
 from pmaf.paper.experiments.precision import PRECISION
 from pmaf.paper.experiments.scenes import WEIGHTS
 from pmaf.paper.experiments.speed import SPEED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pmaf.paper.experiments.base import Column, Found, Row, grouped
-from pmaf.paper.experiments.optimality import PAPER
+from pmaf.paper.experiments.less import PAPER
 from pmaf.paper.experiments.timing import OURS
 from pmaf.paper.experiments.timing import PAPER as PAIRINGS
 

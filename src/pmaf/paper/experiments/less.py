@@ -1,4 +1,4 @@
-r"""How close to the optimum the paper's solvers for least squares on the sphere come, and in how many steps.
+r"""Least squares on the sphere: how close to the optimum the paper's solvers come, in how many steps, on which paths.
 
 The paper's protocol: for each seed s, ``torch.manual_seed(s)``, ``A = torch.randn(m, n)``, ``b = torch.randn(m, 1)``,
 in float32; every method starts from A⁺b/‖A⁺b‖, stops when ½‖A u − b‖² changes by less than 1e-7, and has *failed* if it
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,7 +23,17 @@ from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task, 
 from pmaf.solvers import SLSQP, Backtracking, ProjectedGradient, RiemannianGradient, Secular, TangentDecay
 from pmaf.solvers.base import LeastSquares, SphereAnswer
 
-__all__ = ["METHODS", "OPTIMALITY", "PAPER", "optimality", "random_problems"]
+__all__ = [
+    "CASES",
+    "CASE_METHODS",
+    "CASE_SEEDS",
+    "METHODS",
+    "OPTIMALITY",
+    "PAPER",
+    "case_studies",
+    "optimality",
+    "random_problems",
+]
 
 Method: TypeAlias = ProjectedGradient | RiemannianGradient | SLSQP | Secular
 
@@ -73,7 +83,7 @@ def optimality(m: int, n: int, problems: int = 1000, methods: Sequence[str] | No
         ValueError: if a size is not positive or a method unknown.
 
     Example:
-        >>> from pmaf.paper.experiments.optimality import optimality
+        >>> from pmaf.paper.experiments.less import optimality
         >>> rows = optimality(2, 2, problems=50, methods=["PGD+RM+TWD"])
         >>> [(row["method"], row["failed_inside"]) for row in rows]
         [('PGD+RM+TWD', 0)]
@@ -85,54 +95,37 @@ def optimality(m: int, n: int, problems: int = 1000, methods: Sequence[str] | No
     if min(m, n, problems) < 1:
         raise ValueError(f"pmaf: optimality needs m, n and problems to be at least 1, got {m}, {n}, {problems}")
     batch = random_problems(m, n, range(seed0, seed0 + problems))
-    double = _double(batch)
+    double = LeastSquares(*(tensor.double() for tensor in batch))
     u = METHODS["Secular"].solve(double).u
     optimum = double.objective(u)
     certified = int(pmaf.certify(double.A, double.b, u).is_global.sum())
     inside = (torch.linalg.pinv(batch.A) @ batch.b[..., None]).norm(dim=(-2, -1)) < 1
-    _run(METHODS["SciPy"], random_problems(2, 2, [0]))  # imports what it needs before the time is taken
-    scipy = _run(METHODS["SciPy"], batch)
+    METHODS["SciPy"].solve(random_problems(2, 2, [0]))  # imports what it needs before the time is taken
+    scipy, scipy_seconds = _timed(METHODS["SciPy"], double)
     rows = []
     for name in names:
-        own = scipy if name == "SciPy" else _run(METHODS[name], batch)
+        method = METHODS[name]
+        answer, seconds = (scipy, scipy_seconds) if name == "SciPy" else _timed(method, batch)
+        failed = ~answer.finished | (answer.steps >= method.max_steps)  # be it only for float32's rounding
         row: Row = {"size": f"{m}×{n}", "m": m, "n": n, "method": name, "problems": problems, "certified": certified}
-        row |= {"failed_inside": int((own.failed & inside).sum()), "failed_outside": int((own.failed & ~inside).sum())}
-        row |= {"mean_steps": float(own.steps.double().mean()), "ms_per_problem": 1e3 * own.seconds / problems}
-        rows.append(row | _compared(name, own, scipy) | _missed(own.reached, optimum))
+        row |= {"failed_inside": int((failed & inside).sum()), "failed_outside": int((failed & ~inside).sum())}
+        row |= {"mean_steps": float(answer.steps.double().mean()), "ms_per_problem": 1e3 * seconds / problems}
+        if name == "Secular":
+            row |= _compared(optimum, double.objective(scipy.u))
+        else:
+            row |= _compared(*(batch.objective(u.to(batch.A.dtype)).double() for u in (answer.u, scipy.u)))
+        rows.append(row | _missed(double.objective(answer.u.double()), optimum))
     return rows
 
 
-class _Outcome(NamedTuple):
-    """What a method made of a batch, an entry for each problem."""
-
-    objective: Tensor  # ½‖A u − b‖², evaluated in float32
-    reached: Tensor  # the same point's, evaluated in float64
-    exact: Tensor  # in float64, at the point that a solver of float64 finds
-    failed: Tensor
-    steps: Tensor
-    seconds: float
-
-
-def _run(method: Method, batch: LeastSquares) -> _Outcome:
-    """Solve a batch and measure the time."""
-    double = _double(batch)
+def _timed(method: Method, batch: LeastSquares) -> tuple[SphereAnswer, float]:
+    """The answer, and the seconds it took."""
     begin = time.perf_counter()
-    answer: SphereAnswer = method.solve(double if isinstance(method, SLSQP) else batch)
-    seconds = time.perf_counter() - begin
-    objective = batch.objective(answer.u.to(batch.A.dtype)).double()
-    reached = double.objective(answer.u.double())
-    exact = double.objective(method.solve(double).u) if isinstance(method, Secular) else reached
-    failed = ~answer.finished | (answer.steps >= method.max_steps)  # be it only for float32's rounding
-    return _Outcome(objective, reached, exact, failed, answer.steps, seconds)
+    return method.solve(batch), time.perf_counter() - begin
 
 
-def _double(batch: LeastSquares) -> LeastSquares:
-    return LeastSquares(*(tensor.double() for tensor in batch))
-
-
-def _compared(name: str, own: _Outcome, scipy: _Outcome) -> Row:
-    """Against SciPy, as the paper does; what is not the paper's in float64, where rounding does not decide."""
-    f, baseline = (own.exact, scipy.exact) if name == "Secular" else (own.objective, scipy.objective)
+def _compared(f: Tensor, baseline: Tensor) -> Row:
+    """Against SciPy, as the paper does."""
     scale = 10 ** torch.floor(torch.log10((f + baseline) / 2))
     better = (f <= baseline) | ((f - baseline) < 1e-5 * scale)
     relative = torch.where(f == baseline, 0, (f - baseline) / baseline)
@@ -211,5 +204,49 @@ OPTIMALITY = Experiment(
         Column("ms_per_problem", "ms", ".3g", best="least"),
         Column("problems", "of", "d"),
         Column("certified"),
+    ),
+)
+
+
+CASE_SEEDS = (19, 38, 41, 66, 70, 72, 92, 170)
+CASE_METHODS = ("SciPy", "PGD", "PGD+DW", "PGD+RM", "PGD+RM+BLSOne", "PGD+RM+TWD")
+
+
+def case_studies(seeds: Sequence[int] = CASE_SEEDS) -> list[Row]:
+    """The paper's case studies: the paths of iterative methods through 2×2 problems, and pmaf's answer without a path.
+
+    A row for each seed and method, with ‖A u − b‖ at the last point and at the certified optimum.
+    """
+    rows = []
+    for seed in seeds:
+        problem = LeastSquares(*(tensor.squeeze(0) for tensor in random_problems(2, 2, [seed])))
+        A, b = problem.A.double(), problem.b.double()
+        best = pmaf.less(A, b)
+        shared = {"seed": seed, "A": A.tolist(), "b": b.tolist(), "best": best.tolist()}
+        shared["optimum"] = float((A @ best - b).norm())
+        ours = METHODS["Secular"].solve(problem)
+        for name in (*CASE_METHODS, "pmaf"):
+            method = METHODS.get(name)
+            path = [ours.u] if method is None or isinstance(method, Secular) else list(method.iterates(problem))
+            row = shared | {"method": name, "steps": int(ours.steps) if method is None else len(path) - 1}
+            row["distance"] = float((A @ path[-1].double() - b).norm())
+            rows.append(row | {"iterates": [[round(float(v), 6) for v in point] for point in path]})
+    return rows
+
+
+CASES = Experiment(
+    key="less_cases",
+    section="less",
+    title="Case studies in the plane",
+    plan=lambda options: [Task("2x2", {"seeds": list(CASE_SEEDS)}, 1.0)],
+    compute=case_studies,
+    group="seed",
+    timed=False,
+    columns=(
+        Column("method", "method"),
+        Column("seed", "seed", "d"),
+        Column("steps", "steps", "d"),
+        Column("distance", "‖A u − b‖ reached", ".4f", best="least"),
+        Column("optimum", "certified", ".4f"),
     ),
 )
