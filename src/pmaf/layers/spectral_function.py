@@ -20,12 +20,13 @@ from pmaf.implicit.spectral_function import SpectralDerivative
 from pmaf.implicit.subspace import SubspaceEquations
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
+from pmaf.layers.units import units_of
 from pmaf.linalg.divided_differences import NAMED, Elementwise, Power, ScalarFunction
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
-from pmaf.operators.scaled import from_units, in_units
+from pmaf.operators.scaled import degree, from_units, in_units
 from pmaf.solution import SpectralFunctionSolution, Status
 from pmaf.solvers import EIGEN, named, select
 from pmaf.solvers.base import EigenSolver
@@ -187,18 +188,17 @@ def of_block(
         Y and the report.
     """
     known = options.tolerances
-    X, unit = (operator, None) if known.atol else in_units(operator)
-    shell, largest, policy = X.structure(), options.largest, options.policy
+    exponent = None if known.atol else in_units(operator)[1]
+    units = units_of(operator, exponent, ((0,), (degree(operator),)))
+    shell, largest, policy = operator.structure(), options.largest, options.policy
     forward = EigenForward(shell, k, largest, solver, None, known.rtol, known.atol, True, slack)
     modes: Modes = {Implicit: lambda: SubspaceEquations(policy, shell, largest, known.rtol, known.atol)}
-    found = differentiate(options, "a subspace", modes, forward, X.tensors, shell.core_dims)
+    found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims, units)
     U, T = found.solution
-    if unit is not None:
-        T = from_units(X, unit[..., None], T)
     inner = whole(scalar, T, policy)
     told = found.report
     status = torch.where(told.status > 0, told.status, inner.report.status)  # CONVERGED is zero
-    gap = from_units(X, unit, told.gap[..., None])[..., 0]
+    gap = from_units(operator, exponent, told.gap)
     return U @ inner.solution[0] @ U.mH, told._replace(status=status, gap=gap)
 
 
