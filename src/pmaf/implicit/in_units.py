@@ -20,7 +20,7 @@ from pmaf.handover import ForwardResult
 from pmaf.implicit.base import Derivative, Params, Solver, Vectors
 from pmaf.linalg.scaling import times_power
 
-__all__ = ["InUnits", "Units", "combined"]
+__all__ = ["InUnits", "Units"]
 
 Rows = tuple[tuple[int, ...], ...]
 
@@ -154,6 +154,10 @@ class InUnits(NamedTuple):
 
     units: Units
     exponents: Vectors  # (*,) each, whole numbers in floating point
+
+    def value(self, x: Tensor, part: int) -> Tensor:
+        """What is not differentiated and has the units of a part of the solution, ``(*, …)``, in those of the data."""
+        return times_power(x, combined(self.units.outwards[part], self.exponents))
 
     def forward(self, inner: Callable[..., ForwardResult]) -> Callable[..., ForwardResult]:
         """The forward pass as a function of the data and the exponents."""

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pmaf.handover import ForwardResult
-from pmaf.implicit.in_units import InUnits, Units, combined
-from pmaf.linalg.scaling import times_power
+from pmaf.implicit.in_units import InUnits, Units
+from pmaf.linalg.scaling import exponent_of
 from pmaf.operators.base import Operator
+from pmaf.operators.scaled import degree
 from pmaf.transforms import cheap
 
-__all__ = ["least_squares_units", "quadratic_units", "units_of", "with_gap"]
+__all__ = ["least_squares_units", "pencil_units", "quadratic_units", "units_of", "with_gap"]
 
 MODERATE = {torch.float32: 2.0**20, torch.float64: 2.0**200}
 
@@ -80,25 +81,38 @@ def quadratic_units(H: Tensor, g: Tensor, radius: Tensor) -> InUnits | None:
     return InUnits(QUADRATIC, tuple(exponent(x, radius.detach()) for x in sizes))
 
 
-def units_of(
-    X: Operator, exponent: Tensor | None, outwards: tuple[tuple[int, ...], ...], others: int = 0
-) -> InUnits | None:
+def units_of(X: Operator, exponent: Tensor | None, outwards: tuple[tuple[int, ...], ...]) -> InUnits | None:
     """The units of a problem of one matrix, whose first tensor alone has any.
 
     Args:
         X: the matrix.
         exponent: of its units, ``(*,)``, or ``None`` if they are one.
         outwards: the powers of these units that those of the parts of the solution are.
-        others: how many parameters there are beside those of X.
     """
     if exponent is None:
         return None
-    return InUnits(Units(((1,), *[(0,)] * (len(X.tensors) - 1 + others)), outwards), (exponent,))
+    return InUnits(Units(((1,), *[(0,)] * (len(X.tensors) - 1)), outwards), (exponent,))
+
+
+def pencil_units(X: Operator, exponent: Tensor | None, B: Tensor) -> InUnits | None:
+    """Those of X u = λ B u with B = 4ᵝ B', so that u = 2⁻ᵝ u' and λ = 4⁻ᵝ λ'.
+
+    Args:
+        X: a matrix, whose first tensor alone has units.
+        exponent: of these, ``(*,)``, or ``None`` if they are one.
+        B: the metric.
+    """
+    of_B = exponent_of(B, (-2, -1), 30)
+    if exponent is None and of_B is None:
+        return None
+    first = torch.zeros_like(B.detach()[..., 0, 0].real) if exponent is None else exponent
+    second = torch.zeros_like(first) if of_B is None else (of_B / 2).floor()
+    rows = (1, 0), *[(0, 0)] * (len(X.tensors) - 1), (0, 2)
+    return InUnits(Units(rows, ((0, -1), (degree(X), -2))), (first, second))
 
 
 def with_gap(found: ForwardResult, units: InUnits | None) -> ForwardResult:
     """The result with its gap in the units of the data, which are those of λ."""
     if units is None:
         return found
-    gap = times_power(found.report.gap, combined(units.units.outwards[1], units.exponents))
-    return found._replace(report=found.report._replace(gap=gap))
+    return found._replace(report=found.report._replace(gap=units.value(found.report.gap, 1)))
