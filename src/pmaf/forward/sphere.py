@@ -21,6 +21,8 @@ from pmaf.transforms import compiling
 
 __all__ = ["LeastSquaresForward", "QuadraticForward"]
 
+VAGUE = 1e4  # gaps of up to so many roundings of AᴴA leave four digits of u at best where only AᴴA was looked at
+
 
 @dataclass(frozen=True)
 class SphereForward:
@@ -230,6 +232,8 @@ def report(
     sharp = 3 * max(rtol, relative_tolerance(None, norm.dtype, problem.n))  # what a solver that finds λ has to reach
     poor = (residual > sharp * (1 + safe_inverse(size, size > 0) * size_g)) & (found.multiplier is not None)
     if isinstance(problem, LeastSquares):
+        if found.norm is not None:  # rounding of AᴴA has turned u by ε‖Q‖/gap
+            poor = poor | ((corner == 0) & (gap <= VAGUE * torch.finfo(double(s)).eps * norm))
         # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
         # null space of A that u reaches into would count as separated by what rounding has left. Inside the ball, where
         # the gap is the smallest eigenvalue, it leaves u open by the radius or more.

@@ -18,6 +18,7 @@ from pmaf.handover import ForwardResult
 from pmaf.implicit.autograd import apply_layer
 from pmaf.implicit.base import Derivative
 from pmaf.implicit.explicit import unroll
+from pmaf.implicit.in_units import InUnits
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
 from pmaf.layers.verdict import judge
 from pmaf.sharded import spread
@@ -209,6 +210,7 @@ def differentiate(
     forward: Callable[..., ForwardResult],
     params: tuple[Tensor | None, ...],
     core_dims: tuple[int, ...],
+    units: InUnits | None = None,
 ) -> ForwardResult:
     """Solve, and differentiate in the mode that was asked for.
 
@@ -219,6 +221,8 @@ def differentiate(
         forward: maps the parameters to a result.
         params: the parameters, tensors or ``None``.
         core_dims: the number of non-batch dimensions of each parameter.
+        units: what to solve in, where these are not the units of the data. The solution comes in those of the data,
+            what is left for derivatives and the report in these.
 
     Returns:
         The result, with derivatives attached to the solution.
@@ -227,6 +231,12 @@ def differentiate(
         ValueError: if the mode does not apply.
     """
     mode = options.mode
+    if units is not None:
+        forward, params = units.forward(forward), (*params, *units.exponents)
+        known = {kind: units.derivative(make) for kind, make in known.items()}
+        core_dims = (*core_dims, *(0 for _ in units.exponents)) if core_dims else ()
+        found = differentiate(options, what, known, forward, params, core_dims)
+        return found._replace(solution=found.solution[len(found.solution) // 2 :])
     if isinstance(mode, Unrolled):
         return unroll(options.name, options.policy, forward, params, core_dims)
     if type(mode) not in known:

@@ -34,12 +34,13 @@ from pmaf.layers.eigen_arguments import (
 from pmaf.layers.gauge import fix_phase, watch_gauge
 from pmaf.layers.sparse_batch import is_sparse_batch, of_sparse_batch
 from pmaf.layers.sparse_pencil import of_sparse_pencil
+from pmaf.layers.units import pencil_units, units_of
 from pmaf.layers.verdict import narrowed_values
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
-from pmaf.operators.scaled import from_units, in_units
+from pmaf.operators.scaled import degree, in_units
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import IEDSolution
 from pmaf.solvers import EIGEN, BlockLanczos, named, select
@@ -190,7 +191,10 @@ def _general(
     if not (isinstance(mode, Implicit) or (isinstance(mode, Unrolled) and by_products)):
         stored = Dense(operator.tensors[0]) if isinstance(operator, Dense) else operator
         operator = Dense(stored.dense())  # the Hermitian part, so that the gradient is Hermitian in every mode
-    operator, unit = (operator, None) if known.atol or near is not None else in_units(operator)
+    moderate, exponent = (operator, None) if known.atol or near is not None else in_units(operator)
+    units = units_of(operator, exponent, ((0,), (degree(operator),)))
+    if B is not None and not known.atol and near is None:
+        units = pencil_units(operator, exponent, B)
     shell = operator.structure()
     slack = asymmetry_allowed(dtype)
     kind = EigenForward if B is None else GeneralisedForward
@@ -208,18 +212,18 @@ def _general(
     )
     with no_autocast(operator.tensors[0]):
         what = "eigenpairs" if B is None else "generalised eigenpairs"
-        found = differentiate(options, what, modes, forward, params, core_dims)
+        found = differentiate(options, what, modes, forward, params, core_dims, units)
         U, values = found.solution
-        judged, L = (operator, None) if B is None else (Dense(found.aux.reduced), found.aux.L)
+        own = found.aux.eigenvalues  # in units
+        judged, L = (moderate, None) if B is None else (Dense(found.aux.reduced), found.aux.L)
         if known.check_gauge:
-            watch_gauge(_door.name, judged, U, values, found.aux, known, L)
+            watch_gauge(_door.name, judged, U, own, found.aux, known, L)
         length = 1 if B is None else torch.linalg.vector_norm(U.detach(), dim=-2, keepdim=True)
-        U = fix_phase(judged, U / length, values, found.report, columns_of(reference, operator, U), dtype) * length
+        U = fix_phase(judged, U / length, own, found.report, columns_of(reference, operator, U), dtype) * length
     told = found.report
-    values, status = from_units(operator, unit, values), told.status
-    if unit is not None or U.dtype != dtype:
+    status, gap = told.status, told.gap if units is None else units.value(told.gap, 1)
+    if units is not None or U.dtype != dtype:
         values, status = narrowed_values(values, dtype, status)
-    gap = from_units(operator, unit, told.gap[..., None])[..., 0]
     return IEDSolution(values, U.to(dtype), status, told.steps, told.residual, gap)
 
 

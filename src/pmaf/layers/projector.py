@@ -10,8 +10,9 @@ from pmaf.implicit.modes import Implicit
 from pmaf.implicit.subspace import SubspaceEquations
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
+from pmaf.layers.units import units_of
 from pmaf.operators.base import Operator
-from pmaf.operators.scaled import from_units, in_units
+from pmaf.operators.scaled import degree, from_units, in_units
 from pmaf.solution import ProjectorSolution
 from pmaf.solvers import EIGEN, named, select
 from pmaf.solvers.base import EigenSolver
@@ -66,17 +67,18 @@ def _principal_projector(
     given = solver is not None
     chosen = named(_door.name, solver, EIGEN) if given else select("ied", operator, k, largest, wait=wait)
     known = options.tolerances
-    operator, unit = (operator, None) if known.atol else in_units(operator)
+    exponent = None if known.atol else in_units(operator)[1]
+    units = units_of(operator, exponent, ((0,), (degree(operator),)))
     shell = operator.structure()
     slack = asymmetry_allowed(dtype)
     forward = EigenForward(shell, k, largest, chosen, None, known.rtol, known.atol, True, slack)
     modes: Modes = {Implicit: lambda: SubspaceEquations(degenerate, shell, largest, known.rtol, known.atol)}
     with no_autocast(operator.tensors[0]):
-        found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims)
+        found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims, units)
         U = found.solution[0]
         P = U @ U.mH
     told = found.report
-    gap = from_units(operator, unit, told.gap[..., None])[..., 0]
+    gap = from_units(operator, exponent, told.gap)
     return ProjectorSolution(P.to(dtype), *told._replace(gap=gap))
 
 

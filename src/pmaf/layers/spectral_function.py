@@ -20,12 +20,14 @@ from pmaf.implicit.spectral_function import SpectralDerivative
 from pmaf.implicit.subspace import SubspaceEquations
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import nothing_selected, prepare, reads_values
+from pmaf.layers.units import units_of
 from pmaf.linalg.divided_differences import NAMED, Elementwise, Power, ScalarFunction
 from pmaf.linalg.dtypes import working_dtype
+from pmaf.linalg.scaling import times_power
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
-from pmaf.operators.scaled import from_units, in_units
+from pmaf.operators.scaled import degree, from_units, in_units
 from pmaf.solution import SpectralFunctionSolution, Status
 from pmaf.solvers import EIGEN, named, select
 from pmaf.solvers.base import EigenSolver
@@ -152,8 +154,8 @@ def _spectral_function(
             U, _, report = nothing_selected(operator)
             Y = U @ U.mH
         elif k == operator.n and chosen is None and isinstance(operator, (Dense, Gram)):
-            found = whole(scalar, operator.dense(), degenerate)
-            Y, report = found.solution[0], found.report
+            found, exponent = of_all(scalar, operator, degenerate)
+            Y, report = from_half(scalar, operator, exponent, found.solution[0]), found.report
         else:
             chosen = select("ied", operator, k, largest, wait=wait) if chosen is None else chosen
             Y, report = of_block(options, scalar, operator, k, chosen, asymmetry_allowed(dtype))
@@ -168,6 +170,26 @@ def _spectral_function(
 def whole(scalar: ScalarFunction, X: Tensor, policy: str) -> ForwardResult:
     """f(X) of all pairs of X."""
     return apply_layer(SpectralDerivative(policy, scalar), SpectralForward(scalar), (X,))
+
+
+def of_all(scalar: ScalarFunction, operator: Operator, policy: str) -> tuple[ForwardResult, Tensor | None]:
+    """f(X) of all pairs; of a Gram matrix whose squares may leave the range f(X/2ᵉ), and e."""
+    X, exponent = in_units(operator) if isinstance(operator, Gram) and scalar.degree is not None else (operator, None)
+    M = X.dense()
+    return whole(scalar, M if exponent is None else times_power(M, exponent), policy), exponent
+
+
+def from_half(scalar: ScalarFunction, X: Operator, exponent: Tensor | None, Y: Tensor) -> Tensor:
+    """f(X) = 2^(p e) f(X/2ᵉ) for f of degree p; X/2ᵉ is as large as its factor, and fits the range where that does.
+
+    Args:
+        scalar: f.
+        X: the matrix.
+        exponent: e, or ``None`` for zero.
+        Y: f(X/2ᵉ) if X is a Gram matrix and f has a degree, else f(X).
+    """
+    p = scalar.degree
+    return Y if exponent is None or p is None or not isinstance(X, Gram) else times_power(Y, exponent * p)
 
 
 def of_block(
@@ -187,19 +209,19 @@ def of_block(
         Y and the report.
     """
     known = options.tolerances
-    X, unit = (operator, None) if known.atol else in_units(operator)
-    shell, largest, policy = X.structure(), options.largest, options.policy
+    exponent = None if known.atol else in_units(operator)[1]
+    units = units_of(operator, exponent, ((0,), (1 if scalar.degree is not None else degree(operator),)))
+    shell, largest, policy = operator.structure(), options.largest, options.policy
     forward = EigenForward(shell, k, largest, solver, None, known.rtol, known.atol, True, slack)
     modes: Modes = {Implicit: lambda: SubspaceEquations(policy, shell, largest, known.rtol, known.atol)}
-    found = differentiate(options, "a subspace", modes, forward, X.tensors, shell.core_dims)
+    found = differentiate(options, "a subspace", modes, forward, operator.tensors, shell.core_dims, units)
     U, T = found.solution
-    if unit is not None:
-        T = from_units(X, unit[..., None], T)
     inner = whole(scalar, T, policy)
     told = found.report
     status = torch.where(told.status > 0, told.status, inner.report.status)  # CONVERGED is zero
-    gap = from_units(X, unit, told.gap[..., None])[..., 0]
-    return U @ inner.solution[0] @ U.mH, told._replace(status=status, gap=gap)
+    gap = from_units(operator, exponent, told.gap)
+    Y = from_half(scalar, operator, exponent, U @ inner.solution[0] @ U.mH)
+    return Y, told._replace(status=status, gap=gap)
 
 
 spectral_function = raising("spectral_function", _spectral_function, lambda solution: solution.matrix)

@@ -24,7 +24,7 @@ from pmaf.implicit.sphere import LeastSquaresEquations
 from pmaf.layers.direct_sphere import direct_less
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
-from pmaf.layers.units import LeastSquaresUnits
+from pmaf.layers.units import least_squares_units, with_gap
 from pmaf.layers.verdict import judge, narrowed
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
@@ -174,10 +174,9 @@ def _general_less(
     }
     with no_autocast(A):
         # An absolute tolerance has the units of the data.
-        units = None if options.tolerances.atol else LeastSquaresUnits.of(*params)
-        params = params if units is None else units.inwards(*params)
-        found = differentiate(options, "least squares", known, forward, params, LeastSquaresEquations.core_dims)
-        found = found if units is None else units.outwards(found)
+        units = None if options.tolerances.atol else least_squares_units(*params)
+        core_dims = LeastSquaresEquations.core_dims
+        found = with_gap(differentiate(options, "least squares", known, forward, params, core_dims, units), units)
     solution = solution_of(found, dtype)
     if free is None:
         return solution

@@ -18,7 +18,7 @@ from pmaf.layers.direct_sphere import direct_quadratic
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.matrix_free import refuse_with_operator, solve_matrix_free
 from pmaf.layers.sphere import settings_of, solution_of
-from pmaf.layers.units import QuadraticUnits
+from pmaf.layers.units import quadratic_units, with_gap
 from pmaf.linalg.dtypes import working_dtype
 from pmaf.operators.base import Operator
 from pmaf.operators.convert import as_operator
@@ -112,10 +112,9 @@ def _general_quadratic(options: Options, H: Tensor | Operator, g: Tensor, radius
     }
     params: tuple[Tensor, ...] = (H.to(work), g.to(work), r)
     with no_autocast(H):
-        units = None if options.tolerances.atol else QuadraticUnits.of(*params)
-        params = params if units is None else units.inwards(*params)
-        found = differentiate(options, "quadratics on the sphere", known, forward, params, QuadraticEquations.core_dims)
-        found = found if units is None else units.outwards(found)
+        units = None if options.tolerances.atol else quadratic_units(*params)
+        what, core_dims = "quadratics on the sphere", QuadraticEquations.core_dims
+        found = with_gap(differentiate(options, what, known, forward, params, core_dims, units), units)
     return solution_of(found, dtype)
 
 

@@ -16,9 +16,10 @@ from pmaf.layers.direct_svd import direct_svd
 from pmaf.layers.doors import Door, Modes, Options, differentiate, raising, reporting
 from pmaf.layers.gauge import fix_phase
 from pmaf.layers.svd_products import by_products
+from pmaf.layers.units import units_of
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.dtypes import double, working_dtype
-from pmaf.linalg.scaling import divided, in_range, magnitude, power_of_two
+from pmaf.linalg.scaling import exponent_of, in_range, magnitude, times_power
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
@@ -115,28 +116,27 @@ def _svd(
     if start is not None and m < n:
         start = A.detach().to(work) @ start.to(work)
     A = A.to(work)
-    unit = None if known.atol or in_range(magnitude(A)) else power_of_two(A, (-2, -1), 10)
-    if unit is not None:
-        A = divided(A, unit[..., None, None])
+    exponent = None if known.atol or in_range(magnitude(A)) else exponent_of(A, (-2, -1), 10)
+    moderate, units = A if exponent is None else times_power(A, -exponent), units_of(Dense(A), exponent, ((0,), (1,)))
     rtol = relative_tolerance(known.rtol, A.dtype, min(m, n))  # what rounding leaves does not grow with the long side
     forward = TripletForward(k, largest, chosen, start, rtol, known.atol)
     shell = JordanWielandt(A).structure()
     modes: Modes = {Implicit: lambda: TripletEquations(degenerate, shell, largest, rtol, known.atol)}
     with no_autocast(A):
-        found = differentiate(options, "singular triplets", modes, forward, (A,), (2,))
+        found = differentiate(options, "singular triplets", modes, forward, (A,), (2,), units)
         Z, S = found.solution
         U, V = Z[..., :m, :] * 2**0.5, Z[..., m:, :] * 2**0.5
         columns = None
         if reference is not None:
             columns = reference if each(reference, A, k) else reference[..., None]
             columns = columns.detach().to(V.dtype)
-        turned = fix_phase(Dense(A), V, S, found.report, columns, dtype)
+        turned = fix_phase(Dense(moderate), V, found.aux.eigenvalues, found.report, columns, dtype)
         U = U * (V.conj() * turned).sum(-2, keepdim=True)
     told = found.report
     status, gap = told.status, told.gap
-    if unit is not None:
-        S, gap = S * unit[..., None], gap * unit
-    if unit is not None or S.dtype != dtype:
+    if exponent is not None:
+        gap = times_power(gap, exponent)
+    if exponent is not None or S.dtype != dtype:
         S, status = narrowed_values(S, dtype, status)
     return SVDSolution(U.to(dtype), S, turned.mH.to(dtype), status, told.steps, told.residual, gap)
 

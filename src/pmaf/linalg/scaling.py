@@ -9,13 +9,13 @@ from pmaf.transforms import anywhere, cheap
 
 __all__ = [
     "brought_in_range",
-    "divided",
     "divisor",
+    "exponent_of",
     "in_range",
     "magnitude",
-    "power_of_two",
     "scaled_to_one",
     "spectral_norm",
+    "times_power",
 ]
 
 
@@ -53,7 +53,7 @@ def spectral_norm(X: Tensor, steps: int = 10) -> Tensor:
     return length
 
 
-def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
+def exponent_of(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
     """Units in which numbers are of order one: a power of two for each item, by which a division makes no error.
 
     An item that is in no danger, of which products of a few entries are far inside the range of the type, keeps the
@@ -65,7 +65,8 @@ def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
         bits: sizes between 2^−bits and 2^bits are in no danger in single precision, ten times that in double.
 
     Returns:
-        The units, ``(*,)``, positive, representable also where A is subnormal; ``None`` where all are known to be one.
+        The exponents of the units, ``(*,)``, in floating point, which every compiler of graphs takes; ``None`` where
+        all are known to be zero.
     """
     A = A.detach()
     if A.numel() == 0:
@@ -76,19 +77,25 @@ def power_of_two(A: Tensor, dim: tuple[int, ...], bits: int) -> Tensor | None:
     extreme = (size > 0) & size.isfinite() & ((size > limit) | (size < 1 / limit))
     if cheap(extreme) and not bool(extreme.any()):
         return None
-    exponent = torch.where(extreme, size, 1).log2().floor()  # in floating point, which every compiler of graphs takes
-    half = (exponent / 2).floor()  # powers of two beyond ±1000 are products of two that are not
-    one = torch.ones_like(size)
-    return torch.where(extreme, torch.ldexp(one, half) * torch.ldexp(one, exponent - half), one)
+    return torch.where(extreme, size, 1).log2().floor()
 
 
-def divided(A: Tensor, unit: Tensor) -> Tensor:
-    """A/unit for a power of two that may be subnormal: torch divides complex numbers by multiplying with 1/unit."""
-    if not A.is_complex():
-        return A / unit
-    exponent = unit.log2()
-    half = torch.exp2((exponent / 2).floor())
-    return A / half / (unit / half)
+def times_power(x: Tensor, exponent: Tensor) -> Tensor:
+    """2ᵉ x by factors all of which shrink or all grow, so that nothing over- or underflows but the result.
+
+    Args:
+        x: ``(*, …)``.
+        exponent: e, whole numbers in floating point, ``(*,)``.
+
+    Returns:
+        A new tensor like x.
+    """
+    first = torch.trunc(exponent / 3)  # a power of two of any double is the product of three far inside the range
+    second = torch.trunc((exponent - first) / 2)
+    for part in (first, second, exponent - first - second):
+        power = torch.ldexp(torch.ones_like(part), part)
+        x = x * power.reshape(power.shape + (1,) * (x.dim() - power.dim()))
+    return x
 
 
 def magnitude(A: Tensor) -> Tensor:

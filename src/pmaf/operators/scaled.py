@@ -5,43 +5,43 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.linalg.scaling import divided, power_of_two
+from pmaf.linalg.scaling import exponent_of, times_power
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.operators.sparse import Sparse
 
-__all__ = ["ScaledOperator", "from_units", "in_units", "scaled"]
+__all__ = ["ScaledOperator", "degree", "from_units", "in_units", "scaled"]
 
 
 def in_units(X: Operator) -> tuple[Operator, Tensor | None]:
-    """X in units, powers of two, in which nothing that follows over- or underflows; see :func:`power_of_two`.
-
-    Written in differentiable operations, so that gradients come back in the units of the data.
+    """X in units, powers of two, in which nothing that follows over- or underflows; see :func:`exponent_of`.
 
     Args:
         X: the operator; one known as a function is left as it is.
 
     Returns:
-        The operator, and the units of its tensor, ``(*,)``; ``None`` if they are one everywhere.
+        The operator, and the exponents of the units of its first tensor, ``(*,)``; ``None`` if they are zero.
     """
     if not isinstance(X, (Dense, Gram, Sparse)):
         return X, None
     A, *rest = X.tensors
     core = X.core_dims[0] if X.core_dims else 1
     bits = 10 if isinstance(X, Gram) else 30  # gradients of Gram matrices divide by fourth powers of singular values
-    unit = power_of_two(X.factor if isinstance(X, Gram) else A, tuple(range(-core, 0)), bits)
-    if unit is None:
+    exponent = exponent_of(X.factor if isinstance(X, Gram) else A, tuple(range(-core, 0)), bits)
+    if exponent is None:
         return X, None
-    return X.with_tensors((divided(A, unit.reshape(unit.shape + (1,) * core)), *rest)), unit
+    return X.with_tensors((times_power(A, -exponent), *rest)), exponent
 
 
-def from_units(X: Operator, unit: Tensor | None, values: Tensor) -> Tensor:
-    """Eigenvalues ``(*, p)`` in the units of the data."""
-    if unit is None:
-        return values
-    values = values * unit[..., None]
-    return values * unit[..., None] if isinstance(X, Gram) else values
+def degree(X: Operator) -> int:
+    """Which power of the units of X those of its eigenvalues are."""
+    return 2 if isinstance(X, Gram) else 1
+
+
+def from_units(X: Operator, exponent: Tensor | None, values: Tensor) -> Tensor:
+    """Eigenvalues, or their differences, ``(*, …)``, in the units of the data."""
+    return values if exponent is None else times_power(values, degree(X) * exponent)
 
 
 class ScaledOperator(NamedTuple):

@@ -22,6 +22,7 @@ class ScalarFunction(ABC):
     zero_is_bent: ClassVar[bool] = False  # a derivative, but no second one there
     zero_is_jump: ClassVar[bool] = False  # no value there
     negative_is_outside: ClassVar[bool] = False
+    degree: ClassVar[float | None] = None  # p, where f(c x) = cᵖ f(x) for every c > 0
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:

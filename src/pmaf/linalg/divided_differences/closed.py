@@ -17,6 +17,7 @@ class Sqrt(ScalarFunction):
 
     zero_is_sharp = True
     negative_is_outside = True
+    degree = 0.5
 
     def value(self, x: Tensor) -> Tensor:
         """√x."""
@@ -38,6 +39,7 @@ class InverseSqrt(ScalarFunction):
 
     zero_is_outside = True
     negative_is_outside = True
+    degree = -0.5
 
     def value(self, x: Tensor) -> Tensor:
         """1/√x."""
@@ -59,6 +61,7 @@ class Inverse(ScalarFunction):
     """1/x: f[a, b] = −1/(ab), f[a, b, c] = 1/(abc)."""
 
     zero_is_outside = True
+    degree = -1.0
 
     def value(self, x: Tensor) -> Tensor:
         """1/x."""
@@ -81,6 +84,7 @@ class Abs(ScalarFunction):
     """
 
     zero_is_sharp = True
+    degree = 1.0
 
     def value(self, x: Tensor) -> Tensor:
         """|x|."""
@@ -101,6 +105,7 @@ class Sign(ScalarFunction):
 
     zero_is_sharp = True
     zero_is_jump = True
+    degree = 0.0
 
     def value(self, x: Tensor) -> Tensor:
         """−1, 0 or 1."""

@@ -116,6 +116,11 @@ class Power(Smooth):
         """Up to the square, a power has infinite curvature there."""
         return 1 < self.exponent < 2
 
+    @property
+    def degree(self) -> float:  # type: ignore[override]
+        """Its exponent."""
+        return self.exponent
+
     def value(self, x: Tensor) -> Tensor:
         """xᵖ."""
         return x.pow(self.exponent)

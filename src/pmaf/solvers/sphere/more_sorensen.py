@@ -35,7 +35,8 @@ from pmaf.transforms import anywhere
 __all__ = ["MoreSorensen"]
 
 EIGEN_STEPS = 28  # factorisations for s₁ and v₁
-ROUGH = 1e-5  # by how much φ may miss one where its own rounding is no smaller
+ROUGH = 1e-5  # by how much φ may miss one in the end, where its own rounding is no smaller
+SHARP = 1e-13  # by how much it may where another step could help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ class MoreSorensen(Solver):
     pass factorises once more.
 
     Computes in double precision throughout. Forming AᴴA squares the condition number, which float32 data survive; of
-    float64 data, a gap below rounding of AᴴA counts as zero, where :class:`Secular` would resolve it.
+    float64 data, a gap below rounding of AᴴA counts as zero, where :class:`Secular` would resolve it, and an answer
+    whose gap is no more than 10⁴ roundings, so that it has four digits at best, is not CONVERGED.
 
     Cost: O(mn²), and about twenty factorisations, 20·n³/3, for each item on the CPU; 28 + ``max_steps`` elsewhere.
 
@@ -129,7 +131,7 @@ class MoreSorensen(Solver):
         first, length = gamma.abs(), torch.linalg.vector_norm(g, dim=-1)
         floor = 4 * eps * n  # of shifts that leave M positive definite in spite of rounding
         t = torch.maximum(first, length - 2)  # φ ≥ 1 there: φ ≥ |γ₁|/t, and φ ≥ ‖g‖/(t + 2)
-        low, active = t, torch.ones_like(t, dtype=torch.bool)
+        low, active, fair = t, torch.ones_like(t, dtype=torch.bool), torch.zeros_like(t, dtype=torch.bool)
         steps = torch.zeros_like(t, dtype=torch.int64) + taken
         p = torch.zeros_like(rest)
         for _ in range(self.max_steps):
@@ -151,7 +153,9 @@ class MoreSorensen(Solver):
             ahead = torch.where(definite, ahead, 2 * t + floor)
             steps = steps + active
             steep = bent.square() / phi.square()  # at most 1/(s₂ − s₁ + t): how many roundings p has
-            near = (phi - 1).abs() <= 8 * eps * n**0.5 * (1 + steep).clamp(max=ROUGH / eps)
+            miss, roundings = (phi - 1).abs(), 8 * eps * n**0.5 * (1 + steep)
+            fair = torch.where(active, definite & (miss <= roundings.clamp(max=8 * ROUGH * n**0.5)), fair)
+            near = miss <= roundings.clamp(max=SHARP)  # p may have fewer further up
             stuck = (t <= low) & ((phi < 1) | (ahead <= t))
             active = active & ~(definite & (near | stuck | ~phi.isfinite()))
             t, low = torch.where(active, ahead, t), torch.where(active & definite, higher, low)
@@ -174,7 +178,7 @@ class MoreSorensen(Solver):
         for _ in range(2):
             u, t = stretched(L, v, u, t, floor)
         u = u / torch.linalg.vector_norm(u, dim=-1, keepdim=True)
-        return u, t + top, t, ~active & proven, steps
+        return u, t + top, t, (~active | fair) & proven, steps
 
 
 def stretched(L: Tensor, v: Tensor, u: Tensor, t: Tensor, floor: float) -> tuple[Tensor, Tensor]:
