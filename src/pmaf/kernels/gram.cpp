@@ -2,6 +2,7 @@
 #include "gram.h"
 
 #include "blocks.h"
+#include "gram_image.h"
 #include "gram_products.h"
 
 namespace pmaf {
@@ -69,6 +70,16 @@ int gram_outer(const GramOuterCall& call) {
     default: return outer_by<ComplexGramOuter<double>>(call, 4);
   }
 }
+
+template <class D>
+int image_of(const GramImageCall& call) {
+  const GramImage<D> kernel{call};
+  const std::int64_t pieces = call.batch * kernel.pieces();
+  const double work = 2.0 * static_cast<double>(kernel.piece * call.n * call.k);
+  return over_blocks(pieces, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+}
+
+int gram_image(const GramImageCall& call) { return call.type == FLOAT32 ? image_of<float>(call) : image_of<double>(call); }
 
 int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }
 int gram_gradient(const GramGradientCall& call) {

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory, stride
 
-__all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_outer", "gram_product"]
+__all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_image", "gram_outer", "gram_product"]
 
 MOST_COLUMNS = 256  # as in gram.h; up to about 32 the kernel wins
 GRAM = CompiledFunction(
@@ -21,6 +21,7 @@ GRAM_GRADIENT = CompiledFunction(
     "P factor code vectors vectors_cotangent values_cotangent, d rtol, P W F_gradient weights_gradient",
 )
 GRAM_PRODUCT = CompiledFunction("gram_product", "i type, q batch m n, i threads, P F X")
+GRAM_IMAGE = CompiledFunction("gram_image", "i type, q batch m n k, i threads, P F V image")
 GRAM_OUTER = CompiledFunction("gram_outer", "i type, q batch m n k, i threads, P F U W code F_gradient")
 
 
@@ -134,6 +135,23 @@ def gram_product(F: Tensor) -> Tensor:
     X = torch.empty(B, n, n, dtype=torch.complex128 if F.is_complex() else torch.float64)
     GRAM_PRODUCT(TYPES[F.dtype], B, m, n, torch.get_num_threads(), F, X)
     return X
+
+
+def gram_image(F: Tensor, V: Tensor) -> Tensor:
+    """F V, each entry rounded once, in one pass over F; for a few columns.
+
+    Args:
+        F: ``(B, m, n)``, float32 or float64, on the CPU.
+        V: ``(B, n, k)``, float64.
+
+    Returns:
+        ``(B, m, k)``, like F.
+    """
+    F, V = in_memory(F), in_memory(V)
+    (B, m, n), k = F.shape, V.shape[-1]
+    image = torch.empty(B, m, k, dtype=F.dtype)
+    GRAM_IMAGE(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, V, image)
+    return image
 
 
 def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:

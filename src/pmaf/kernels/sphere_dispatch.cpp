@@ -12,6 +12,7 @@ namespace pmaf {
   int gram_gradient(const GramGradientCall&);     \
   int gram_product(const GramProductCall&);       \
   int gram_outer(const GramOuterCall&);           \
+  int gram_image(const GramImageCall&);           \
   }
 PMAF_DECLARE(baseline)
 #if defined(__x86_64__)
@@ -29,13 +30,14 @@ struct Table {
   int (*gram_gradient)(const GramGradientCall&);
   int (*gram_product)(const GramProductCall&);
   int (*gram_outer)(const GramOuterCall&);
+  int (*gram_image)(const GramImageCall&);
 };
 
 constexpr Table tables[] = {
-    {baseline::sphere, baseline::sphere_gradient, baseline::gram, baseline::gram_gradient, baseline::gram_product, baseline::gram_outer},
+    {baseline::sphere, baseline::sphere_gradient, baseline::gram, baseline::gram_gradient, baseline::gram_product, baseline::gram_outer, baseline::gram_image},
 #if defined(__x86_64__)
-    {avx2::sphere, avx2::sphere_gradient, avx2::gram, avx2::gram_gradient, avx2::gram_product, avx2::gram_outer},
-    {avx512::sphere, avx512::sphere_gradient, avx512::gram, avx512::gram_gradient, avx512::gram_product, avx512::gram_outer},
+    {avx2::sphere, avx2::sphere_gradient, avx2::gram, avx2::gram_gradient, avx2::gram_product, avx2::gram_outer, avx2::gram_image},
+    {avx512::sphere, avx512::sphere_gradient, avx512::gram, avx512::gram_gradient, avx512::gram_product, avx512::gram_outer, avx512::gram_image},
 #endif
 };
 
@@ -61,3 +63,5 @@ PMAF_EXPORT int pmaf_gram_product(int isa, const pmaf::GramProductCall* call) {
 }
 
 PMAF_EXPORT int pmaf_gram_outer(int isa, const pmaf::GramOuterCall* call) { return pmaf::tables[isa].gram_outer(*call); }
+
+PMAF_EXPORT int pmaf_gram_image(int isa, const pmaf::GramImageCall* call) { return pmaf::tables[isa].gram_image(*call); }

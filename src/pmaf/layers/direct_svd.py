@@ -24,7 +24,7 @@ from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.triplets import TripletEquations
 from pmaf.kernels import available
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
-from pmaf.kernels.gram import gram_product
+from pmaf.kernels.gram import gram_image, gram_product
 from pmaf.layers.direct import PLAIN, POLICIES, tolerance
 from pmaf.layers.gauge import decided_phase
 from pmaf.linalg.batched import lengths, narrow_adjoint, narrow_product
@@ -37,6 +37,7 @@ __all__ = ["direct_svd"]
 
 REAL = (torch.float32, torch.float64)
 OTHERS = ("reference", "start", "solver", "backward")
+FEW = 8  # columns for which the kernel's product with T is no slower than BLAS
 SKEW = 1e-6  # relative to ‖G‖, far above what rounding makes of a product
 EQUATIONS = {
     largest: TripletEquations("drop", JordanWielandt(torch.empty(1, 1)).structure(), largest)
@@ -186,7 +187,8 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
     T = upright(A)
     n = T.shape[-1]
     if dtype == torch.float32:
-        G = gram_product(T.reshape(-1, *T.shape[-2:]).contiguous()).reshape(*T.shape[:-2], n, n)
+        T = T.contiguous()
+        G = gram_product(T.reshape(-1, *T.shape[-2:])).reshape(*T.shape[:-2], n, n)
     else:
         G = T.mT @ T
     # σᵢ² − σⱼ² = (σᵢ + σⱼ)(σᵢ − σⱼ) ≤ 2‖A‖(σᵢ − σⱼ): what passes here is apart in singular values as well.
@@ -199,12 +201,8 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
     least, most = (float(x) for x in pairs.norm.aminmax())
     if not (info.tiny < least and most < info.max):
         return None
-    V, S = pairs.vectors, pairs.values.sqrt().to(dtype)
-    right = V.to(dtype)
-    image = narrow_product(T, right)
-    # In single precision σ, from double, is the length of T v to the last digit.
-    length = S[..., None, :] if dtype == torch.float32 else lengths(image)
-    left = torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=dtype))  # in rows, however it came
+    V, roots = pairs.vectors, pairs.values.sqrt()
+    S, right, left = roots.to(dtype), V.to(dtype), unit_images(T, V, roots)
     found = Found(left, S, right.mT.contiguous(), G, pairs)
     if not (tall and turned_by_kernel(pairs, G, info.eps)):
         told = Report(S, S, pairs.residual.to(dtype), found.gap())
@@ -213,6 +211,21 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
         pairs = pairs._replace(vectors=V * sign)
         found = found._replace(U=left * sign, Vh=found.Vh * sign.mT, pairs=pairs)
     return found if tall else found._replace(U=found.Vh.mT.contiguous(), Vh=found.U.mT.contiguous())
+
+
+def unit_images(T: Tensor, V: Tensor, S: Tensor) -> Tensor:
+    """T v/‖T v‖, ``(*, m, k)`` in rows; V and the singular values S in double precision, of which σ = ‖T v‖.
+
+    Of single precision that holds to the last digit, so that one pass over T does all.
+    """
+    single, k = T.dtype == torch.float32, V.shape[-1]
+    if k <= FEW and T.is_contiguous():
+        V = (V / S[..., None, :] if single else V).reshape(-1, *V.shape[-2:])
+        image = gram_image(T.reshape(-1, *T.shape[-2:]), V).reshape(*T.shape[:-1], k)
+        return image if single else image.div_(lengths(image))
+    image = narrow_product(T, V.to(T.dtype))
+    length = S[..., None, :].to(T.dtype) if single else lengths(image)
+    return torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=T.dtype))  # in rows, however it came
 
 
 def turned_by_kernel(pairs: Eigenpairs, G: Tensor, eps: float) -> bool:
