@@ -2,7 +2,7 @@
 #include "gram.h"
 
 #include "blocks.h"
-#include "gram_image.h"
+#include "few_columns.h"
 #include "gram_products.h"
 
 namespace pmaf {
@@ -71,15 +71,19 @@ int gram_outer(const GramOuterCall& call) {
   }
 }
 
-template <class D>
-int image_of(const GramImageCall& call) {
-  const GramImage<D> kernel{call};
-  const std::int64_t pieces = call.batch * kernel.pieces();
-  const double work = 2.0 * static_cast<double>(kernel.piece * call.n * call.k);
-  return over_blocks(pieces, 1, call.threads, work, kernel.bytes(call.n, call.k), GRAM_NO_MEMORY, kernel);
+template <class Kernel, class Call>
+int few_columns(const Call& call, int passes) {
+  const std::int64_t shares = (call.m + rows_of_a_thread - 1) / rows_of_a_thread;
+  const double work = passes * products(call, call.k) / static_cast<double>(shares ? shares : 1);
+  return over_blocks(call.batch * shares, 1, call.threads, work, Kernel::bytes(call.n, call.k), GRAM_NO_MEMORY, Kernel{call});
 }
 
-int gram_image(const GramImageCall& call) { return call.type == FLOAT32 ? image_of<float>(call) : image_of<double>(call); }
+int gram_image(const GramImageCall& call) {
+  return call.type == FLOAT32 ? few_columns<GramImage<float>>(call, 1) : few_columns<GramImage<double>>(call, 1);
+}
+int triplet_gradient(const TripletGradientCall& call) {
+  return call.type == FLOAT32 ? few_columns<TripletGradient<float>>(call, 3) : few_columns<TripletGradient<double>>(call, 3);
+}
 
 int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }
 int gram_gradient(const GramGradientCall& call) {
