@@ -1,14 +1,17 @@
-"""Generalised eigenpairs and truncated SVD beside what people write by hand, forward and backward.
+"""Generalised eigenpairs, truncated SVD and functions of a matrix beside what else there is, forward and backward.
 
 Run ``python benchmarks/family.py`` (a few minutes on one core). Generalised: Cholesky, ``eigh`` and autograd through
 both; ``scipy.linalg.eigh(b=)`` and xitorch where it is installed. SVD: ``torch.linalg.svd`` and autograd,
-``svd_lowrank``. The loss of the backward pass is a fixed function of values and vectors. Errors are of the values,
-relative. Times are those of the processor, on one thread.
+``svd_lowrank``. Functions of a matrix: ``eigh`` and autograd, and geomstats where it is installed; of covariances, and
+of matrices with repeated eigenvalues. The loss of the backward pass is a fixed function of values and vectors, or a
+linear one of the matrix. Errors are of the values, relative, and of gradients in the Frobenius norm; the reference for
+functions is SciPy's, of [[X, W], [0, X]]. Times are those of the processor, on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +19,15 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 import pmaf
 from harness import Row, alternate, report
+from spectral_function import both, error, matrices
 
 torch.set_num_threads(1)
+threadpool_limits(1)  # SciPy's own
 
 
 def by_hand(X: Tensor, B: Tensor, k: int) -> tuple[Tensor, ...]:
@@ -101,6 +107,7 @@ def measure(task: str, inputs: tuple[Tensor, ...], k: int, methods: dict[str, An
                 "both_ms": None if both is None else 1e3 * both,
                 "ratio_to_pmaf": None if both is None else both / times["pmaf, both"],
                 "error": errors.get(name),
+                "gradient_error": None,
             }
         )
     return rows
@@ -133,8 +140,78 @@ def triplets(shape: tuple[int, ...], k: int, dtype: torch.dtype) -> list[Row]:
     return measure(f"svd, {'×'.join(map(str, shape))}, k = {k}, {dtype}", (A,), k, methods, truth)
 
 
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Any], Any]]] = {
+    "log": (torch.log, scipy.linalg.logm),
+    "exp": (torch.exp, scipy.linalg.expm),
+    "sqrt": (torch.sqrt, scipy.linalg.sqrtm),
+}
+
+
+def through_eigh(fn: str) -> Callable[[Tensor], Tensor]:
+    """What people write; its gradient divides by differences of eigenvalues."""
+
+    def function(X: Tensor) -> Tensor:
+        s, U = torch.linalg.eigh(X)
+        return (U * FUNCTIONS[fn][0](s)[..., None, :]) @ U.mT
+
+    return function
+
+
+def geomstats_functions(fn: str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Through ``eigh`` as well, and for the logarithm by SciPy; importing it sets torch's default type."""
+    os.environ["GEOMSTATS_BACKEND"] = "pytorch"
+    default = torch.get_default_dtype()
+    if not hasattr(np, "trapz"):
+        setattr(np, "trapz", np.trapezoid)  # noqa: B010  # geomstats 2.8 imports it by its old name
+    try:
+        import geomstats.backend as gs
+        from geomstats.geometry.hermitian_matrices import expmh, powermh
+        from geomstats.geometry.spd_matrices import logmh
+    except ImportError:
+        return {}
+    finally:
+        torch.set_default_dtype(default)
+    found: dict[str, Any] = {"log": logmh, "exp": expmh, "sqrt": lambda X: powermh(X, 0.5)}
+    return {"geomstats": found[fn]} | ({"geomstats, by SciPy": gs.linalg.logm} if fn == "log" else {})
+
+
+def functions(fn: str, spectrum: str, n: int, dtype: torch.dtype) -> list[Row]:
+    """64 matrices of order n."""
+    X = matrices(spectrum, 64, n)
+    W = torch.randn(64, n, n, dtype=X.dtype)
+    W = (W + W.mT) / 2
+    whole = torch.cat((torch.cat((X, W), -1), torch.cat((torch.zeros_like(X), X), -1)), -2)[:4]
+    truth = torch.stack([torch.from_numpy(np.real(FUNCTIONS[fn][1](x))) for x in whole.numpy()])
+    methods: dict[str, Any] = {
+        "pmaf": lambda X: pmaf.spectral_function(X, fn),
+        "eigh, autograd": through_eigh(fn),
+        **geomstats_functions(fn),
+    }
+    x, w = X.to(dtype), W.to(dtype)
+    tasks: dict[str, Callable[[], object]] = {}
+    for name, method in methods.items():
+        tasks[f"{name}, forward"] = lambda method=method: method(x)
+        tasks[f"{name}, both"] = lambda method=method: both(method, x, w)
+    times = alternate(tasks, 9, clock=time.process_time)
+    rows = []
+    for name, method in methods.items():
+        value, gradient = both(method, x[:4], w[:4])
+        rows.append(
+            {
+                "task": f"{fn}, {spectrum}, 64×{n}×{n}, {dtype}",
+                "method": name,
+                "forward_ms": 1e3 * times[f"{name}, forward"],
+                "both_ms": 1e3 * times[f"{name}, both"],
+                "ratio_to_pmaf": times[f"{name}, both"] / times["pmaf, both"],
+                "error": error(value, truth[:, :n, :n]),
+                "gradient_error": error(gradient, truth[:, :n, n:]),
+            }
+        )
+    return rows
+
+
 def main() -> None:
-    """Both tables in one file."""
+    """All tables in one file."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.manual_seed(0)
     rows: list[Row] = []
@@ -143,7 +220,10 @@ def main() -> None:
             rows += generalised(n, 1, dtype)
         for shape in ((64, 200, 20), (200_000, 64)):
             rows += triplets(shape, 3, dtype)
-    report("family", "Generalised eigenpairs and truncated SVD", rows)
+        for fn in FUNCTIONS:
+            for spectrum in ("covariance", "repeated"):
+                rows += functions(fn, spectrum, 32, dtype)
+    report("family", "Generalised eigenpairs, truncated SVD and functions of a matrix", rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("pmaf", "torch", "numpy", "scipy", "xitorch")
+PACKAGES = ("pmaf", "torch", "numpy", "scipy", "xitorch", "geomstats")
 Row = dict[str, Any]
 TURN = 0.02  # seconds
 

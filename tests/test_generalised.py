@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -124,6 +126,34 @@ def test_an_item_whose_metric_is_not_definite_spoils_no_other():
         assert bool(g[0].any())
     with pytest.raises(pmaf.ConvergenceError, match=r"item \(1,\) ended with NOT_DEFINITE"):
         pmaf.ied(X[:3], 2, metric=B[:3])
+
+
+def test_the_error_names_the_first_item_without_an_answer():
+    X, B = torch.eye(2).expand(4, 2, 2), torch.eye(2).repeat(4, 1, 1)
+    B[1], B[2, 0, 1] = -B[1], torch.nan
+    with pytest.raises(pmaf.ConvergenceError, match=r"item \(1,\) ended with NOT_DEFINITE \(1 of 4 items\)"):
+        pmaf.ied(X, 1, metric=B)
+
+
+def test_what_the_metric_has_swallowed_is_not_said_to_be_an_answer():
+    """Of values 10¹⁷ times smaller than another one nothing is left in double precision."""
+    X = torch.tensor([[1.0, 2, 1], [2, 3, 1], [1, 1, -2]], dtype=torch.float64)
+    B = torch.diag(torch.tensor([1.0, 1, 1e-17], dtype=torch.float64))
+    found = pmaf.ied_ex(X, 1, metric=B)
+    lost = bool(found.residual > 1e-3)  # which is for the processor's rounding to say
+    assert (found.status == pmaf.Status.MAX_STEPS) == lost
+    with pytest.raises(pmaf.ConvergenceError) if lost else contextlib.nullcontext():
+        pmaf.ied(X, 1, metric=B)
+    assert pmaf.ied(X, 1, largest=False, metric=B).eigenvalues.item() == pytest.approx(-2e17)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3)])
+def test_a_metric_of_size_zero(shape):
+    X = torch.zeros(shape, requires_grad=True)
+    k = shape[-1] - 1 if shape[-1] else 0
+    values, U = pmaf.ied(X, k, metric=X)
+    assert (values.shape, U.shape) == ((*shape[:-2], k), (*shape[:-1], k))
+    assert torch.autograd.grad(U.sum() + values.sum(), X)[0].shape == shape
 
 
 def test_repeated_pairs_in_the_metric():

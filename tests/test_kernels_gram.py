@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from pmaf.kernels import loader
-from pmaf.kernels.gram import gram_eigenpairs, gram_gradient, gram_outer, gram_product
+from pmaf.kernels.gram import (
+    gram_eigenpairs,
+    gram_gradient,
+    gram_image,
+    gram_outer,
+    gram_product,
+    triplet_gradient,
+)
 
 mpmath.mp.dps = 60
 DTYPES = [torch.float32, torch.float64]
@@ -200,3 +207,26 @@ def test_the_gradient_of_the_square(isa, batch, m, n, k):
     expected = (A @ U) @ W.mT + (A @ W) @ U.mT
     expected[1:2] = 0
     assert torch.allclose(gradient.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("batch", "m", "n", "k"),
+    [(3, 16, 3, 1), (2, 13, 9, 2), (5, 9, 24, 3), (1, 1, 1, 1), (2, 4100, 11, 4), (2, 0, 3, 1)],
+)
+def test_one_pass_over_the_rows_of_a_factor(isa, dtype, batch, m, n, k):
+    F, U, H = factors(batch, m, n, dtype), factors(batch, m, k, dtype, 1), factors(batch, m, k, dtype, 2)
+    w, P, Q = (factors(batch, n, k, WIDE, seed) for seed in (3, 4, 5))
+    A, close = F.double(), {"rtol": 2 * torch.finfo(dtype).eps, "atol": 40 * torch.finfo(torch.float64).eps * n}
+    image = gram_image(F, w)
+    assert torch.allclose(image.double(), A @ w, **close)
+    gradient = triplet_gradient(F, U, H, w, P, Q)
+    expected = U.double() @ P.mT + (H.double() + A @ w) @ Q.mT
+    assert torch.allclose(gradient.double(), expected, **close)
+    assert torch.allclose(triplet_gradient(F, U, None, w, P, Q).double(), expected - H.double() @ Q.mT, **close)
+    # A row has the same bits alone.
+    last = (slice(batch - 1, batch), slice(m - 1, m))
+    if m:
+        own = slice(batch - 1, batch)
+        assert torch.equal(image[last], gram_image(F[last], w[own]))
+        assert torch.equal(gradient[last], triplet_gradient(F[last], U[last], H[last], w[own], P[own], Q[own]))

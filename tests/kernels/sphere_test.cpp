@@ -18,6 +18,8 @@ extern "C" int pmaf_gram(int isa, const pmaf::GramCall* call);
 extern "C" int pmaf_gram_gradient(int isa, const pmaf::GramGradientCall* call);
 extern "C" int pmaf_gram_product(int isa, const pmaf::GramProductCall* call);
 extern "C" int pmaf_gram_outer(int isa, const pmaf::GramOuterCall* call);
+extern "C" int pmaf_gram_image(int isa, const pmaf::GramImageCall* call);
+extern "C" int pmaf_triplet_gradient(int isa, const pmaf::TripletGradientCall* call);
 
 namespace {
 
@@ -140,6 +142,25 @@ void products(int isa, int B, int m, int n, int k, bool poison, int parts) {
 }
 
 template <class T>
+void few_columns(int isa, int B, int m, int n, int k) {
+  const auto F = normal<T>(std::size_t(B) * m * n, 12), U = normal<T>(std::size_t(B) * m * k, 13);
+  const auto w = normal<double>(std::size_t(B) * n * k, 14);
+  std::vector<T> image(U.size()), gradient(F.size());
+  pmaf::GramImageCall call{};
+  call.type = sizeof(T) == 4 ? pmaf::FLOAT32 : pmaf::FLOAT64;
+  call.batch = B, call.m = m, call.n = n, call.k = k, call.threads = 2;
+  call.F = F.data(), call.V = w.data(), call.image = image.data();
+  pmaf_gram_image(isa, &call);
+  for (T entry : image) check(std::isfinite(entry), "image", isa, B, m, n);
+  pmaf::TripletGradientCall back{};
+  back.type = call.type;
+  back.batch = B, back.m = m, back.n = n, back.k = k, back.threads = 2, back.F = F.data(), back.U = back.H = U.data();
+  back.w = back.P = back.Q = w.data(), back.F_gradient = gradient.data();
+  pmaf_triplet_gradient(isa, &back);
+  for (T entry : gradient) check(std::isfinite(entry), "gradient of triplets", isa, B, m, n);
+}
+
+template <class T>
 void everything(int isa) {
   const int shapes[][3] = {{1, 1, 1}, {1, 20, 3}, {9, 8, 3}, {11, 3, 5}, {3, 0, 2}, {5, 70, 33}, {2, 60, 41}, {2, 120, 97}};
   for (const auto& shape : shapes)
@@ -148,6 +169,7 @@ void everything(int isa) {
         for (int parts = 1; parts <= (shape[2] <= 40 ? 2 : 1); parts++)
           sphere<T>(isa, shape[0], shape[1], shape[2], quadratic, (way & 1) && !quadratic, way & 2, way & 4, parts);
   const int factors[][4] = {{1, 1, 1, 1}, {9, 16, 3, 1}, {10, 100, 9, 2}, {3, 2, 5, 5}, {2, 0, 3, 1}, {3, 50, 40, 3}};
+  for (const auto& f : factors) few_columns<T>(isa, f[0], f[1], f[2], f[3]);
   for (const auto& f : factors)
     for (int way = 0; way < 4; way++) {
       gram<T>(isa, f[0], f[1], f[2], f[3], way & 1, way & 2);

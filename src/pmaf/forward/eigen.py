@@ -15,7 +15,7 @@ from pmaf.solution import Status
 from pmaf.solvers.base import EigenAnswer, EigenSolver
 from pmaf.transforms import anywhere, compiling
 
-__all__ = ["EigenForward"]
+__all__ = ["EigenForward", "most_residual"]
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,16 @@ class EigenForward:
         """
         X = self.operator.with_tensors(tensors).plain()
         answer = self.solver.solve(X, self.k, self.largest, self.start)
-        most = max(10 * (getattr(self.solver, "rtol", None) or 0), self.asymmetry)
+        most = most_residual(self.solver, self.asymmetry)
         return report(X, answer, relative_tolerance(self.rtol, X.dtype, X.n), self.atol, most, self.subspace)
 
 
 register(EigenForward)
+
+
+def most_residual(solver: EigenSolver, asymmetry: float) -> float:
+    """The largest residual of what is an eigenpair at all."""
+    return max(10 * (getattr(solver, "rtol", None) or 0), asymmetry)
 
 
 def report(X: Operator, answer: EigenAnswer, rtol: float, atol: float, most: float, subspace: bool) -> ForwardResult:

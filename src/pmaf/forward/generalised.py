@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pmaf.forward.custom_ops import eigen_outputs, encode, fresh, register, with_start
-from pmaf.forward.eigen import EigenForward
+from pmaf.forward.eigen import EigenForward, most_residual
 from pmaf.handover import EigenAux, ForwardResult, GeneralisedAux
 from pmaf.linalg.reduction import reduce, towards
 from pmaf.linalg.scaling import divisor, magnitude
@@ -57,15 +57,15 @@ class GeneralisedForward(EigenForward):
         wrong = told.status.new_tensor(int(Status.NOT_DEFINITE))
         wrong = torch.where(problem.finite, wrong, Status.NON_FINITE)
         usable = problem.definite.expand(told.status.shape)
-        status = torch.where(usable, told.status, wrong)
         values = torch.where(usable[..., None], values, torch.nan)
         U = torch.where(usable[..., None, None], U, torch.nan)
+        off = residual(X, B, U, values)
+        lost = (off > most_residual(self.solver, self.asymmetry)) & told.status.ne(Status.NON_FINITE)
+        status = torch.where(usable, torch.where(lost, Status.MAX_STEPS, told.status), wrong)
         gap = torch.where(usable, told.gap, torch.nan)
         aux = aux._replace(failed=aux.failed | ~usable, degenerate=aux.degenerate & usable)
         left = GeneralisedAux._make((*aux, problem.L, problem.X))
-        return ForwardResult(
-            (U, values), left, told._replace(status=status, residual=residual(X, B, U, values), gap=gap)
-        )
+        return ForwardResult((U, values), left, told._replace(status=status, residual=off, gap=gap))
 
 
 def residual(X: Tensor, B: Tensor, U: Tensor, values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 #include "gram.h"
 
 #include "blocks.h"
+#include "few_columns.h"
 #include "gram_products.h"
 
 namespace pmaf {
@@ -68,6 +69,20 @@ int gram_outer(const GramOuterCall& call) {
     case COMPLEX64: return outer_by<ComplexGramOuter<float>>(call, 4);
     default: return outer_by<ComplexGramOuter<double>>(call, 4);
   }
+}
+
+template <class Kernel, class Call>
+int few_columns(const Call& call, int passes) {
+  const std::int64_t shares = (call.m + rows_of_a_thread - 1) / rows_of_a_thread;
+  const double work = passes * products(call, call.k) / static_cast<double>(shares ? shares : 1);
+  return over_blocks(call.batch * shares, 1, call.threads, work, Kernel::bytes(call.n, call.k), GRAM_NO_MEMORY, Kernel{call});
+}
+
+int gram_image(const GramImageCall& call) {
+  return call.type == FLOAT32 ? few_columns<GramImage<float>>(call, 1) : few_columns<GramImage<double>>(call, 1);
+}
+int triplet_gradient(const TripletGradientCall& call) {
+  return call.type == FLOAT32 ? few_columns<TripletGradient<float>>(call, 3) : few_columns<TripletGradient<double>>(call, 3);
 }
 
 int gram(const GramCall& call) { return call.type == FLOAT32 ? gram_of<float>(call) : gram_of<double>(call); }

@@ -7,7 +7,16 @@ from torch import Tensor
 
 from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory, stride
 
-__all__ = ["MOST_COLUMNS", "GramFound", "gram_eigenpairs", "gram_gradient", "gram_outer", "gram_product"]
+__all__ = [
+    "MOST_COLUMNS",
+    "GramFound",
+    "gram_eigenpairs",
+    "gram_gradient",
+    "gram_image",
+    "gram_outer",
+    "gram_product",
+    "triplet_gradient",
+]
 
 MOST_COLUMNS = 256  # as in gram.h; up to about 32 the kernel wins
 GRAM = CompiledFunction(
@@ -21,6 +30,8 @@ GRAM_GRADIENT = CompiledFunction(
     "P factor code vectors vectors_cotangent values_cotangent, d rtol, P W F_gradient weights_gradient",
 )
 GRAM_PRODUCT = CompiledFunction("gram_product", "i type, q batch m n, i threads, P F X")
+GRAM_IMAGE = CompiledFunction("gram_image", "i type, q batch m n k, i threads, P F V image")
+TRIPLET_GRADIENT = CompiledFunction("triplet_gradient", "i type, q batch m n k, i threads, P F U H w P Q F_gradient")
 GRAM_OUTER = CompiledFunction("gram_outer", "i type, q batch m n k, i threads, P F U W code F_gradient")
 
 
@@ -136,6 +147,23 @@ def gram_product(F: Tensor) -> Tensor:
     return X
 
 
+def gram_image(F: Tensor, V: Tensor) -> Tensor:
+    """F V, each entry rounded once, in one pass over F; for a few columns.
+
+    Args:
+        F: ``(B, m, n)``, float32 or float64, on the CPU.
+        V: ``(B, n, k)``, float64.
+
+    Returns:
+        ``(B, m, k)``, like F.
+    """
+    F, V = in_memory(F), in_memory(V)
+    (B, m, n), k = F.shape, V.shape[-1]
+    image = torch.empty(B, m, k, dtype=F.dtype)
+    GRAM_IMAGE(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, V, image)
+    return image
+
+
 def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
     """(FU)Wᴴ + (FW)Uᴴ, zero for items with a code.
 
@@ -152,4 +180,26 @@ def gram_outer(F: Tensor, U: Tensor, W: Tensor, code: Tensor) -> Tensor:
     (B, m, n), k = F.shape, U.shape[-1]
     gradient = torch.empty_like(F)
     GRAM_OUTER(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, U, W, code, gradient)
+    return gradient
+
+
+def triplet_gradient(F: Tensor, U: Tensor, H: Tensor | None, w: Tensor, P: Tensor, Q: Tensor) -> Tensor:
+    """U Pᵀ + (H + F w) Qᵀ, each entry rounded once, in one pass over F; for a few columns.
+
+    Args:
+        F: ``(B, m, n)``, float32 or float64, on the CPU.
+        U: ``(B, m, k)``, like F.
+        H: likewise, or ``None`` for zero.
+        w: ``(B, n, k)``, float64.
+        P: likewise.
+        Q: likewise.
+
+    Returns:
+        ``(B, m, n)``, like F.
+    """
+    F, U, w, P, Q = (in_memory(x) for x in (F, U, w, P, Q))
+    H = None if H is None else in_memory(H)
+    (B, m, n), k = F.shape, U.shape[-1]
+    gradient = torch.empty_like(F)
+    TRIPLET_GRADIENT(TYPES[F.dtype], B, m, n, k, torch.get_num_threads(), F, U, H, w, P, Q, gradient)
     return gradient

@@ -37,6 +37,26 @@ struct GramGradientCall {
   void *W, *F_gradient, *weights_gradient;  // (batch, n, k), (batch, m, n), (batch, m); null: not wanted
 };
 
+// F V for real F.
+struct GramImageCall {
+  int type;  // of F and of the image: real ones
+  std::int64_t batch, m, n, k;
+  int threads;
+  const void* F;    // (batch, m, n)
+  const double* V;  // (batch, n, k)
+  void* image;      // (batch, m, k)
+};
+
+// F̄ = U Pᵀ + (H + F w) Qᵀ for real F.
+struct TripletGradientCall {
+  int type;
+  std::int64_t batch, m, n, k;
+  int threads;
+  const void *F, *U, *H;     // (batch, m, n), (batch, m, k) twice; H may be null
+  const double *w, *P, *Q;   // (batch, n, k)
+  void* F_gradient;          // (batch, m, n)
+};
+
 // X = FᴴF in double precision, real or complex; complex F have n ≤ 128.
 struct GramProductCall {
   int type;  // of F, as in calls.h

@@ -113,7 +113,7 @@ struct ProductOfOne {
           ji[1] = -im, ij[1] = im;
         }
     } else {
-      normal_equations(LeastSquaresItem<D>{call.m, n, F, F, nullptr}, 1.0, 0.0, G, right, memory);
+      normal_equations(LeastSquaresItem<D>{call.m, n, F, nullptr, nullptr}, 1.0, 0.0, G, right, memory);
       for (int i = 0; i < n; i++)
         for (int j = 0; j <= i; j++) X[i * n + j] = X[j * n + i] = G[i * stride + j];
     }

@@ -312,6 +312,13 @@ PMAF_INLINE void store_as(T* p, Lanes<From, W> a) {
   convert<T>(a).store(p);
 }
 
+// Has `count` numbers brought nearer, which need not exist. Few processors look ahead across the end of a page by themselves.
+template <class T>
+PMAF_INLINE void prefetch(const T* from, std::ptrdiff_t count) {
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
+  for (std::ptrdiff_t i = 0; i < count; i += line) __builtin_prefetch(from + i);
+}
+
 // Complex lanes: a pair of real ones.
 template <class L>
 struct Complex {

@@ -59,7 +59,7 @@ void gram_strip(int count, const C* left, std::ptrdiff_t left_stride, const C* P
   }
 }
 
-// One least-squares item: A is (m, n), weights may be null.
+// One least-squares item: A is (m, n); b, without which g is zero, and weights may be null.
 template <class D>
 struct LeastSquaresItem {
   std::ptrdiff_t m;
@@ -155,11 +155,14 @@ void normal_equations(const LeastSquaresItem<D>& item, double matrix_factor, dou
       for (; j + W <= n; j += W) (load_as<C, W>(row + j) * Lanes<C, W>(scale)).store(to + j);
       for (; j < n; j++) to[j] = C(row[j]) * scale;
       for (; j < stride; j++) to[j] = 0;
-      y[k] = C(double(item.b[k0 + k]) * (root * right_factor));
+      if (item.b) y[k] = C(double(item.b[k0 + k]) * (root * right_factor));
     }
-    for (int i = 0; i < n; i += 4)
+    const D* following = item.A + (k0 + row_block) * n;
+    for (int i = 0; i < n; i += 4) {
+      prefetch(following + std::ptrdiff_t(i) * row_block, 4 * row_block);  // a share of the next block for every strip
       gram_strip<C, 4>(count, P + i, stride, P, stride, G + i * stride, stride, (i + 3) / W + 1);
-    gram_strip<C, 1>(count, y, 1, P, stride, g, stride, static_cast<int>(stride / W));
+    }
+    if (item.b) gram_strip<C, 1>(count, y, 1, P, stride, g, stride, static_cast<int>(stride / W));
   }
 }
 

@@ -12,6 +12,8 @@ namespace pmaf {
   int gram_gradient(const GramGradientCall&);     \
   int gram_product(const GramProductCall&);       \
   int gram_outer(const GramOuterCall&);           \
+  int gram_image(const GramImageCall&);           \
+  int triplet_gradient(const TripletGradientCall&); \
   }
 PMAF_DECLARE(baseline)
 #if defined(__x86_64__)
@@ -29,13 +31,18 @@ struct Table {
   int (*gram_gradient)(const GramGradientCall&);
   int (*gram_product)(const GramProductCall&);
   int (*gram_outer)(const GramOuterCall&);
+  int (*gram_image)(const GramImageCall&);
+  int (*triplet_gradient)(const TripletGradientCall&);
 };
 
+#define PMAF_KERNELS(isa)                                                                              \
+  {isa::sphere,     isa::sphere_gradient, isa::gram,      isa::gram_gradient, isa::gram_product, isa::gram_outer, \
+   isa::gram_image, isa::triplet_gradient}
 constexpr Table tables[] = {
-    {baseline::sphere, baseline::sphere_gradient, baseline::gram, baseline::gram_gradient, baseline::gram_product, baseline::gram_outer},
+    PMAF_KERNELS(baseline),
 #if defined(__x86_64__)
-    {avx2::sphere, avx2::sphere_gradient, avx2::gram, avx2::gram_gradient, avx2::gram_product, avx2::gram_outer},
-    {avx512::sphere, avx512::sphere_gradient, avx512::gram, avx512::gram_gradient, avx512::gram_product, avx512::gram_outer},
+    PMAF_KERNELS(avx2),
+    PMAF_KERNELS(avx512),
 #endif
 };
 
@@ -61,3 +68,9 @@ PMAF_EXPORT int pmaf_gram_product(int isa, const pmaf::GramProductCall* call) {
 }
 
 PMAF_EXPORT int pmaf_gram_outer(int isa, const pmaf::GramOuterCall* call) { return pmaf::tables[isa].gram_outer(*call); }
+
+PMAF_EXPORT int pmaf_gram_image(int isa, const pmaf::GramImageCall* call) { return pmaf::tables[isa].gram_image(*call); }
+
+PMAF_EXPORT int pmaf_triplet_gradient(int isa, const pmaf::TripletGradientCall* call) {
+  return pmaf::tables[isa].triplet_gradient(*call);
+}

@@ -145,7 +145,12 @@ def direct_generalised(
         last = found.values[..., -1]
         gap = (last - found.next).abs() if k < shape[-1] else torch.full_like(last, torch.inf)
         status = torch.zeros(last.shape, dtype=torch.int64)
-        off = residual(given, other, pairs.U, found.values) if measured else found.residual
+        # What rounds in the reduced problem by n·ε of its norm is more for the given one where a value is small.
+        most, rounding = asymmetry_allowed(dtype), shape[-1] * torch.finfo(dtype).eps
+        look = measured or bool((found.values.abs().amin(-1) * most < found.norm * rounding).any())
+        off = residual(given, other, pairs.U, found.values) if look else found.residual
+        if look and not bool((off <= most).all()):
+            return None
         report = Report(status, torch.ones_like(status), off, gap)
         pairs = pairs if X.is_complex() else turned(pairs, report)
     U, values = pairs.U, pairs.found.values

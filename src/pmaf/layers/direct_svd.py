@@ -24,7 +24,7 @@ from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.triplets import TripletEquations
 from pmaf.kernels import available
 from pmaf.kernels.eigenpairs import Eigenpairs, eigen_solve, eigenpairs
-from pmaf.kernels.gram import gram_product
+from pmaf.kernels.gram import gram_image, gram_product, triplet_gradient
 from pmaf.layers.direct import PLAIN, POLICIES, tolerance
 from pmaf.layers.gauge import decided_phase
 from pmaf.linalg.batched import lengths, narrow_adjoint, narrow_product
@@ -37,6 +37,7 @@ __all__ = ["direct_svd"]
 
 REAL = (torch.float32, torch.float64)
 OTHERS = ("reference", "start", "solver", "backward")
+FEW = 8  # columns for which the kernel's product with T is no slower than BLAS
 SKEW = 1e-6  # relative to ‖G‖, far above what rounding makes of a product
 EQUATIONS = {
     largest: TripletEquations("drop", JordanWielandt(torch.empty(1, 1)).structure(), largest)
@@ -121,23 +122,29 @@ def pulled_back(
     pairs: Eigenpairs,
     largest: bool,
 ) -> Tensor:
-    """T̄ of the formula above, in two passes over T and one to write it; Tᵀu = σv saves those over u."""
+    """T̄ of the formula above, in two passes over T, the second of which writes it; Tᵀu = σv saves those over u."""
     u_bar, S_bar, v_bar = cotangents
     values = S[..., None, :]
     along = torch.zeros_like(values) if S_bar is None else S_bar[..., None, :]
     if u_bar is None and v_bar is None:
         return u @ (v * along).mT
-    h, ahead = v_bar, None
+    h = v_bar
     if u_bar is not None:
         pulled = narrow_adjoint(T, u_bar)
         alpha = (v * pulled).sum(-2, keepdim=True) / values
         pulled, along = pulled / values - v * alpha, along - alpha / values
-        h, ahead = pulled if h is None else h + pulled, u_bar
+        h = pulled if h is None else h + pulled
     assert h is not None
-    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0].to(T.dtype) * values
-    image = narrow_product(T, w)
-    ahead = image if ahead is None else ahead + image
-    return torch.cat((u, ahead), -1) @ torch.cat((w + v * along, v / values), -1).mT
+    wide = pairs.values[..., None, :].sqrt()
+    w = eigen_solve(G, pairs, h.to(G.dtype), largest=largest)[0] * wide
+    P, Q, k = w + pairs.vectors * along, pairs.vectors / wide, v.shape[-1]
+    if k <= FEW and T.is_contiguous():
+        H = None if u_bar is None else stacked(u_bar)
+        gradient = triplet_gradient(stacked(T), stacked(u), H, stacked(w), stacked(P), stacked(Q))
+        return gradient.reshape(T.shape)
+    image = narrow_product(T, w.to(T.dtype))
+    ahead = image if u_bar is None else u_bar + image
+    return torch.cat((u, ahead), -1) @ torch.cat((P, Q), -1).to(T.dtype).mT
 
 
 def direct_svd(
@@ -186,7 +193,8 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
     T = upright(A)
     n = T.shape[-1]
     if dtype == torch.float32:
-        G = gram_product(T.reshape(-1, *T.shape[-2:]).contiguous()).reshape(*T.shape[:-2], n, n)
+        T = T.contiguous()
+        G = gram_product(stacked(T)).reshape(*T.shape[:-2], n, n)
     else:
         G = T.mT @ T
     # σᵢ² − σⱼ² = (σᵢ + σⱼ)(σᵢ − σⱼ) ≤ 2‖A‖(σᵢ − σⱼ): what passes here is apart in singular values as well.
@@ -199,12 +207,8 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
     least, most = (float(x) for x in pairs.norm.aminmax())
     if not (info.tiny < least and most < info.max):
         return None
-    V, S = pairs.vectors, pairs.values.sqrt().to(dtype)
-    right = V.to(dtype)
-    image = narrow_product(T, right)
-    # In single precision σ, from double, is the length of T v to the last digit.
-    length = S[..., None, :] if dtype == torch.float32 else lengths(image)
-    left = torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=dtype))  # in rows, however it came
+    V, roots = pairs.vectors, pairs.values.sqrt()
+    S, right, left = roots.to(dtype), V.to(dtype), unit_images(T, V, roots)
     found = Found(left, S, right.mT.contiguous(), G, pairs)
     if not (tall and turned_by_kernel(pairs, G, info.eps)):
         told = Report(S, S, pairs.residual.to(dtype), found.gap())
@@ -213,6 +217,25 @@ def triplets(A: Tensor, k: int, largest: bool) -> Found | None:
         pairs = pairs._replace(vectors=V * sign)
         found = found._replace(U=left * sign, Vh=found.Vh * sign.mT, pairs=pairs)
     return found if tall else found._replace(U=found.Vh.mT.contiguous(), Vh=found.U.mT.contiguous())
+
+
+def stacked(X: Tensor) -> Tensor:
+    """Matrices ``(*, m, n)`` as ``(B, m, n)``."""
+    return X.reshape(-1, *X.shape[-2:])
+
+
+def unit_images(T: Tensor, V: Tensor, S: Tensor) -> Tensor:
+    """T v/‖T v‖, ``(*, m, k)`` in rows; V and the singular values S in double precision, of which σ = ‖T v‖.
+
+    Of single precision that holds to the last digit, so that one pass over T does all.
+    """
+    single, k = T.dtype == torch.float32, V.shape[-1]
+    if k <= FEW and T.is_contiguous():
+        image = gram_image(stacked(T), stacked(V / S[..., None, :] if single else V)).reshape(*T.shape[:-1], k)
+        return image if single else image.div_(lengths(image))
+    image = narrow_product(T, V.to(T.dtype))
+    length = S[..., None, :].to(T.dtype) if single else lengths(image)
+    return torch.mul(image, 1 / length, out=torch.empty(image.shape, dtype=T.dtype))  # in rows, however it came
 
 
 def turned_by_kernel(pairs: Eigenpairs, G: Tensor, eps: float) -> bool:

@@ -129,7 +129,7 @@ def with_metric(
     exact = False
     if isinstance(metric, Tensor):
         check_tensor(function, "metric", metric, 2, "(*, n, n)")
-        exact = check_symmetric(function, "metric", metric, wait=check_values)
+        exact = check_symmetric(function, "metric", metric, wait=check_values, least=0)
     elif metric.weights is not None:
         check_nonnegative(function, "weights of pmaf.Gram", metric.weights, wait=check_values)
     given = metric.tensors[0] if isinstance(metric, Gram) else metric

@@ -13,6 +13,8 @@ from pmaf.transforms import readable
 
 __all__ = ["judge", "narrowed", "narrowed_values"]
 
+FAILURES = (Status.NON_FINITE, Status.NOT_DEFINITE, Status.MAX_STEPS)
+
 
 def narrowed(x: Tensor, dtype: torch.dtype, status: Tensor) -> tuple[Tensor, Tensor]:
     """An answer in the type of the input, and the status, NON_FINITE where it leaves the range of that type.
@@ -47,7 +49,7 @@ def narrowed_values(values: Tensor, dtype: torch.dtype, status: Tensor) -> tuple
 
 
 def judge(function: str, status: Tensor, degenerate: str, differentiates: bool, depth: int = 3) -> None:
-    """Raise or warn according to the worst status; says nothing where values cannot be read.
+    """Raise for the first item without an answer, or warn; says nothing where values cannot be read.
 
     Args:
         function: the public function, for the message.
@@ -62,9 +64,10 @@ def judge(function: str, status: Tensor, degenerate: str, differentiates: bool, 
     """
     if not readable(status) or not bool(status.any()):  # CONVERGED is zero
         return
-    for failure in (Status.NON_FINITE, Status.NOT_DEFINITE, Status.MAX_STEPS):
-        if bool((status == failure).any()):
-            raise ConvergenceError(message(function, status, failure))
+    failed = torch.isin(status, status.new_tensor(FAILURES))
+    if bool(failed.any()):
+        first = Status(int(status.flatten()[failed.flatten().nonzero()[0]]))
+        raise ConvergenceError(message(function, status, first))
     if bool((status == Status.NOT_UNIQUE).any()):
         if degenerate == "raise":
             raise DegeneracyError(message(function, status, Status.NOT_UNIQUE))
