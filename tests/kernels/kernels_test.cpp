@@ -91,7 +91,7 @@ template <class E>
 void run(int isa, int type, int batch, int n, int k, bool largest, int threads, int kind) {
   using T = typename Scalar<E>::type;
   std::mt19937 random(1000 * n + 10 * k + batch + kind);
-  std::vector<E> X(std::size_t(batch) * n * n), vectors(std::size_t(batch) * n * k), factor(X.size()), H(vectors.size()),
+  std::vector<E> X(std::size_t(batch) * n * n), vectors(std::size_t(batch) * n * k), factor(std::size_t(batch) * (n / 2 + 2) * n), H(vectors.size()),
       W(vectors.size()), gradient(X.size());
   std::vector<T> values(std::size_t(batch) * k), next(batch), norm(batch), residual(batch), cotangent(values.size()), phase(values.size());
   std::vector<std::int32_t> code(batch), gradient_code(batch);

@@ -126,7 +126,8 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
   load_columns(static_cast<const T*>(call.vectors) + first * columns, n, k, lanes, block.U);
   const bool solving = call.H != nullptr;
   if (solving) {
-    block.recall(static_cast<const T*>(call.X) + first * numbers, static_cast<const T*>(call.factor) + first * numbers, lanes);
+    block.recall(static_cast<const T*>(call.X) + first * numbers,
+                 static_cast<const T*>(call.factor) + first * eigen_factor_size(n) * parts, lanes);
     block.scale_tridiagonal();
     load_columns(static_cast<const T*>(call.H) + first * columns, n, k, lanes, room.W);
     if constexpr (S::is_complex)

@@ -235,8 +235,8 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
   double* const* room = room_for.spare;
 
   const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
-  block.factorise_matrices(static_cast<const T*>(call.X) + first * numbers, static_cast<T*>(call.factor) + first * numbers,
-                           lanes);
+  block.factorise_matrices(static_cast<const T*>(call.X) + first * numbers,
+                           static_cast<T*>(call.factor) + first * eigen_factor_size(n) * parts, lanes);
   block.scale_tridiagonal();
   block.pairs_of_t();
 

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory
 
-__all__ = ["EIGENPAIRS", "EIGEN_GRADIENT", "Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
+__all__ = [
+    "EIGENPAIRS",
+    "EIGEN_GRADIENT",
+    "Code",
+    "Eigenpairs",
+    "eigen_gradient",
+    "eigen_solve",
+    "eigenpairs",
+    "factor_rows",
+]
 
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 CLOSED = (3, 4)  # sizes of the closed form in single precision, for one pair, which needs no factor; see small.h
@@ -44,8 +53,13 @@ class Eigenpairs(NamedTuple):
     norm: Tensor  # (*,): the largest |eigenvalue|, estimated (within about a tenth)
     residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
     code: Tensor  # (*,) int32
-    factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
+    factor: Tensor  # (*, ⌊n/2⌋ + 2, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
     seen: int  # all codes or-ed together
+
+
+def factor_rows(n: int) -> int:
+    """How many rows of n numbers hold a factor: a triangle and n numbers more."""
+    return n // 2 + 2
 
 
 def eigenpairs(
@@ -94,7 +108,7 @@ def eigenpairs(
     following, norm, residual = (torch.empty(batch, dtype=real) for _ in range(3))
     code = torch.empty(batch, dtype=torch.int32)
     closed = dtype == torch.float32 and k == 1 and n in CLOSED and reference is None
-    factor = torch.zeros_like(X) if closed else torch.empty_like(X)
+    factor = (torch.zeros if closed else torch.empty)(*batch, factor_rows(n), n, dtype=dtype)
     threads = torch.get_num_threads() if threads is None else threads
     answer = values, vectors, following, norm, residual, code, factor
     seen = EIGENPAIRS(

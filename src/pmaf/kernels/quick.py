@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pmaf.kernels.eigenpairs import CLOSED, EIGEN_GRADIENT, EIGENPAIRS
+from pmaf.kernels.eigenpairs import CLOSED, EIGEN_GRADIENT, EIGENPAIRS, factor_rows
 from pmaf.kernels.loader import kernels
 
 __all__ = ["ALL_ONES", "KINDS", "NEXT", "NORM", "RESIDUAL", "Reference", "phases", "quick_gradient", "quick_pairs"]
@@ -60,9 +60,9 @@ def quick_pairs(
         reference: what decides signs and phases.
 
     Returns:
-        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, n, n)`` and the notes ``(4, items)``, of complex X
-        ``(4 + k, items)``; ``None`` where there is no library, or an item has a code. Where the closed form of
-        ``small.h`` needs no factor, none is written, and for many items it is a zero, repeated.
+        Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, ⌊n/2⌋ + 2, n)`` and the notes ``(4, items)``, of
+        complex X ``(4 + k, items)``; ``None`` where there is no library, or an item has a code. Where the closed form
+        of ``small.h`` needs no factor, none is written, and for many items it is a zero, repeated.
     """
     function = entry("pmaf_eigenpairs")
     if function is None:
@@ -76,7 +76,8 @@ def quick_pairs(
     notes = torch.empty((4 + k if turns else 4, count), dtype=real)
     columns, item, each = reference
     spared = count >= MANY and k == 1 and n in CLOSED and kind == 0 and columns is None
-    factor = NOTHING.expand(shape) if spared else torch.empty_like(X)
+    rows = *batch, factor_rows(n), n
+    factor = NOTHING.expand(rows) if spared else torch.empty(rows, dtype=dtype)
     row, step = notes.data_ptr(), count * size
     call = PAIRS.pack(
         *(kind, count, n, k, largest, X.data_ptr(), 0 if columns is None else columns.data_ptr(), item, each),

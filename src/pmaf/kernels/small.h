@@ -246,7 +246,7 @@ int small_eigenpairs_block(const EigenpairsCall& call, std::int64_t item, int la
   int seen = 0;
   const bool general = !all(good);
   if (general) {
-    float factor[N * N * W];
+    float factor[eigen_factor_size(N) * W];
     const EigenpairsCall rest = from_item<N>(call, item, factor);
     using S = Lanes<float, W < least_width<float> ? least_width<float> : W>;
     char* memory = workspace(eigenpairs_memory<S>(rest));
