@@ -24,7 +24,7 @@ from harness import Row, allocations, alternate, report
 from ied import matrices, torch_eigh, weigh
 from pmaf.kernels import reason
 
-F32, F64, C64 = torch.float32, torch.float64, torch.complex64
+F32, F64, C64, C128 = torch.float32, torch.float64, torch.complex64, torch.complex128
 CASES = [
     *((1, n, 1, F32, "gaussian") for n in (3, 16, 64)),
     *((5, n, 1, F32, "gaussian") for n in (16, 32, 128, 256, 512, 1024)),
@@ -38,6 +38,7 @@ CASES = [
     (5, 256, 4, F32, "gaussian"),
     (1000, 16, 1, F64, "gaussian"),
     (64, 64, 1, F64, "gaussian"),
+    *((1, n, 1, dtype, "gaussian") for dtype in (C64, C128) for n in (3, 8, 16, 32, 64)),
     (514, 8, 1, C64, "gaussian"),
     (10000, 3, 1, C64, "gaussian"),
 ]

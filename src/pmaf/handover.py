@@ -57,7 +57,7 @@ class EigenAux(NamedTuple):
     V: Tensor  # (*, n, n) all eigenvectors; or (*, r, r) those of F Fᴴ; empty likewise
     following: Tensor  # (*,) the eigenvalue next to the selected ones, NaN where it is not known or there is none
     norm: Tensor  # (*,) an estimate of ‖X‖
-    factor: Tensor  # (*, n, n) the tridiagonal form X = Q T Qᴴ of a compiled kernel, or empty
+    factor: Tensor  # (*, ⌊n/2⌋ + 2, n) the tridiagonal form X = Q T Qᴴ of a compiled kernel, or empty
 
 
 class GeneralisedAux(NamedTuple):
@@ -107,7 +107,7 @@ class TripletAux(NamedTuple):
     squares: Tensor  # (*, k) the selected eigenvalues
     all_squares: Tensor  # (*, n) all of them, or empty
     V: Tensor  # (*, n, n) all eigenvectors, or empty
-    factor: Tensor  # (*, n, n) the tridiagonal form of a compiled kernel, or empty
+    factor: Tensor  # (*, ⌊n/2⌋ + 2, n) the tridiagonal form of a compiled kernel, or empty
 
 
 class SphereAux(NamedTuple):

@@ -91,9 +91,9 @@ template <class E>
 void run(int isa, int type, int batch, int n, int k, bool largest, int threads, int kind) {
   using T = typename Scalar<E>::type;
   std::mt19937 random(1000 * n + 10 * k + batch + kind);
-  std::vector<E> X(std::size_t(batch) * n * n), vectors(std::size_t(batch) * n * k), factor(X.size()), H(vectors.size()),
+  std::vector<E> X(std::size_t(batch) * n * n), vectors(std::size_t(batch) * n * k), factor(std::size_t(batch) * (n / 2 + 2) * n), H(vectors.size()),
       W(vectors.size()), gradient(X.size());
-  std::vector<T> values(std::size_t(batch) * k), next(batch), norm(batch), residual(batch), cotangent(values.size());
+  std::vector<T> values(std::size_t(batch) * k), next(batch), norm(batch), residual(batch), cotangent(values.size()), phase(values.size());
   std::vector<std::int32_t> code(batch), gradient_code(batch);
   for (int b = 0; b < batch; b++)
     for (int i = 0; i < n; i++)
@@ -117,13 +117,14 @@ void run(int isa, int type, int batch, int n, int k, bool largest, int threads, 
   call.X = X.data(), call.reference = kind == 0 ? reference.data() : nullptr, call.reference_columns = 1;
   call.allowed = 1e-3, call.threads = threads;
   call.values = values.data(), call.vectors = vectors.data(), call.next = next.data(), call.norm = norm.data();
-  call.residual = residual.data(), call.code = code.data(), call.factor = factor.data();
+  call.residual = residual.data(), call.code = code.data(), call.factor = factor.data(), call.phase = phase.data();
   pmaf_eigenpairs(isa, &call);
 
   pmaf::EigenGradientCall back{};
   back.type = type, back.batch = batch, back.n = n, back.k = k, back.largest = largest;
   back.X = X.data(), back.factor = factor.data(), back.values = values.data(), back.vectors = vectors.data();
   back.next = next.data(), back.norm = norm.data(), back.code = code.data(), back.H = H.data();
+  if (Scalar<E>::is_complex) back.phase = phase.data(), back.reference = call.reference, back.reference_columns = 1;
   back.values_cotangent = cotangent.data(), back.rtol = sizeof(T) == 4 ? 1e-5 : 1e-13, back.threads = threads;
   back.W = W.data(), back.gradient = gradient.data(), back.gradient_code = gradient_code.data();
   pmaf_eigen_gradient(isa, &back);

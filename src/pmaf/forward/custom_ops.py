@@ -162,7 +162,7 @@ def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     if found.aux.V.shape[-1] != forward.basis_size(X):  # whether there is one depends on the values: do without
         aux = found.aux._replace(spectrum=found.aux.spectrum[..., :0], V=found.aux.V[..., :0, :0])
         found = found._replace(aux=aux)
-    if found.aux.factor.shape[-1] != forward.factor_size(X):
+    if found.aux.factor.shape[-2:] != forward.factor_size(X):
         found = found._replace(aux=found.aux._replace(factor=found.aux.factor[..., :0, :0]))
     return fresh(found.flat())
 
@@ -190,7 +190,7 @@ def eigen_outputs(X: Tensor, settings: str) -> list[Tensor]:
         X.new_empty(*batch, size, size),
         X.new_empty(batch, dtype=real),
         X.new_empty(batch, dtype=real),
-        X.new_empty(*batch, factor, factor),
+        X.new_empty(*batch, *factor),
         X.new_empty(batch, dtype=torch.int64),
         X.new_empty(batch, dtype=torch.int64),
         X.new_empty(batch, dtype=real),

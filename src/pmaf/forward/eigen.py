@@ -7,6 +7,8 @@ from torch import Tensor
 
 from pmaf.forward.custom_ops import register, run_eigenpairs
 from pmaf.handover import EigenAux, ForwardResult, Report
+from pmaf.kernels.eigenpairs import factor_rows
+from pmaf.kernels.loader import VERSION
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.gram import Gram
@@ -31,6 +33,7 @@ class EigenForward:
     atol: float
     subspace: bool
     asymmetry: float = 1e-3  # what of X, relative to its norm, need not be Hermitian
+    interface: int = VERSION  # of the kernels: what torch keeps on disk of graphs with another one does not fit
 
     def __call__(self, *tensors: Tensor) -> ForwardResult:
         """Run, as one opaque node while a graph is traced.
@@ -52,9 +55,10 @@ class EigenForward:
             return 0
         return r if isinstance(self.operator, Gram) and self.largest and self.k <= r < n else n
 
-    def factor_size(self, X: Tensor) -> int:
-        """The order of the tridiagonal form that the solver leaves for X; 0 for a solver that leaves none."""
-        return X.shape[-1] if getattr(self.solver, "leaves_factor", False) else 0
+    def factor_size(self, X: Tensor) -> tuple[int, int]:
+        """The size of the tridiagonal form that the solver leaves for X; zeros for a solver that leaves none."""
+        n = X.shape[-1]
+        return (factor_rows(n), n) if getattr(self.solver, "leaves_factor", False) else (0, 0)
 
     def run(self, *tensors: Tensor) -> ForwardResult:
         """Solve, measure, and give every item its status.

@@ -84,12 +84,12 @@ struct Block {
     by_rows = !S::is_complex && n >= rows_from<T>;
     const std::ptrdiff_t pitch = ByRows<T>::pitch(n);
     X = arena.take<S>(by_rows ? 0 : triangle(n));
-    A = arena.take<S>(by_rows ? 0 : triangle(n));
+    A = arena.take<S>((by_rows ? 0 : triangle(n)) + n);
+    tau = A + (by_rows ? 0 : triangle(n));
     square = arena.take<T>(forward && (by_rows || n >= single_from<S::is_complex>) ? n * pitch * parts : 0);
     row_work = arena.take<T>(by_rows || n >= single_from<S::is_complex> ? 4 * pitch * parts : 0);
     left = arena.take<double>(by_rows ? pitch : 0);
     right = arena.take<double>(by_rows ? pitch : 0);
-    tau = arena.take<S>(n);
     U = arena.take<S>(std::ptrdiff_t(n) * k);
     vector = arena.take<S>(n);
     work = arena.take<S>(2 * std::ptrdiff_t(n));
@@ -174,7 +174,6 @@ struct Block {
     if constexpr (!S::is_complex) {
       look_at_rows(from, to, lanes);
       const std::ptrdiff_t count = std::ptrdiff_t(n) * n;
-      T* entries[2] = {reinterpret_cast<T*>(d), reinterpret_cast<T*>(e)};
       for (int l = 0; l < lanes; l++) {
         const bool bad = not_finite[l] != T(0);
         T apart = T(0), size = T(0);
@@ -184,14 +183,20 @@ struct Block {
           ByRows<T>::symmetrise(n, from + l * count, scale_down[0][l], scale_down[1][l], square, apart, size);
         skew.set(l, apart);
         squares.set(l, size);
-        ByRows<T>::tridiagonalise(n, square, to + l * count, row_work);
+        ByRows<T>::tridiagonalise(n, square, to + l * eigen_factor_size(n), row_work);
       }
-      for (int l = 0; l < W; l++) {
-        const T* f = to + (l < lanes ? l : 0) * count;
-        for (int i = 0; i < n; i++) {
-          entries[0][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
-          if (i + 1 < n) entries[1][std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
-        }
+      read_tridiagonal();
+    }
+  }
+
+  // T from the factors of matrices that are worked on by rows.
+  void read_tridiagonal() {
+    for (int l = 0; l < W; l++) {
+      const T* f = factor + (l < items ? l : 0) * eigen_factor_size(n);
+      for (int i = 0; i < n; i++) {
+        const T* below = f + column(n, i) + i;
+        reinterpret_cast<T*>(d)[std::ptrdiff_t(i) * W + l] = below[0];
+        if (i + 1 < n) reinterpret_cast<T*>(e)[std::ptrdiff_t(i) * W + l] = below[1];
       }
     }
   }
@@ -226,13 +231,7 @@ struct Block {
     }
     if constexpr (!S::is_complex) {
       look_at_rows(from, const_cast<T*>(factors), lanes);
-      for (int l = 0; l < W; l++) {
-        const T* f = factors + (l < lanes ? l : 0) * std::ptrdiff_t(n) * n;
-        for (int i = 0; i < n; i++) {
-          reinterpret_cast<T*>(d)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i];
-          if (i + 1 < n) reinterpret_cast<T*>(e)[std::ptrdiff_t(i) * W + l] = f[std::ptrdiff_t(i) * n + i + 1];
-        }
-      }
+      read_tridiagonal();
     }
   }
 
@@ -249,7 +248,7 @@ struct Block {
       for (int l = 0; l < items; l++) {
         for (std::ptrdiff_t i = n; i < ByRows<T>::pitch(n); i++) row_work[i] = T(0);  // NaN may have got there
         for (int i = 0; i < n; i++) row_work[i] = numbers[std::ptrdiff_t(i) * W + l];
-        const T* f = factor + l * std::ptrdiff_t(n) * n;
+        const T* f = factor + l * eigen_factor_size(n);
         if (adjoint) ByRows<T>::apply_q_adjoint(n, f, row_work);
         else ByRows<T>::apply_q(n, f, row_work);
         for (int i = 0; i < n; i++) numbers[std::ptrdiff_t(i) * W + l] = row_work[i];
@@ -304,44 +303,27 @@ struct Block {
   }
   PMAF_INLINE static L scaled_real(L x, L one, L two, typename L::mask bad) { return select(bad, L(T(0)), x * one * two); }
 
-  // The factor, item by item; see tridiagonal.h. Row by row, whole registers of zeros go by themselves.
+  // The factor, item by item; see tridiagonal.h.
   void store_factor(T* to, int lanes) const {
-    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
-    const int rows = staged_rows();
-    for (int i = 0; i < n; i++) {
-      S* out = staging + std::ptrdiff_t(i % rows) * n;
-      const int first = rows == n ? 0 : first_of_factor(i);
-      for (int j = first; j < i; j++) out[j] = S(T(0));
-      if (i > 0) out[i - 1] = tau[i - 1];
-      out[i] = S(d[i]);
-      if (i + 1 < n) out[i + 1] = S(e[i]);
-      for (int j = i + 2; j < n; j++) out[j] = A[column(n, i) + j];
-      if ((i + 1) % rows != 0) continue;
-      T* place = to + std::ptrdiff_t(i + 1 - rows) * n * parts;
-      for (int l = 0; l < lanes && first > 0; l++) std::memset(place + l * numbers, 0, first * parts * sizeof(T));
-      store_items<T, W>(reinterpret_cast<const T*>(staging + first), (std::ptrdiff_t(rows) * n - first) * parts,
-                        place + first * parts, numbers, lanes);
+    const std::ptrdiff_t numbers = eigen_factor_size(n) * parts, count = (triangle(n) + n) * parts;
+    for (int j = 0; j < n; j++) {
+      S* below = A + column(n, j);
+      below[j] = S(d[j]);
+      if (j + 1 < n) below[j + 1] = S(e[j]);
     }
+    tau[n - 1] = S(T(0));
+    store_items<T, W>(reinterpret_cast<const T*>(A), count, to, numbers, lanes);
+    for (int l = 0; l < lanes; l++) std::memset(to + l * numbers + count, 0, (numbers - count) * sizeof(T));
   }
 
   void load_factor(const T* from, int lanes) {
-    const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
-    const int rows = staged_rows();
-    for (int i = 0; i < n; i++) {
-      if (i % rows == 0) {
-        const int first = rows == n ? 0 : first_of_factor(i);
-        load_items<T, W>(from + (std::ptrdiff_t(i) * n + first) * parts, numbers, lanes,
-                         (std::ptrdiff_t(rows) * n - first) * parts, reinterpret_cast<T*>(staging + first));
-      }
-      const S* in = staging + std::ptrdiff_t(i % rows) * n;
-      if (i > 0) tau[i - 1] = in[i - 1];
-      d[i] = real_part(in[i]);
-      if (i + 1 < n) e[i] = real_part(in[i + 1]);
-      for (int j = i + 2; j < n; j++) A[column(n, i) + j] = in[j];
+    load_items<T, W>(from, eigen_factor_size(n) * parts, lanes, (triangle(n) + n) * parts, reinterpret_cast<T*>(A));
+    for (int j = 0; j < n; j++) {
+      const S* below = A + column(n, j);
+      d[j] = real_part(below[j]);
+      if (j + 1 < n) e[j] = real_part(below[j + 1]);
     }
   }
-  // Before it row i of a factor holds nothing but zeros.
-  static int first_of_factor(int i) { return i > 0 ? (i - 1) / W * W : 0; }
 
   // T in units of its own, from d and e.
   void scale_tridiagonal() {

@@ -34,7 +34,9 @@ struct EigenpairsCall {
   void* norm;       // (batch,), real
   void* residual;   // (batch,), real, relative to norm
   std::int32_t* code;  // (batch,)
-  void* factor;     // (batch, n, n); see tridiagonal.h; left alone where the closed form of small.h needs none
+  void* factor;     // (batch, n/2 + 2, n); see tridiagonal.h; left alone where the closed form of small.h needs none
+  void* phase;      // (batch, k), real, of complex vectors: their inner product with the reference, or less that with
+                    // the generic vector where it decided, or 0 where neither did; null: not wanted
 };
 
 struct EigenGradientCall {
@@ -42,7 +44,7 @@ struct EigenGradientCall {
   std::int64_t batch, n, k;
   int largest;
   const void* X;        // (batch, n, n)
-  const void* factor;   // (batch, n, n), as the forward pass left it
+  const void* factor;   // (batch, n/2 + 2, n), as the forward pass left it
   const void* values;   // (batch, k), real
   const void* vectors;  // (batch, n, k)
   const void* next;     // (batch,), real
@@ -50,6 +52,10 @@ struct EigenGradientCall {
   const std::int32_t* code;  // (batch,)
   const void* H;        // (batch, n, k): the cotangent of the vectors; null: none
   const void* values_cotangent;  // (batch, k), real; null: none
+  const void* phase;      // (batch, k), real, as the forward pass left it: H is that of the turned vectors; null: of
+                          // vectors whose phase does not move, uᴴdu = 0
+  const void* reference;  // as in the forward pass; for the phase alone
+  std::int64_t reference_item, reference_columns;
   double rtol, atol;
   int threads;
   void* W;         // (batch, n, k): Σ over separated components of (λᵢI − X)⁺ hᵢ; null: not wanted

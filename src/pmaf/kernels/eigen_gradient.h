@@ -5,10 +5,18 @@
 // O(n²) for each pair. In single precision w is refined once against X itself in double precision. What lies along
 // vectors whose eigenvalue coincides with λᵢ is left out; where that is an unwanted one the factorisation cannot tell
 // which vectors these are, and the item gets a code instead of a gradient.
+//
+// A complex u is turned so that s = rᴴu > 0, r the reference. Where uᴴdu = 0, the turned one moves by
+//
+//     dw = du − i u Im(rᴴdu)/s,   so that   Re(w̄ᴴdw) = Re(hᴴdu)   with   h = w̄ − i r Im(uᴴw̄)/s,
+//
+// whose Im(uᴴh) is zero, as it is of w̄ itself where the loss does not see the phase.
 #pragma once
 
 #include "block.h"
 #include "calls.h"
+#include "references.h"
+#include "signs.h"
 
 namespace pmaf {
 namespace PMAF_ISA {
@@ -71,6 +79,31 @@ PMAF_INLINE Complex<L> outer(Complex<L> x, Complex<L> y) {
   return {x.re * y.re + x.im * y.im, x.im * y.re - x.re * y.im};
 }
 
+// Cotangents h of vectors u whose phase does not move, from those of the turned ones.
+template <class S>
+void free_phase(const EigenGradientCall& call, std::int64_t first, int lanes, const S* U, S* H) {
+  using V = Wide<S>;
+  using D = typename V::D;
+  using C = typename V::C;
+  using T = typename V::T;
+  const int n = static_cast<int>(call.n), k = static_cast<int>(call.k);
+  const References<V> reference(call.reference, call.reference_item, call.reference_columns, first, lanes);
+  alignas(64) T of_items[V::W];
+  for (int w = 0; w < k; w++, U += n, H += n) {
+    gather<T, V::W>(static_cast<const T*>(call.phase) + first * k + w, k, lanes).store(of_items);
+    for (int half = 0; half < V::halves; half++) {
+      const D inner = load_as<double, V::Wd>(of_items + half * V::Wd), s = abs(inner);
+      C seen(0.0);
+      for (int i = 0; i < n; i++) seen = conj_fma(V::load(U + i, half), V::load(H + i, half), seen);
+      const D along = select(s > D(0.0), seen.im / select(s > D(0.0), s, D(1.0)), D(0.0));
+      for (int i = 0; i < n; i++) {
+        const C r = select(inner < D(0.0), C(deciding_number(i)), reference.entry(i, w, half)), h = V::load(H + i, half);
+        V::store(H + i, half, C(fma(along, r.im, h.re), fnma(along, r.re, h.im)));
+      }
+    }
+  }
+}
+
 // Items first … first + lanes − 1 of a call; the or of their codes.
 template <class S>
 int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int lanes, char* memory) {
@@ -93,9 +126,12 @@ int eigen_gradient_block(const EigenGradientCall& call, std::int64_t first, int 
   load_columns(static_cast<const T*>(call.vectors) + first * columns, n, k, lanes, block.U);
   const bool solving = call.H != nullptr;
   if (solving) {
-    block.recall(static_cast<const T*>(call.X) + first * numbers, static_cast<const T*>(call.factor) + first * numbers, lanes);
+    block.recall(static_cast<const T*>(call.X) + first * numbers,
+                 static_cast<const T*>(call.factor) + first * eigen_factor_size(n) * parts, lanes);
     block.scale_tridiagonal();
     load_columns(static_cast<const T*>(call.H) + first * columns, n, k, lanes, room.W);
+    if constexpr (S::is_complex)
+      if (call.phase) free_phase(call, first, lanes, block.U, room.W);
   }
   for (int l = 0; l < W; l++) {
     const std::int64_t item = first + (l < lanes ? l : 0);

@@ -10,6 +10,7 @@
 
 #include "block.h"
 #include "calls.h"
+#include "references.h"
 #include "signs.h"
 
 namespace pmaf {
@@ -153,40 +154,36 @@ struct Forward : B {
   }
 
   // Turns vector w so that its inner product with the reference is real and not negative; where rounding of u (which is
-  // `doubt`) decides that, the same with fixed numbers. Complex lanes hold the reference in item order.
-  void turn(int w, const T* reference, std::ptrdiff_t item, std::ptrdiff_t columns, int lanes, const double* doubt) {
+  // `doubt`) decides that, the same with fixed numbers. Over the complex numbers that product is left in `phase`, of the
+  // fixed numbers with a minus; 0 where neither decides.
+  void turn(int w, const References<V>& reference, const double* doubt, double* phase) {
     S* u = this->u(w);
-    const std::ptrdiff_t column = columns > 1 ? w : 0;
     for (int half = 0; half < halves; half++) {
       C inner(0.0), second(0.0);
-      D squares(0.0);
+      D squares(reference.first ? 0.0 : double(n));
       for (int i = 0; i < n; i++) {
         const C x = V::load(u + i, half);
         second = fma(x, D(deciding_number(i)), second);
-        if (!reference) {
+        if (!reference.first) {
           inner = inner + x;
           continue;
         }
-        const T* p = reference + (i * columns + column) * parts;
-        alignas(64) double entry[stride];
-        for (int l = 0; l < W; l++)
-          for (int q = 0; q < parts; q++) entry[q * W + l] = static_cast<double>(p[(l < lanes ? l : 0) * item * parts + q]);
-        const C r = V::load(entry, half);
+        const C r = reference.entry(i, w, half);
         squares = add_square(r, squares);
         inner = conj_fma(r, x, inner);
       }
-      if (!reference) squares = D(double(n));
       const D least = V::load_real(doubt, half) * sqrt(squares);
       const auto vague = ~(add_square(inner, D(0.0)) > least * least);
       const C chosen = select(vague, second, inner);
       if constexpr (S::is_complex) {
         const D length = sqrt(add_square(chosen, D(0.0)));
         const auto none = length == D(0.0);
-        const C phase = select(none, C(1.0), conj(chosen) * (D(1.0) / select(none, D(1.0), length)));
-        for (int i = 0; i < n; i++) V::store(u + i, half, V::load(u + i, half) * phase);
+        const C turn = select(none, C(1.0), conj(chosen) * (D(1.0) / select(none, D(1.0), length)));
+        for (int i = 0; i < n; i++) V::store(u + i, half, V::load(u + i, half) * turn);
+        V::store_real(phase, half, select(vague, -length, length));
       } else {
-        const D phase = copysign(D(1.0), chosen);
-        for (int i = 0; i < n; i++) V::store(u + i, half, V::load(u + i, half) * phase);
+        const D turn = copysign(D(1.0), chosen);
+        for (int i = 0; i < n; i++) V::store(u + i, half, V::load(u + i, half) * turn);
       }
     }
   }
@@ -196,13 +193,18 @@ struct Forward : B {
 template <class T>
 constexpr double accepted = sizeof(T) == 4 ? 3e-6 : 1e-11;
 
+// ε^¼: a vector that rounding leaves open by more is next to arbitrary, and so is its sign.
+template <class T>
+constexpr double most_doubt = sizeof(T) == 4 ? 0x1.306fe0a31b715p-6 : 0x1p-13;
+
 // What a block needs beside its matrices.
 template <class S>
 struct Room {
-  double *theta, *doubt, *worst, *spare[4];
+  double *theta, *phase, *doubt, *worst, *spare[4];
   Room(std::int64_t k, Arena& arena) {
     constexpr int W = S::width;
     theta = arena.take<double>(k * W);
+    phase = arena.take<double>(k * W);
     doubt = arena.take<double>(W);
     worst = arena.take<double>(W);
     for (double*& r : spare) r = arena.take<double>(W);
@@ -228,12 +230,13 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
   Arena arena{memory};
   Forward<Block<S>> block(n, k, call.largest != 0, arena, true);
   const Room<S> room_for(k, arena);
+  const References<V> reference(call.reference, call.reference_item, call.reference_columns, first, lanes);
   double *theta = room_for.theta, *doubt = room_for.doubt, *worst = room_for.worst;
   double* const* room = room_for.spare;
 
   const std::ptrdiff_t numbers = std::ptrdiff_t(n) * n * parts;
-  block.factorise_matrices(static_cast<const T*>(call.X) + first * numbers, static_cast<T*>(call.factor) + first * numbers,
-                           lanes);
+  block.factorise_matrices(static_cast<const T*>(call.X) + first * numbers,
+                           static_cast<T*>(call.factor) + first * eigen_factor_size(n) * parts, lanes);
   block.scale_tridiagonal();
   block.pairs_of_t();
 
@@ -251,26 +254,26 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
       const D relative = select(norm > D(0.0), size / select(norm > D(0.0), norm, D(1.0)), size);
       const D known = V::load_real(worst, half);
       V::store_real(worst, half, select(relative <= known, known, relative));
-      // u is known to ε‖X‖ over the distance to the nearest other eigenvalue.
+      // u is known to ε‖X‖ over the distance to the nearest other eigenvalue, and where that is more than ε^¼ not at all;
+      // the same as in pmaf.layers.gauge.
       const D here = V::load_real(t, half) / below;
       D gap(4.0);
       if (w > 0) gap = min(gap, abs(V::load_real(theta + std::ptrdiff_t(w - 1) * W, half) / below - here));
       if (w + 1 < k || k < n) gap = min(gap, abs(here - block.value(w + 1, half)));
-      const D vague = D(8 * epsilon<T>) * (D(1.0) + D(1.0) / max(gap, D(1e-300)));
-      V::store_real(doubt, half, min(vague, D(1e-3)));
+      const D vague = fma(D(8 * epsilon<T>) + relative, norm / max(gap * unit, D(1e-300)), D(32 * epsilon<T>));
+      V::store_real(doubt, half, min(vague, D(most_doubt<T>)));
     }
     for (int j = 0; j < w; j++)
       for (int half = 0; half < halves; half++) {
         const D inner = sqrt(add_square(block.dot(block.u(j), block.u(w), half), D(0.0))), known = V::load_real(worst, half);
         V::store_real(worst, half, select(inner <= known, known, inner));
       }
-    const T* reference = static_cast<const T*>(call.reference);
-    if (reference) reference += first * call.reference_item * parts;
-    block.turn(w, reference, call.reference_item, call.reference_columns, lanes, doubt);
+    block.turn(w, reference, doubt, room_for.phase + std::ptrdiff_t(w) * W);
   }
 
   int seen = 0;
   T* values = static_cast<T*>(call.values) + first * k;
+  [[maybe_unused]] T* phase = call.phase ? static_cast<T*>(call.phase) + first * k : nullptr;
   T* vectors = static_cast<T*>(call.vectors) + first * n * k * parts;
   const T nan = static_cast<T>(__builtin_nan(""));
   for (int l = 0; l < lanes; l++) {
@@ -291,6 +294,8 @@ int eigenpairs_block(const EigenpairsCall& call, std::int64_t first, int lanes, 
       const double after = w + 1 < k ? theta[std::ptrdiff_t(w + 1) * W + l] : next;
       if (!bad && block.sign() * (value - after) <= tolerance) code |= REPEATED;
       values[std::ptrdiff_t(l) * k + w] = unscaled(value);
+      if constexpr (S::is_complex)
+        if (phase) phase[std::ptrdiff_t(l) * k + w] = static_cast<T>(room_for.phase[std::ptrdiff_t(w) * W + l]);
     }
     static_cast<T*>(call.next)[first + l] = unscaled(next);
     static_cast<T*>(call.norm)[first + l] = unscaled(norm);

@@ -8,19 +8,28 @@ from torch import Tensor
 
 from pmaf.kernels.calls import TYPES, CompiledFunction, in_memory
 
-__all__ = ["EIGENPAIRS", "EIGEN_GRADIENT", "Code", "Eigenpairs", "eigen_gradient", "eigen_solve", "eigenpairs"]
+__all__ = [
+    "EIGENPAIRS",
+    "EIGEN_GRADIENT",
+    "Code",
+    "Eigenpairs",
+    "eigen_gradient",
+    "eigen_solve",
+    "eigenpairs",
+    "factor_rows",
+]
 
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 CLOSED = (3, 4)  # sizes of the closed form in single precision, for one pair, which needs no factor; see small.h
 EIGENPAIRS = CompiledFunction(
     "eigenpairs",
     "i type, q batch n k, i largest, P X reference, q reference_item reference_columns, d allowed rtol atol, "
-    "i threads, P values vectors next norm residual code factor",
+    "i threads, P values vectors next norm residual code factor phase",
 )
 EIGEN_GRADIENT = CompiledFunction(
     "eigen_gradient",
-    "i type, q batch n k, i largest, P X factor values vectors next norm code H values_cotangent, d rtol atol, "
-    "i threads, P W gradient gradient_code",
+    "i type, q batch n k, i largest, P X factor values vectors next norm code H values_cotangent phase reference, "
+    "q reference_item reference_columns, d rtol atol, i threads, P W gradient gradient_code",
 )
 
 
@@ -44,8 +53,13 @@ class Eigenpairs(NamedTuple):
     norm: Tensor  # (*,): the largest |eigenvalue|, estimated (within about a tenth)
     residual: Tensor  # (*,): the largest ‖Xu − λu‖ of an item, relative to norm
     code: Tensor  # (*,) int32
-    factor: Tensor  # (*, n, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
+    factor: Tensor  # (*, ⌊n/2⌋ + 2, n): Q T Qᴴ, see tridiagonal.h; zeros where the closed form of small.h needs none
     seen: int  # all codes or-ed together
+
+
+def factor_rows(n: int) -> int:
+    """How many rows of n numbers hold a factor: a triangle and n numbers more."""
+    return n // 2 + 2
 
 
 def eigenpairs(
@@ -93,12 +107,12 @@ def eigenpairs(
     vectors = torch.empty(*batch, n, k, dtype=dtype)
     following, norm, residual = (torch.empty(batch, dtype=real) for _ in range(3))
     code = torch.empty(batch, dtype=torch.int32)
-    closed = dtype == torch.float32 and k == 1 and n in CLOSED
-    factor = torch.zeros_like(X) if closed else torch.empty_like(X)
+    closed = dtype == torch.float32 and k == 1 and n in CLOSED and reference is None
+    factor = (torch.zeros if closed else torch.empty)(*batch, factor_rows(n), n, dtype=dtype)
     threads = torch.get_num_threads() if threads is None else threads
     answer = values, vectors, following, norm, residual, code, factor
     seen = EIGENPAIRS(
-        *(TYPES[dtype], count, n, k, largest, X, reference, item, columns, allowed, rtol, atol, threads, *answer),
+        *(TYPES[dtype], count, n, k, largest, X, reference, item, columns, allowed, rtol, atol, threads, *answer, None),
     )
     return Eigenpairs(*answer, seen)
 
@@ -119,7 +133,7 @@ def eigen_gradient(
     Args:
         X: what :func:`eigenpairs` was given.
         found: what it returned.
-        H: the cotangent of the vectors, ``(*, n, k)``, or ``None`` for zero.
+        H: the cotangent of the vectors, ``(*, n, k)``, or ``None`` for zero; their phases are taken not to move.
         values_cotangent: that of the values, ``(*, k)``, or ``None`` for zero.
         largest: as before.
         rtol: components along vectors whose eigenvalue is within rtol·‖X‖ + atol of λᵢ are left out.
@@ -184,5 +198,6 @@ def run_gradient(
     size = found.code.numel(), X.shape[-1], found.values.shape[-1]
     answer = found.factor, found.values, found.vectors, found.next, found.norm, found.code
     return EIGEN_GRADIENT(
-        *(TYPES[X.dtype], *size, largest, X, *answer, H, values_cotangent, rtol, atol, threads, W, gradient, code),
+        *(TYPES[X.dtype], *size, largest, X, *answer, H, values_cotangent, None, None, 0, 1),
+        *(rtol, atol, threads, W, gradient, code),
     )

@@ -155,17 +155,19 @@ struct ByRows {
     for (; i < n; i++) some_rows<update, 1>(i, begin, first, stride, A, v, w, u, p);
   }
 
-  // A: lower triangle, destroyed; F: the factor, n×n; work: 4 vectors of `pitch`.
+  // A: lower triangle, destroyed; F: the factor; work: 4 vectors of `pitch`.
   static void tridiagonalise(int n, T* A, T* F, T* work) {
     const std::ptrdiff_t stride = pitch(n);
     T *v = work, *w = work + stride, *next_v = work + 2 * stride, *p = work + 3 * stride;
     for (std::ptrdiff_t i = 0; i < 4 * stride; i++) work[i] = T(0);
-    for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(n) * n; i++) F[i] = T(0);
+    T* taus = F + triangle(n);
+    for (T* rest = taus; rest < F + eigen_factor_size(n); rest++) *rest = T(0);
     for (int j = 0; j < n - 2; j++) {
       // Column j as the last step left it, into next_v.
       const T vj = v[j], wj = w[j];
       const auto current = [&](int i) { return fma1(-w[i], vj, fma1(-v[i], wj, A[i * stride + j])); };
-      F[std::ptrdiff_t(j) * n + j] = current(j);
+      T* below = F + column(n, j);
+      below[j] = current(j);
       const T x0 = current(j + 1);
       const int begin = (j + 1) / W * W;
       for (int i = begin; i <= j + 1; i++) next_v[i] = T(0);
@@ -181,10 +183,10 @@ struct ByRows {
       const T beta = trivial ? x0 : (x0 < 0 ? norm : -norm);
       const T tau = trivial ? T(0) : (beta - x0) * (T(1) / beta), inverse = trivial ? T(0) : T(1) / (x0 - beta);
       for (int i = begin; i < n; i += W) (L::load(next_v + i) * L(inverse)).store(next_v + i);
-      for (int i = j + 2; i < n; i++) F[std::ptrdiff_t(j) * n + i] = next_v[i];
+      for (int i = j + 2; i < n; i++) below[i] = next_v[i];
       next_v[j + 1] = T(1);
-      F[std::ptrdiff_t(j) * n + j + 1] = beta;
-      F[std::ptrdiff_t(j + 1) * n + j] = tau;
+      below[j + 1] = beta;
+      taus[j] = tau;
       if (j > 0) update_and_multiply<true>(n, j + 1, A, v, w, next_v, p);
       else update_and_multiply<false>(n, j + 1, A, v, w, next_v, p);
       for (int i = begin; i <= j; i++) p[i] = T(0);
@@ -202,19 +204,19 @@ struct ByRows {
     for (int i = n > 2 ? n - 2 : 0; i < n; i++)
       for (int j = n > 2 ? n - 2 : 0; j <= i; j++) {
         const T x = n > 2 ? fma1(-w[i], v[j], fma1(-v[i], w[j], A[i * stride + j])) : A[i * stride + j];
-        F[std::ptrdiff_t(j) * n + i] = x;  // d on the diagonal, e right of it
+        F[column(n, j) + i] = x;  // d on the diagonal, e below it
       }
   }
 
   // z ← z − τ v (vᵀz) for reflector j of a factor.
   static PMAF_INLINE void reflect(int n, const T* F, int j, T* z) {
-    const T tau = F[std::ptrdiff_t(j + 1) * n + j];
-    const T* v = F + std::ptrdiff_t(j) * n;
+    const T tau = F[triangle(n) + j];
+    const T* v = F + column(n, j);
     L inner(T(0));
     int i = j + 2;
     for (; i + W <= n; i += W) inner = fma(L::load(v + i), L::load(z + i), inner);
     const auto inside = first_lanes(n - i);
-    const L tail = select(inside, L::load(v + i), L(T(0)));  // what follows is the next row
+    const L tail = select(inside, L::load(v + i), L(T(0)));  // what follows is the next column
     inner = fma(tail, L::load(z + i), inner);
     const T s = -(tau * (z[j + 1] + sum(inner)));
     z[j + 1] += s;

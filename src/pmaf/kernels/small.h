@@ -25,6 +25,7 @@ template <class Call>
 bool is_small(const Call& call) {
   return call.type == FLOAT32 && call.k == 1 && (call.n == 3 || call.n == 4);
 }
+inline bool is_small(const EigenpairsCall& call) { return is_small<EigenpairsCall>(call) && !call.reference; }
 
 // W symmetric N×N matrices: lower triangles, row by row.
 template <int N, int W>
@@ -240,12 +241,12 @@ int small_eigenpairs_block(const EigenpairsCall& call, std::int64_t item, int la
   for (int i = 0; i < N; i++) image[i] = fnma(theta, u[i], image[i]);
   const D residual = sqrt(small_dot<N>(image, image)) / norm;
   constexpr double eps = epsilon<float>, root_n = N == 3 ? 1.7320508075688772 : 2.0;
-  good = good & (residual <= D(2 * eps)) & (abs(sum * length) * gap > D(16 * eps * root_n) * (norm + gap));
+  good = good & (residual <= D(2 * eps)) & (abs(sum * length) * gap > D(32 * eps * root_n) * (norm + gap));
 
   int seen = 0;
   const bool general = !all(good);
   if (general) {
-    float factor[N * N * W];
+    float factor[eigen_factor_size(N) * W];
     const EigenpairsCall rest = from_item<N>(call, item, factor);
     using S = Lanes<float, W < least_width<float> ? least_width<float> : W>;
     char* memory = workspace(eigenpairs_memory<S>(rest));

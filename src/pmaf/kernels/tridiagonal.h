@@ -10,8 +10,9 @@
 // are expected to be about one in size: columns whose squares vanish beside that are taken for zero, which changes X by
 // less than its rounding.
 //
-// The factor of an item is an n×n matrix of the item's type, in units of its own: row j holds d at its diagonal, e right of
-// it, and v (its one left out) from there on; τ stands below the diagonal, zeros elsewhere.
+// The factor of an item has numbers of the item's type, in units of its own: a packed triangle, of which column j holds d at
+// its diagonal, e below it, and v (its one left out) from there on; then n numbers τ, of which the last is zero, and zeros up
+// to ⌊n/2⌋ + 2 rows of n numbers.
 #pragma once
 
 #include "lanes.h"
@@ -21,6 +22,9 @@ namespace PMAF_ISA {
 
 // How many entries a triangle of order n has.
 constexpr std::ptrdiff_t triangle(std::ptrdiff_t n) { return n * (n + 1) / 2; }
+
+// How many numbers a factor has.
+constexpr std::ptrdiff_t eigen_factor_size(std::ptrdiff_t n) { return (n / 2 + 2) * n; }
 
 // Entry (i, j), i ≥ j, of a packed lower triangle is the one at column(n, j) + i.
 constexpr std::ptrdiff_t column(std::ptrdiff_t n, std::ptrdiff_t j) { return j * n - triangle(j); }

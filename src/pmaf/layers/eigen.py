@@ -11,13 +11,12 @@ from pmaf.checks.symmetry import asymmetry_allowed
 from pmaf.checks.tensors import check_start
 from pmaf.forward.eigen import EigenForward
 from pmaf.forward.generalised import GeneralisedForward
-from pmaf.handover import Report
 from pmaf.implicit.dense_jacobian import DenseJacobian, EigenpairJacobian
 from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.implicit.fixed_point import FixedPoint, FixedPointPair
 from pmaf.implicit.generalised import GeneralisedEquations
 from pmaf.implicit.modes import Backward, Implicit, Unrolled
-from pmaf.kernels.quick import NEXT, NORM, RESIDUAL
+from pmaf.kernels.quick import NEXT, RESIDUAL
 from pmaf.layers.direct import direct_pairs
 from pmaf.layers.direct_generalised import direct_generalised
 from pmaf.layers.direct_gram import direct_gram
@@ -233,9 +232,6 @@ def short_ied(*args: object, **kwargs: object) -> Eigenpairs | None:
     if quick is None:
         generalised = direct_generalised(False, *args, **kwargs)
         return None if generalised is None else Eigenpairs(*generalised[:2])
-    if quick[0].is_complex():
-        solution = reported(quick)
-        return Eigenpairs(solution.eigenvalues, solution.eigenvectors)
     return Eigenpairs(quick[1], quick[0])
 
 
@@ -246,16 +242,13 @@ def short_ied_ex(*args: object, **kwargs: object) -> IEDSolution | None:
 
 
 def reported(quick: tuple[Tensor, Tensor, Tensor]) -> IEDSolution:
-    """The solution, of which every item is known to be well, the phase of complex vectors fixed."""
+    """The solution, of which every item is known to be well."""
     U, values, notes = quick
     last = values.detach()[..., -1]
     following, residual = notes[NEXT].reshape(last.shape), notes[RESIDUAL].reshape(last.shape).clone()
     gap = (last - following).abs() if U.shape[-1] < U.shape[-2] else torch.full_like(last, torch.inf)
     status = torch.zeros(last.shape, dtype=torch.int64)
-    report = Report(status, torch.ones_like(status), residual, gap)
-    if U.is_complex():
-        U = fix_phase(notes[NORM].reshape(last.shape), U, values.detach(), report, None, U.dtype)
-    return IEDSolution(values, U, *report)
+    return IEDSolution(values, U, status, torch.ones_like(status), residual, gap)
 
 
 ied = raising("ied", _ied, lambda solution: Eigenpairs(solution.eigenvalues, solution.eigenvectors), short_ied)

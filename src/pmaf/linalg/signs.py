@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pmaf.transforms import anywhere, cheap
 
-__all__ = ["decided_sign", "generic"]
+__all__ = ["decided_sign", "generic", "of_turned"]
 
 WORD = (1 << 32) - 1
 
@@ -74,3 +74,26 @@ def unit_of(inner: Tensor) -> Tensor:
     if not inner.is_complex():
         return torch.ones_like(inner).copysign(inner.detach())
     return torch.sgn(torch.where(inner.detach().abs() > 0, inner, 1)).conj()
+
+
+def of_turned(U: Tensor, U_bar: Tensor, inner: Tensor, reference: Tensor | None) -> Tensor:
+    r"""The cotangents of complex vectors whose phase does not move, from those of the same vectors turned.
+
+    With s = rᴴu > 0, r what decides the phase, and uᴴdu = 0, the turned vector moves by dw = du − i u Im(rᴴdu)/s; so
+
+    .. math:: h = \bar w - i\,r\,\mathrm{Im}(u^H\bar w)/s, \qquad \mathrm{Re}(h^H du) = \mathrm{Re}(\bar w^H dw).
+
+    Args:
+        U: the turned vectors, ``(*, n, k)``.
+        U_bar: their cotangents.
+        inner: ``(*, 1, k)``, real: where it is negative the generic vector decided, where it is zero nothing.
+        reference: columns, ``(*, n, 1)`` or ``(*, n, k)``; the all-ones vector if ``None``.
+
+    Returns:
+        H, ``(*, n, k)``, in differentiable operations.
+    """
+    r = torch.ones((), dtype=U.dtype) if reference is None else reference
+    r = torch.where(inner < 0, generic(U.shape[-2], U)[:, None].to(U.dtype), r)
+    s = torch.where(inner == 0, 1, (r.conj() * U).sum(-2, keepdim=True).real)
+    along = torch.where(inner == 0, 0, (U.conj() * U_bar).sum(-2, keepdim=True).imag / s)
+    return U_bar - 1j * r * along
