@@ -33,7 +33,7 @@ constexpr Table tables[] = {
 #define PMAF_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Raised whenever the interface changes, so that a library left over from another version is not used.
-PMAF_EXPORT int pmaf_version() { return 5; }
+PMAF_EXPORT int pmaf_version() { return 6; }
 
 // The best instruction set of this processor: 0 baseline, 1 AVX2 with FMA, 2 AVX-512 (F, VL, DQ, BW).
 PMAF_EXPORT int pmaf_best_isa() {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["Kernels", "available", "kernels", "reason"]
 
-VERSION = 5  # of the C interface
+VERSION = 6  # of the C interface
 NAMES = ("baseline", "avx2", "avx512")  # as the library numbers them
 
 
