@@ -17,9 +17,8 @@ pytest.importorskip("jinja2")
 
 from pmaf.paper.experiments import learning, matches, scan, scenes
 from pmaf.paper.experiments.base import Found, Options, Task
-from pmaf.paper.experiments.data import Digits, mnist5k
 from pmaf.paper.experiments.heads import HEADS, eigh, principal, projector, second_order
-from pmaf.paper.experiments.learning import DIGITS, TrainingSettings, train
+from pmaf.paper.experiments.learning import DIGITS, Digits, TrainingSettings, mnist5k, train
 from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.experiments.scenes import LEARNED, WEIGHTS, Scene
 from pmaf.paper.experiments.stress import RANKS, stress

@@ -25,11 +25,10 @@ from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.environment import one_thread
 from pmaf.paper.experiments.inverse import leading_by_inverse
 from pmaf.paper.experiments.less import CASES, OPTIMALITY
-from pmaf.paper.experiments.matrices import DISTRIBUTIONS, random_matrices
 from pmaf.paper.experiments.measure import reference_gradient
 from pmaf.paper.experiments.parts import part
 from pmaf.paper.experiments.peers import COLUMNS, bench, write_bench
-from pmaf.paper.experiments.precision import PRECISION, precision
+from pmaf.paper.experiments.precision import DISTRIBUTIONS, PRECISION, precision, random_matrices
 from pmaf.paper.experiments.registry import EXPERIMENTS
 from pmaf.paper.experiments.speed import SPEED, speed
 from pmaf.paper.experiments.timing import DENSE, METHODS, TIMING, timing

@@ -23,7 +23,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Operator"]
+__all__ = ["DENSE_LIMIT", "Operator"]
+
+DENSE_LIMIT = 256  # an operator known by its products is made dense up to this order, where nothing may be looked at
 
 
 class Operator(ABC):

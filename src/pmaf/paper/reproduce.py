@@ -73,6 +73,5 @@ def run(
             rows += done.rows
             found.made.append(done.made | {"group": done.rows[0].get(experiment.group)})
         cost += task.cost
-        tell(cost, f"{experiment.key} {task.name}")
     found.rows = experiment.gather(rows)
     return found

@@ -96,9 +96,9 @@ def by_rows(
         silence(part, solution.status == Status.NON_FINITE)
     solution = measured(solution, divided["A" if "A" in divided else next(iter(divided))], groups, kind)
     if not hasattr(solution, "Vh"):
-        return Found(narrowed(solution, kind))
+        return Found(in_kind(solution, kind))
     solution = solution._replace(U=left_vectors(divided["A"], solution, groups))
-    return Found(narrowed(solution, kind), "U", divided["A"].rows)
+    return Found(in_kind(solution, kind), "U", divided["A"].rows)
 
 
 TOLERANT = ("less", "ied", "svd")  # the functions that can be told a tolerance
@@ -196,7 +196,7 @@ def left_vectors(divided: Divided, solution: Any, groups: Groups) -> Tensor:
     return U
 
 
-def narrowed(solution: Any, kind: torch.dtype) -> Any:
+def in_kind(solution: Any, kind: torch.dtype) -> Any:
     """The solution in the types that one machine gives it, and what leaves their range marked."""
     real = working_dtype(kind).to_real()
     values = {name: x for name, x in solution._asdict().items() if x is not None and x.dtype != torch.int64}

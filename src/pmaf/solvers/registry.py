@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pmaf.checks.values import describe
 from pmaf.linalg import multigrid, sparse_factor
-from pmaf.operators.base import Operator
+from pmaf.operators.base import DENSE_LIMIT, Operator
 from pmaf.operators.convert import as_operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
@@ -28,7 +28,6 @@ def table(package: ModuleType) -> dict[str, type[Any]]:
 SPHERE, EIGEN = table(sphere), table(eigen)
 DECOMPOSED, MANY = 4096, 50  # order up to which more than n/50 pairs are left to a dense decomposition
 FEW_STEPS = "a few steps of Lanczos' method often save the decomposition"
-DENSE_LIMIT = 256  # a matrix known by its products is made dense up to this order
 
 
 def named(function: str, solver: Any, table: dict[str, type[Any]]) -> Any:

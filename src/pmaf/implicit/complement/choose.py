@@ -23,7 +23,7 @@ from pmaf.linalg.bordered import safe_inverse
 from pmaf.linalg.projected_cg import Columns, complement_cg
 from pmaf.linalg.sparse_factor import SparseFactor
 from pmaf.linalg.tolerances import relative_tolerance
-from pmaf.operators.base import Operator
+from pmaf.operators.base import DENSE_LIMIT, Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
@@ -33,7 +33,6 @@ from pmaf.transforms import cheap, compiling, wrapped
 
 __all__ = ["solve_without_basis"]
 
-DENSE_LIMIT = 256  # an operator known by its products is made dense up to this order, where nothing may be looked at
 TINY = 64  # order up to which a Cholesky factorisation is over before conjugate gradients have begun
 LARGE = 512  # order from which some steps of conjugate gradients are worth a try in any case
 FEW = 12  # pairs up to which as many factorisations cost less than an eigendecomposition

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -55,11 +55,8 @@ def environment() -> dict[str, Any]:
 
 def packages() -> dict[str, str]:
     """The versions of packages that supply data or a baseline."""
-
-    def version(package: str) -> str:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return "not installed"
-
-    return {package: version(package) for package in _PACKAGES}
+    versions = dict.fromkeys(_PACKAGES, "not installed")
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions

@@ -53,9 +53,4 @@ class _Inverse(torch.autograd.Function):
 
 def leading_by_inverse(solver: Any) -> Callable[[Tensor], Tensor]:
     """A function from X, (B, m, m), to leading eigenvectors, (B, m, 1), differentiated by the formula above."""
-
-    def leading(X: Tensor) -> Tensor:
-        u: Tensor = _Inverse.apply(X, solver)  # type: ignore[no-untyped-call]
-        return u[..., None]
-
-    return leading
+    return lambda X: _Inverse.apply(X, solver)[..., None]  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from pmaf.paper.experiments.base import Column, Report, Row
 from pmaf.paper.experiments.environment import environment, one_thread, packages
 from pmaf.paper.experiments.measure import Leading, Turn, now, reference_gradient, turn
 from pmaf.paper.experiments.parts import write_whole
+from pmaf.solvers.base import LeastSquares
 
 __all__ = ["COLUMNS", "bench", "write_bench"]
 
@@ -91,15 +92,11 @@ def _eigen(batch: int, n: int, k: int, device: str) -> Methods:
 def _less(device: str) -> Methods:
     generator = torch.Generator().manual_seed(0)
     A, b = (torch.randn(100, 64, *rest, generator=generator).to(device) for rest in ((32,), ()))
-
-    def objective(u: Tensor) -> Tensor:
-        value: Tensor = ((A.double() @ u.detach().double()[..., None])[..., 0] - b.double()).square().sum(-1)
-        return value
-
-    optimum = objective(pmaf.less(A.double(), b.double()))
+    double = LeastSquares(A.double(), b.double(), torch.tensor(1.0))
+    optimum = double.objective(pmaf.less(double.A, double.b))
 
     def error(u: Tensor) -> float:
-        return float((objective(u) / optimum - 1).abs().max())
+        return float((double.objective(u.detach().double()) / optimum - 1).abs().max())
 
     def ours() -> Turn:
         leaf, start = A.clone().requires_grad_(), now(device)

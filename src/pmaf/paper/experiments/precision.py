@@ -1,17 +1,19 @@
-"""How exactly each method solves for the leading eigenpair, against the order of the matrix."""
+"""How exactly each method solves for the leading eigenpair of the paper's matrices, and of features of photographs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
+from torch.distributions import VonMises
 
 import pmaf
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
-from pmaf.paper.experiments.matrices import DISTRIBUTIONS, orders, random_matrices
+from pmaf.paper.experiments.photographs import feature_stream
 
-__all__ = ["METHODS", "PRECISION", "precision"]
+__all__ = ["DISTRIBUTIONS", "METHODS", "PRECISION", "orders", "precision", "random_matrices"]
 
 # The paper's iterations are 100; the solvers stop earlier where they have converged.
 METHODS: dict[str, Any] = {
@@ -20,6 +22,32 @@ METHODS: dict[str, Any] = {
     "SI": pmaf.solvers.SimultaneousIteration(max_steps=100),
     "pmaf": None,
 }
+
+
+DISTRIBUTIONS: dict[str, Callable[[Size, int], Tensor]] = {
+    "gaussian": lambda shape, seed: torch.randn(shape),
+    "uniform": lambda shape, seed: torch.rand(shape),
+    "von Mises": lambda shape, seed: VonMises(torch.tensor(0.0), torch.tensor(1.0)).sample(shape),
+    "integers": lambda shape, seed: torch.randint(0, 10, shape).float(),
+    "features": lambda shape, seed: feature_stream(seed, shape.numel()).reshape(shape),
+}
+"""Of entries with a shape; the last feature maps that EfficientNet-lite0 makes of photographs begin at the seed."""
+
+
+def orders(options: Options) -> list[int]:
+    """The orders of the matrices."""
+    return [32, 64, 128, 256, 512] + ([] if options.quick else [1024])
+
+
+def random_matrices(distribution: str, m: int, seed: int, batch: int = 5) -> Tensor:
+    """A batch of symmetric matrices with non-negative entries, as the paper draws them.
+
+    Entries are drawn, replaced by their absolute value, and X + Xᵀ is formed.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        X = DISTRIBUTIONS[distribution](Size((batch, m, m)), seed).abs()
+    return X + X.mT
 
 
 def precision(distribution: str, m: int, seeds: int) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,11 +27,8 @@ def neighbourhoods(train: bool, points: int) -> Pieces:
     features are the same and their squared length.
     """
     with needs("examples", "The scan"):
+        import numpy as np
         import skimage
-    from pathlib import Path
-
-    import numpy as np
-
     disparity = torch.from_numpy(np.load(Path(skimage.__file__).parent / "data" / "motorcycle_disp.npz")["arr_0"])
     height, width = disparity.shape
     generator = torch.Generator().manual_seed(0 if train else 1)

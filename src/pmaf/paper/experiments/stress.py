@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -46,14 +47,12 @@ def stress(batches: int) -> list[Row]:
 def _gradient(leading: Leading, F: Tensor, C: Tensor) -> Tensor | None:
     """The gradient of ⟨C, u uᵀ⟩ with respect to F; none if an entry is not finite or the forward pass failed."""
     leaf = F.clone().requires_grad_()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pmaf.DegeneracyWarning)
-            u = leading(leaf)
-            (gradient,) = torch.autograd.grad(((C @ u) * u).sum(), leaf)
-    except LinAlgError:
-        return None
-    return gradient if bool(torch.isfinite(gradient).all()) else None
+    with warnings.catch_warnings(), suppress(LinAlgError):
+        warnings.simplefilter("ignore", pmaf.DegeneracyWarning)
+        u = leading(leaf)
+        (gradient,) = torch.autograd.grad(((C @ u) * u).sum(), leaf)
+        return gradient if bool(gradient.isfinite().all()) else None
+    return None
 
 
 STRESS = Experiment(

@@ -12,8 +12,8 @@ from torch import Tensor
 import pmaf
 from pmaf.paper.experiments.base import Column, Experiment, Options, Row, Task
 from pmaf.paper.experiments.inverse import leading_by_inverse
-from pmaf.paper.experiments.matrices import orders, random_matrices
 from pmaf.paper.experiments.measure import Leading, in_turn
+from pmaf.paper.experiments.precision import orders, random_matrices
 
 __all__ = ["DENSE", "METHODS", "OURS", "PAPER", "TIMING", "eigh", "timing"]
 
@@ -55,19 +55,18 @@ DENSE = ("PI-DDN-J", "PI-IFT-J")
 def timing(m: int, runs: int, methods: Sequence[str], device: str = "cpu") -> list[Row]:
     """Differentiate the leading eigenvector of batches of five Gaussian matrices by every method.
 
-    Each run draws a batch, on which all methods take turns. The first run is dropped, as the paper does. Times are in
-    seconds, the fastest of the runs, which is disturbed least by other work; errors are median and worst; peaks are in
-    MB.
+    Each run draws a batch, on which all methods take turns; the first is dropped, as the paper does. Times in seconds
+    are the fastest of the runs, which is disturbed least by other work; errors are median and worst; peaks are in MB.
     """
-    chosen = {name: METHODS[name] for name in methods}
-    runs_of = [in_turn(chosen, *_problem(m, run, device), run) for run in range(runs + 1)][1:]
+    chosen, first = {name: METHODS[name] for name in methods}, _problem(m, 0, device)
+    taken = [in_turn(chosen, *_problem(m, run, device), run) for run in range(runs + 1)][1:]
     rows = []
     for name, leading in chosen.items():
-        forward, backward, errors = zip(*(turns[name] for turns in runs_of), strict=True)
+        forward, backward, errors = zip(*(turns[name] for turns in taken), strict=True)
         row: Row = {"method": name, "m": m, "device": device, "forward": min(forward), "backward": min(backward)}
         row |= {"total": min(map(sum, zip(forward, backward, strict=True)))}
         row |= {"error": median(errors), "worst": max(errors)}
-        row["forward_mb"], row["backward_mb"] = _peaks(leading, *_problem(m, 0, device))
+        row["forward_mb"], row["backward_mb"] = _peaks(leading, *first)
         rows.append(row)
     return rows
 

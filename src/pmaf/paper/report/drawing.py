@@ -23,7 +23,8 @@ MUTED = "#0a0b02"
 SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
 
 _NAMES = {INK: "ink", MUTED: "muted"} | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
-_PLAIN = ("#2563a8", "#c2570c", "#1b7f4d", "#8b3fb0", "#b3261e", "#0f7c86", "#9a7400", "#5b6470")
+_SERIES = ("#2563a8", "#c2570c", "#1b7f4d", "#8b3fb0", "#b3261e", "#0f7c86", "#9a7400", "#5b6470")
+_PLAIN = {INK: "#1c2024", MUTED: "#8a939c"} | dict(zip(SERIES, _SERIES, strict=True))
 
 _SETTINGS: dict[Any, Any] = {
     **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
@@ -94,7 +95,7 @@ def patch_key(**style: Any) -> str:
 
 def plain(colour: str) -> str:
     """A colour for drawings on white whatever the page: of a marker colour, and of no other, the one it stands for."""
-    return {INK: "#1c2024", MUTED: "#8a939c", **dict(zip(SERIES, _PLAIN, strict=True))}.get(colour, colour)
+    return _PLAIN.get(colour, colour)
 
 
 def standalone(svg: str) -> str:

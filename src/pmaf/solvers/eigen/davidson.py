@@ -17,13 +17,11 @@ from pmaf.linalg.multigrid import Multigrid
 from pmaf.linalg.sparse_factor import SparseMatrix, depth
 from pmaf.linalg.vectors import random_block
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
-from pmaf.operators.gram import Gram
 from pmaf.operators.scaled import ScaledOperator, scaled
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers.base import EigenAnswer, Solver
-from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.eigh import Eigh, at_once
 from pmaf.solvers.eigen.subspace import default_rtol, following, spectral_range, starting_block
 from pmaf.transforms import on_host, readable
 
@@ -33,7 +31,6 @@ PROBE = 12  # products that tell how large X is, and whether it may be semidefin
 SHARE = 0.01  # of ‖X‖ k/n, about what the wanted values spread over: how far below a bound the inverse is shifted
 BLOCKS = 7  # that the basis holds
 DEEP = 40  # levels of a breadth-first search from which on products take long to cross the graph
-SMALL = 100  # order up to which the matrix is decomposed at once
 MOSTLY = 0.9  # of the entries off the diagonal that are negative in what multigrid is made for
 
 
@@ -113,7 +110,7 @@ class Davidson(Solver):
         Raises:
             ValueError: if nothing is there that nearly inverts X.
         """
-        if isinstance(X, (Dense, Gram)) or (isinstance(X, Sparse) and X.n <= max(SMALL, 4 * k)):
+        if at_once(X, k):
             return Eigh().solve(X, k, largest)
         with torch.no_grad():
             if isinstance(X, Sparse) and on_host(X.tensors[0]) and readable(X.tensors[0]):

@@ -18,12 +18,29 @@ from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.scaling import divisor
 from pmaf.linalg.vectors import completed
 from pmaf.operators.base import Operator
+from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
+from pmaf.operators.sparse import Sparse
 from pmaf.solvers.base import EigenAnswer, Solver
 
-__all__ = ["Eigh", "nearest"]
+__all__ = ["Eigh", "at_once", "nearest"]
 
 WIDE = 24  # order up to which a decomposition in double costs less than the repair of one in single precision
+
+FEW_ROWS = 100  # order up to which a sparse matrix is decomposed at once
+
+
+def at_once(X: Operator, k: int) -> bool:
+    """Whether a matrix is dense already, or so small that no iteration pays.
+
+    Args:
+        X: the matrix.
+        k: how many pairs are wanted.
+
+    Returns:
+        Whether :class:`Eigh` is the way.
+    """
+    return isinstance(X, (Dense, Gram)) or (isinstance(X, Sparse) and X.n <= max(FEW_ROWS, 4 * k))
 
 
 def gram_decomposition(F: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

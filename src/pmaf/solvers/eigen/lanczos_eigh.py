@@ -157,7 +157,7 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
     theta, U = A.real.new_zeros(b, k), A.new_zeros(b, n, k)
     following, reach = theta.new_zeros(b), theta.new_zeros(b)
     taken = torch.zeros(b, dtype=torch.int64, device=A.device)
-    rows, B = orthonormal(rows)
+    rows, B = orthonormal_rows(rows)
     image = rows @ A
     size = torch.linalg.vector_norm(image, dim=-1).amax(-1)  # (b,), of the order of ‖X‖
     finite = size.isfinite() & (size > torch.finfo(size.dtype).tiny / eps)
@@ -173,7 +173,7 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
         H[:, m - p : m, :m] = C
         W = W - C @ V
         W = W - (W @ V.mH) @ V
-        rows, B = orthonormal(W)
+        rows, B = orthonormal_rows(W)
         taken = taken + ~done
         if step < check and step < max_steps:
             continue
@@ -205,7 +205,7 @@ def lanczos(A: Tensor, k: int, largest: bool, rows: Tensor, max_steps: int, rtol
     return theta, U, following, done, taken, reach
 
 
-def orthonormal(W: Tensor) -> tuple[Tensor, Tensor]:
+def orthonormal_rows(W: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal rows Q with W = B Q, row by row; B is lower triangular."""
     b, p, _ = W.shape
     B = W.new_zeros(b, p, p)

@@ -52,7 +52,7 @@ def one_at_a_time(
     """
     if isinstance(X, Sparse) and X.tensors[0].dtype in SINGLE:
         wide = X.with_tensors((X.tensors[0].detach().to(double(X.tensors[0])),))
-        return narrowed(one_at_a_time(wide, k, largest, start, max_basis, rtol, max_steps), X.tensors[0])
+        return rounded(one_at_a_time(wide, k, largest, start, max_basis, rtol, max_steps), X.tensors[0])
     n = X.n
     first, noise = random_block(n, 2, X.dtype, X.device).split(1, -1)
     if start is not None:
@@ -102,7 +102,7 @@ def one_at_a_time(
     )
 
 
-def narrowed(found: EigenAnswer, like: Tensor) -> EigenAnswer:
+def rounded(found: EigenAnswer, like: Tensor) -> EigenAnswer:
     """An answer in the type of X."""
     real = like.real.dtype
     told = {name: getattr(found, name).to(real) for name in ("eigenvalues", "next", "norm")}

@@ -12,11 +12,9 @@ from pmaf.checks.values import set_integers, set_reals
 from pmaf.linalg.sparse_factor import available
 from pmaf.linalg.vectors import perturbed
 from pmaf.operators.base import Operator
-from pmaf.operators.dense import Dense
-from pmaf.operators.gram import Gram
 from pmaf.operators.sparse import Sparse
 from pmaf.solvers.base import EigenAnswer, Solver
-from pmaf.solvers.eigen.eigh import Eigh
+from pmaf.solvers.eigen.eigh import Eigh, at_once
 from pmaf.solvers.eigen.inverse_lanczos import InverseLanczos, Pairs
 from pmaf.solvers.eigen.subspace import NEAR
 from pmaf.transforms import on_host, readable
@@ -26,7 +24,6 @@ __all__ = ["ShiftInvert"]
 ALWAYS = 4000  # order up to which factors are cheap however full
 MOST_ENTRIES = 3e8  # of factors: 5 GB in double precision
 MOST_OPERATIONS = 5e4  # a node; more, as in three dimensions, and Lanczos' method on X itself is over sooner
-SMALL = 100  # order up to which the matrix is decomposed at once
 PATIENCE = 4  # solves a pair with one vector at a time, until a block takes over
 ROUNDS = 6  # searches for what a count of the spectrum shows to be missing
 
@@ -113,7 +110,7 @@ class ShiftInvert(Solver):
         Raises:
             ValueError: if X is a function, or not on the CPU.
         """
-        if isinstance(X, (Dense, Gram)) or (isinstance(X, Sparse) and X.n <= max(SMALL, 4 * k)):
+        if at_once(X, k):
             return Eigh().solve(X, k, largest)
         if not isinstance(X, Sparse) or not on_host(X.tensors[0]) or not readable(X.tensors[0]):
             raise ValueError(
