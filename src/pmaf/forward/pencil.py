@@ -78,9 +78,9 @@ class PencilForward:
 
 
 def size_of(X: Sparse, B: Sparse, values: Tensor) -> Tensor:
-    """What rounding is relative to: the largest eigenvalue that is known, or ‖X‖/‖B‖, of which there is none much larger."""
-    whole, metric = (m.tensors[0].abs().amax() for m in (X, B))
-    return torch.maximum(values.abs().amax(), (whole / metric).to(values.dtype))
+    """What rounding is relative to: the largest eigenvalue that is known, or ‖X‖/‖B‖, which all of them may be below."""
+    metric = B.size
+    return values.abs().amax().clamp_min(X.size / metric if metric > 0 else 0.0)
 
 
 def definite(B: Sparse) -> bool:
