@@ -78,7 +78,7 @@ class PencilForward:
 
 
 def size_of(X: Sparse, B: Sparse, values: Tensor) -> Tensor:
-    """What rounding is relative to: the largest eigenvalue that is known, or ‖X‖/‖B‖, which all of them may be below."""
+    """What rounding is relative to: the largest eigenvalue that is known, or ‖X‖/‖B‖, if all are below it."""
     metric = B.size
     return values.abs().amax().clamp_min(X.size / metric if metric > 0 else 0.0)
 
