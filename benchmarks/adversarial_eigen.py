@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 import pmaf
+from pmaf.kernels import available
 
 RESULTS = Path(__file__).parent / "results" / "adversarial_eigen.csv"
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -131,7 +132,9 @@ def gradient_is_wrong(X: Tensor, k: int, order: Order, gradient: Tensor, C: Tens
     size = torch.linalg.matrix_norm(C) / gap
     allowed = (300 if eps > 1e-10 else 4000) * eps * n * condition
     error = torch.linalg.matrix_norm(gradient.to(C.dtype) - truth)
-    judged = (allowed < 0.1) & (norm > 0)
+    keys = np.sort(order.key(s.numpy()), -1)
+    chosen = torch.from_numpy(keys[:, k] - keys[:, k - 1])  # of equal distances rounding decides which pairs are meant
+    judged = (allowed < 0.1) & (norm > 0) & (chosen > 100 * eps * norm)
     return (judged & ~(error <= allowed * size)).numpy()
 
 
@@ -155,7 +158,7 @@ def trial(generator: torch.Generator, counts: dict[tuple[str, ...], Counter[str]
     kind, n, dtype, largest, solver = pick(KINDS), pick(SIZES), pick(DTYPES), pick((True, False)), pick(SOLVERS)
     single = solver in SINGLE
     k = 1 if single else pick(tuple(range(1, min(n, 4) + 1)))
-    if solver == "closed_form" and (n > 4 or dtype.is_complex):
+    if (solver == "closed_form" and (n > 4 or dtype.is_complex)) or (solver == "tridiagonal" and not available()):
         return
     small = dtype in (torch.float32, torch.complex64)
     exponent = pick((0, 0, 0, 20, -20, *((-60, 60, -120, 110) if small else (-500, 500, -1000, 1000))))

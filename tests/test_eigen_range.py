@@ -128,3 +128,49 @@ def test_complex_entries_below_the_normal_range(scale):
     u = pmaf.ied_ex(pmaf.Gram(small), 1).eigenvectors
     torch.testing.assert_close(u @ u.mH, right.Vh[:1].mH @ right.Vh[:1], rtol=0, atol=1e-3)
     torch.testing.assert_close(pmaf.less_ex(small, b_small).u, pmaf.less_ex(A, b).u, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "exponent"), EXTREMES, ids=str)
+def test_other_functions_at_the_ends_of_the_range(dtype, exponent):
+    unit = torch.ldexp(
+        torch.ldexp(torch.ones((), dtype=dtype), torch.tensor(exponent // 2)), torch.tensor(-(-exponent // 2))
+    )
+    X, s = M.to(dtype), torch.linalg.eigvalsh(M)
+    whole = {"rtol": 1e-5, "atol": 2 * float(unit)}
+    expected = s.to(dtype) * unit
+    pair = pmaf.dominant_pair_ex(X * unit)
+    torch.testing.assert_close(pair.eigenvalue, expected[-1], **whole)
+    sparse = pmaf.dominant_pair_ex((X * unit).to_sparse())
+    torch.testing.assert_close(sparse.eigenvalue, expected[-1], **whole)
+    product = pmaf.MatVec(lambda X, V: X @ V, 3, (X * unit,))
+    if float(unit) < 1:  # a product of a function may overflow, and says so
+        torch.testing.assert_close(pmaf.dominant_pair_ex(product).eigenvalue, expected[-1], **whole)
+    torch.testing.assert_close(pmaf.svd_ex(X * unit, 2).S, expected.flip(0)[:2], **whole)
+    torch.testing.assert_close(pmaf.ied_ex(X * unit, 2, near=0.0).eigenvalues, expected[:2], **whole)
+    metric = pmaf.ied_ex(X * unit, 1, metric=X)
+    torch.testing.assert_close(metric.eigenvalues, unit[None], **whole)
+    for k in (3, 2):
+        Y = pmaf.spectral_function_ex(X * unit, "abs", k)
+        assert int(Y.status) == Status.CONVERGED
+    torch.testing.assert_close(pmaf.spectral_function_ex(X * unit, "abs").matrix, X * unit, **whole)
+
+
+def test_a_function_of_a_matrix_that_leaves_the_range_is_said_to():
+    found = pmaf.spectral_function_ex(torch.diag(torch.tensor([100.0, 1.0])), "exp")
+    assert int(found.status) == Status.NON_FINITE
+
+
+def test_an_item_of_zeros_leaves_the_others_their_gradient():
+    X = torch.stack((M, torch.zeros_like(M))).requires_grad_()
+    for mode in (pmaf.FixedPoint(), pmaf.FixedPoint(dense=True)):
+        found = pmaf.dominant_pair_ex(X, backward=mode)
+        (gradient,) = torch.autograd.grad(found.eigenvalue.sum() + found.eigenvector[0, 0], X)
+        assert bool(gradient.isfinite().all())
+        assert float(gradient[0].abs().max()) > 0.1
+
+
+def test_repeated_values_near_a_number_are_not_unique_however_small():
+    X = torch.zeros(8, 8, dtype=torch.float64)
+    X[0, 0] = 1
+    for layout in (X, X.to_sparse_csr()):
+        assert int(pmaf.ied_ex(layout, 1, near=0.0).status) == Status.NOT_UNIQUE

@@ -124,3 +124,51 @@ def test_gradients_are_those_of_size_one(kind, dtype, exponents):
             expected = times(near, scale, dtype)
             error = float((away - expected).abs().max() / expected.abs().max())
             assert error <= tolerance, (kind, dtype, exponent, power, error)
+
+
+def two_values(F: Tensor) -> Tensor:
+    """Of degree two, so that second derivatives are of degree zero."""
+    return pmaf.ied_ex(pmaf.Gram(F), 2).eigenvalues
+
+
+FAR = pytest.mark.parametrize(("dtype", "exponent"), [
+    (torch.float32, -100), (torch.float32, 90), (torch.float64, -700), (torch.float64, 700),
+], ids=str)  # fmt: skip
+
+
+@FAR
+@pytest.mark.filterwarnings("ignore::pmaf.RangeWarning")
+def test_transforms_of_what_is_far_from_size_one(dtype, exponent):
+    near = randn(3, 5, 3, seed=6).to(dtype)
+    far, tangent = times(near, exponent, dtype), randn(3, 5, 3, seed=7).to(dtype)
+    tolerance = {"rtol": 0, "atol": 2e3 * torch.finfo(dtype).eps}
+
+    def same(moved: Tensor, right: Tensor, degree: int) -> None:
+        torch.testing.assert_close(times(moved, -exponent * degree, dtype), right, **tolerance)
+
+    same(torch.func.jvp(two_values, (far,), (tangent,))[1], torch.func.jvp(two_values, (near,), (tangent,))[1], 1)
+    slope = torch.func.vmap(torch.func.grad(lambda F: two_values(F).sum()))
+    same(slope(far), slope(near), 1)
+    bend = torch.func.hessian(lambda F: two_values(F)[0])
+    same(bend(far[0]), bend(near[0]), 0)
+    if abs(exponent) > 60:
+        with pytest.raises(RuntimeError, match="scale the data towards one"):
+            torch.func.jacfwd(torch.func.jacfwd(two_values))(far[0])
+    mixed = torch.stack((near[0], far[1], torch.full_like(near[2], torch.nan))).requires_grad_()
+    (gradient,) = torch.autograd.grad(two_values(mixed)[:2].sum(), mixed)
+    same(gradient[1], slope(near)[1], 1)
+    same(gradient[0], slope(near)[0], 0)
+    assert int(gradient[2].count_nonzero()) == 0
+
+
+@FAR
+def test_a_matrix_far_from_size_one_that_a_batch_shares(dtype, exponent):
+    A, b = F.to(dtype), randn(4, 5, seed=8).to(dtype)
+
+    def slopes(exponent: int) -> tuple[Tensor, ...]:
+        data = [times(x, exponent, dtype).requires_grad_() for x in (A, b)]
+        return torch.autograd.grad(pmaf.less_ex(*data, solver="secular").u.sum(), data)
+
+    for found, right in zip(slopes(exponent), slopes(0), strict=True):
+        assert found.shape == right.shape
+        torch.testing.assert_close(times(found, exponent, dtype), right, rtol=1e-3, atol=1e-5)

@@ -323,3 +323,36 @@ class TestWhereNothingMayWait:
         torch.testing.assert_close(found.multiplier, right.multiplier, rtol=0, atol=1e-15)
         torch.testing.assert_close(found.u, right.u, rtol=1e-11, atol=0)
         assert int(found.status) == Status.CONVERGED
+
+
+@pytest.mark.parametrize("condition", [1e3, 1e6])
+def test_factorisations_alone_claim_no_more_digits_than_squares_leave(condition):
+    """A of rank three, the least norm beyond the radius by next to nothing: λ is small, and rounding of AᵀA is not."""
+    torch.manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(400, n, n, dtype=torch.float64))[0] for n in (20, 5))
+    sigma = condition ** -torch.linspace(0, 1, 3, dtype=torch.float64)
+    A, b = (U[..., :3] * sigma) @ V[..., :3].mT, torch.randn(400, 20, dtype=torch.float64)
+    least = torch.linalg.vector_norm((U[..., :3].mT @ b[..., None])[..., 0] / sigma, dim=-1)
+    radius = least * (1 + 10.0 ** torch.linspace(-12, -1, 400, dtype=torch.float64) * (-1.0) ** torch.arange(400))
+    ways = {"radius": radius, "constraint": "ball"}
+    found, right = (pmaf.less_ex(A, b, solver=name, **ways) for name in ("more_sorensen", "secular"))
+    off = torch.linalg.vector_norm(found.u - right.u, dim=-1) / least
+    claimed = found.status == Status.CONVERGED
+    assert float(torch.where(claimed, off, 0).max()) < 1e-3
+    answered = claimed | (found.status == Status.NOT_UNIQUE)
+    assert bool(pmaf.certify(A, b, found.u, **ways).is_global[answered].all())
+
+
+def test_what_is_not_unique_is_solved_all_the_same():
+    """Ten digits of A are rounding to AᴴA: what factorisations make of it is proven, or said not to be."""
+    torch.manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(200, 12, 12, dtype=torch.complex128))[0] for _ in range(2))
+    sigma = torch.ones(200, 12, dtype=torch.float64)
+    sigma[:, -1] = 10 ** -torch.linspace(0, 16, 200, dtype=torch.float64)
+    A = (U * sigma[:, None, :]) @ V.mH
+    x = torch.randn(200, 12, dtype=torch.complex128) * (sigma == 1)
+    x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True) * torch.rand(200, 1, dtype=torch.float64)
+    b = (A @ (V @ x[..., None]))[..., 0]
+    found = pmaf.less_ex(A, b, constraint="ball", solver="more_sorensen")
+    answered = (found.status == Status.CONVERGED) | (found.status == Status.NOT_UNIQUE)
+    assert bool(pmaf.certify(A, b, found.u, constraint="ball").is_global[answered].all())

@@ -58,7 +58,7 @@ class PencilForward:
             found = solve_pencil(X, B, k, self.largest, self.near, self.start)
             values, U, steps = found.values.to(real), found.U.to(x.dtype), found.steps
             gap, residual = nan.new_tensor(found.gap), nan.new_tensor(found.residual)
-            tolerance = relative_tolerance(self.rtol, wide, n) * float(found.values.abs().max()) + self.atol
+            tolerance = relative_tolerance(self.rtol, wide, n) * float(size_of(X, B, found.values)) + self.atol
             apart = found.values.sort().values.diff()
             degenerate = bool((apart <= tolerance).any()) or found.gap <= tolerance
             if found.factor is not None:
@@ -71,10 +71,16 @@ class PencilForward:
             elif degenerate:
                 status = Status.NOT_UNIQUE
         failed = torch.tensor(status in (Status.NON_FINITE, Status.NOT_DEFINITE))
-        norm = values.abs().amax().nan_to_num(1.0)
+        norm = size_of(self.X.with_tensors((x.detach(),)), self.B.with_tensors((b.detach(),)), values).nan_to_num(1.0)
         aux = PencilAux(failed, torch.tensor(degenerate), values, norm, shift)
         report = Report(torch.tensor(int(status)), torch.tensor(steps), residual, gap)
         return ForwardResult((U.clone(memory_format=torch.contiguous_format), values.clone()), aux, report)
+
+
+def size_of(X: Sparse, B: Sparse, values: Tensor) -> Tensor:
+    """What rounding is relative to: the largest eigenvalue that is known, or ‖X‖/‖B‖, if all are below it."""
+    metric = B.size
+    return values.abs().amax().clamp_min(X.size / metric if metric > 0 else 0.0)
 
 
 def definite(B: Sparse) -> bool:

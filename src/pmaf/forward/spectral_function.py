@@ -51,10 +51,11 @@ class SpectralForward:
             torch.where(zero, 0, s) if fn.zero_is_sharp or fn.zero_is_bent else s
         )  # to divided differences, zero is exactly zero
         values = fn.value(exact if fn.zero_is_jump else s)
-        failed = ~(done & ~outside.any(-1) & values.isfinite().all(-1))
-
         Y = (V * values[..., None, :]) @ V.mH
-        Y = torch.where(failed[..., None, None], torch.nan, (Y + Y.mH) / 2)
+        Y = Y / 2 + Y.mH / 2
+        fits = values.isfinite().all(-1) & Y.isfinite().flatten(-2).all(-1)
+        failed = ~(done & ~outside.any(-1) & fits)
+        Y = torch.where(failed[..., None, None], torch.nan, Y)
         misfit = (X @ V - V * s[..., None, :]) / divisor(s.abs().amax(-1))[..., None, None]
         residual = torch.linalg.vector_norm(misfit, dim=-2).amax(-1)
 

@@ -231,9 +231,10 @@ def report(
     failed = ~finite.expand(batch)
     sharp = 3 * max(rtol, relative_tolerance(None, norm.dtype, problem.n))  # what a solver that finds λ has to reach
     poor = (residual > sharp * (1 + safe_inverse(size, size > 0) * size_g)) & (found.multiplier is not None)
+    vague = torch.zeros_like(poor)
     if isinstance(problem, LeastSquares):
         if found.norm is not None:  # rounding of AᴴA has turned u by ε‖Q‖/gap
-            poor = poor | ((corner == 0) & (gap <= VAGUE * torch.finfo(double(s)).eps * norm))
+            vague = (corner == 0) & (gap <= VAGUE * torch.finfo(double(s)).eps * norm)
         # A is known to rtol·‖A‖, hence v₁ᴴAᴴ(b − A u), which decides the gap, to that times the misfit. Without this a
         # null space of A that u reaches into would count as separated by what rounding has left. Inside the ball, where
         # the gap is the smallest eigenvalue, it leaves u open by the radius or more.
@@ -249,7 +250,7 @@ def report(
     status = torch.full(batch, int(Status.CONVERGED), dtype=torch.int64, device=u.device)
     status = torch.where(degenerate, Status.NOT_UNIQUE, status)
     status = torch.where(local, Status.NOT_GLOBAL, status)
-    status = torch.where(poor & (status == Status.CONVERGED), Status.MAX_STEPS, status)
+    status = torch.where(poor & ~local | vague & (status == Status.CONVERGED), Status.MAX_STEPS, status)
     status = torch.where(found.finished, status, Status.MAX_STEPS)
     status = torch.where(failed, Status.NON_FINITE, status)
     u = torch.where(failed[..., None], torch.nan, u).expand(*batch, -1)

@@ -34,7 +34,8 @@ class FixedPoint:
     iteration itself, as fast as the power iteration.
 
     Cost: O(n³) for each item of a dense matrix; with ``dense=True`` the n×n² Jacobian is formed first, O(n⁴). Real
-    dtypes, k = 1. The condition of the system grows as 1/λ, and its solution is infinite where λ is zero or repeated.
+    dtypes, k = 1. The condition of the system grows as 1/λ, and its solution is infinite where λ is repeated; where λ
+    is zero, u counts as a constant.
 
     Args:
         dense: form the Jacobian (IFT-J), as a slow reference, instead of exploiting its structure (IFT-E).
@@ -69,7 +70,8 @@ class FixedPointPair(Explicit):
         """The gradient of X, ``(*, n, n)``, from those of U, ``(*, n, 1)``, and λ, ``(*, 1)``."""
         (X,) = params
         U, value = solution
-        scale = value[..., None, :]  # (*, 1, 1)
+        moves = value[..., None, :] != 0  # (*, 1, 1); else the vector is no fixed point, and counts as a constant
+        scale = torch.where(moves, value[..., None, :], 1)
         # λ = uᵀXu depends on u as well.
         bar = cotangents[0] + (X @ U + X.mT @ U) * cotangents[1][..., None, :]
         along = cotangents[1][..., None, :] * (U @ U.mT)
@@ -79,18 +81,20 @@ class FixedPointPair(Explicit):
             eye = torch.eye(n, dtype=X.dtype, device=X.device)
             by_X = (eye - U @ U.mT)[..., None] * (U.mT / scale)[..., None, :, :]  # (*, n, n, n): P_ik u_l/λ
             jacobian = solve(system, by_X.flatten(-2))
-            return (along + (bar.mT @ jacobian)[..., 0, :].unflatten(-1, (n, n)),)
+            by_vector = (bar.mT @ jacobian)[..., 0, :].unflatten(-1, (n, n))
+            return (along + torch.where(moves, by_vector, 0),)
         v = solve(system.mT, bar)
-        v = (v - U @ (U.mT @ v)) / scale
+        v = torch.where(moves, (v - U @ (U.mT @ v)) / scale, 0)
         return (along + v @ U.mT,)
 
     def forward_formula(self, params: Any, tangents: Any, solution: Vectors) -> Vectors:
         """The change of U and λ when X changes."""
         (X,), (dX,) = params, tangents
         U, value = solution
-        scale = value[..., None, :]
-        change = dX @ U
+        moves = value[..., None, :] != 0
+        scale, change = torch.where(moves, value[..., None, :], 1), dX @ U
         dU = solve(fixed_point_matrix(X, U, scale), (change - U @ (U.mT @ change)) / scale)
+        dU = torch.where(moves, dU, 0)
         return dU, (U * change + (X @ U + X.mT @ U) * dU).sum(-2)
 
 

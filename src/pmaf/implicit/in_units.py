@@ -19,6 +19,7 @@ from torch import Tensor
 from pmaf.handover import ForwardResult
 from pmaf.implicit.base import Derivative, Params, Solver, Vectors
 from pmaf.linalg.scaling import times_power
+from pmaf.transforms import innermost
 
 __all__ = ["InUnits", "Units"]
 
@@ -127,7 +128,18 @@ class _InUnits(Derivative):
         return (*(times_power(m, s) for m in moved), *(times_power(m, e + s) for m, e in zip(moved, E, strict=False)))
 
     def correction(self, params: Params, constants: Params, solution: Vectors, start: Vectors, aux: Any) -> Vectors:
-        """The step of the problem in its own units, and E times it."""
+        """The step of the problem in its own units, and E times it.
+
+        Raises:
+            RuntimeError: if second derivatives, of the size of D⁻², would leave the range of the type on the way.
+        """
+        for exponent in self.units.split(params)[1]:
+            most = 60 if torch.finfo(exponent.dtype).bits < 64 else 500
+            if exponent.numel() and float(innermost(exponent).abs().max()) > most:
+                raise RuntimeError(
+                    "pmaf: forward mode over forward mode would over- or underflow for data of this size; scale the "
+                    "data towards one, or use torch.func.hessian, jacfwd(jacrev(f)) or jacrev(jacfwd(f)) instead"
+                )
         half = self.inner.solution_size
         theta, _, E = self.units.data(params)
         step = self.inner.correction(theta, self.units.data(constants)[0], solution[:half], start[:half], aux)

@@ -18,11 +18,13 @@ from pmaf.implicit.modes import Backward, Unrolled
 from pmaf.layers.doors import Door, Options, differentiate, raising, reporting
 from pmaf.layers.eigen_arguments import check_reference, columns_of, prepare
 from pmaf.layers.gauge import fix_phase
+from pmaf.layers.units import units_of
 from pmaf.layers.verdict import narrowed_values
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.function import MatVec
+from pmaf.operators.scaled import in_units
 from pmaf.operators.sparse import Sparse
 from pmaf.solution import DominantSolution
 from pmaf.solvers.eigen.power_iteration import PowerIteration
@@ -93,6 +95,8 @@ def _dominant_pair(
     # A defective pair moves by the *root* of rounding: that close may the next eigenvalue come, relative to λ.
     rtol = 2 * math.sqrt(relative_tolerance(None, matrix.dtype, matrix.n))
     shell = matrix.structure()
+    moderate, exponent = in_units(matrix)
+    units = units_of(matrix, exponent, ((0,), (1,)))
     forward = EigenForward(shell, 1, True, chosen, start, rtol, 0.0, False, asymmetry_allowed(dtype))
 
     def fixed_point() -> Derivative:
@@ -102,11 +106,17 @@ def _dominant_pair(
 
     with no_autocast(matrix.tensors[0]):
         options = Options(_door, start, solver, mode)
-        found = differentiate(options, "a pair", {FixedPoint: fixed_point}, forward, matrix.tensors, shell.core_dims)
+        found = differentiate(
+            options, "a pair", {FixedPoint: fixed_point}, forward, matrix.tensors, shell.core_dims, units
+        )
         U, values = found.solution
-        U = fix_phase(matrix, U, values, found.report, columns_of(reference, matrix, U), dtype)
-    values, status = narrowed_values(values, dtype, found.report.status)
-    return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *found.report[1:])
+        own, columns = found.aux.eigenvalues, columns_of(reference, matrix, U)
+        U = fix_phase(moderate, U, own, found.report, columns, dtype)
+    status, told = found.report.status, found.report
+    if exponent is not None or values.dtype != dtype:
+        values, status = narrowed_values(values, dtype, status)
+    told = told if units is None else told._replace(gap=units.value(told.gap, 1))
+    return DominantSolution(values[..., 0], U[..., 0].to(dtype), status, *told[1:])
 
 
 def general_operator(function: str, X: Operator) -> Operator:

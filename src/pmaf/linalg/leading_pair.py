@@ -58,10 +58,10 @@ def leading_pair(X: Tensor, u: Tensor, top: Tensor | None, max_steps: int) -> tu
         hi, lo = torch.where(above, torch.minimum(hi, sigma), hi), torch.where(above, lo, sigma)
         safe = ~above & ~safe & (sigma >= middle)
         steps = steps + active
-        active = active & ~(above & (sigma - rho <= 2 * noise))
+        active = active & ~(above & (sigma - rho <= 2 * noise) & (error <= 2 * noise))
         if not anywhere(active):
             break
     Xu = matvec(X, u)
     rho = (u.conj() * Xu).sum(-1).real
     error = torch.linalg.vector_norm(Xu - rho[..., None] * u, dim=-1)  # whose square is that of ρ
-    return rho, u, (hi - rho <= 16 * noise) & (error <= 64 * noise), steps
+    return rho, u, (hi - rho <= 16 * noise) & (error <= 3 * noise), steps

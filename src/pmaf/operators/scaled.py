@@ -58,7 +58,8 @@ class ScaledOperator(NamedTuple):
     def __call__(self, V: Tensor) -> Tensor:
         """±X V / scale, ``(*, n, p)``."""
         product = torch.where(self.finite[..., None, None], self.X.matmat(V), 0)
-        return product * (self.sign / self.scale)[..., None, None]
+        firm = self.scale.clamp_min(4 * torch.finfo(self.scale.dtype).tiny)  # which has a reciprocal
+        return product * (self.sign / firm)[..., None, None] * (firm / self.scale)[..., None, None]
 
     def original(self, theta: Tensor) -> Tensor:
         """Eigenvalues of X from those of the scaled operator; NaN where X is not finite."""
@@ -71,9 +72,9 @@ def scaled(X: Operator, largest: bool, V: Tensor) -> ScaledOperator:
         product = X.matmat(V)  # (*, n, p)
         peak = product.abs().amax((-2, -1))  # (*,)
         finite = peak.isfinite()
-        peak = torch.where(finite & (peak > torch.finfo(peak.dtype).tiny), peak, 1)
+        peak = torch.where(finite & (peak > 0), peak, 1)
         length = torch.linalg.vector_norm(
-            torch.where(finite[..., None, None], product, 0) / peak[..., None, None], dim=-2
+            torch.where(finite[..., None, None], product.abs(), 0) / peak[..., None, None], dim=-2
         )
         scale = peak * torch.where(length.amax(-1) > 0, length.amax(-1), 1)
         finite = finite & scale.isfinite()
