@@ -260,6 +260,12 @@ def triplets(A: Tensor, **options: Any) -> Tensor:
     return torch.cat((S[..., None, :].to(U.dtype), U, Vh.mT), -2)
 
 
+def svd_module(A: Tensor, **options: Any) -> Tensor:
+    """The smallest singular value above its vectors."""
+    U, S, Vh = pmaf.nn.SVD(1, largest=False, **options)(A)
+    return torch.cat((S[..., None, :].to(U.dtype), U, Vh.mT), -2)
+
+
 def sym(X: Tensor) -> Tensor:
     return (X + X.mH) / 2
 
@@ -430,6 +436,12 @@ LAYERS = [
         k=2,
         n=3,
     ),
+    LayerCase(
+        "dominant_pair",
+        "eigen",
+        lambda X, **o: torch.cat([x.reshape(*X.shape[:-2], -1) for x in pmaf.dominant_pair(X, **o)], -1),
+        lambda t, *b: (separated(t, *b) + 0.2 * randn(*b, 4, 4, seed=7, dtype=t),),
+    ),
     LayerCase("nn.LESS", "sphere", lambda A, b, **o: pmaf.nn.LESS(radius=2.0, **o)(A, b), _problem),
     LayerCase(
         "nn.IED",
@@ -438,6 +450,7 @@ LAYERS = [
         lambda t, *b: (separated(t, *b),),
         k=2,
     ),
+    LayerCase("nn.SVD", "eigen", svd_module, lambda t, *b: (factor(t, *b, m=5, n=3),), n=3),
     LayerCase(
         "nn.SpectralFunction",
         "eigen",

@@ -86,7 +86,7 @@ def test_operators_known_by_their_products_are_refused(call):
 
 
 def test_other_backward_modes_are_refused():
-    X, mode = separated(torch.float64), pmaf.FixedPoint()
+    X, mode = separated(torch.float64), pmaf.DenseJacobian()
     function = lambda t: pmaf.ied(X * (1 + t), 1, backward=mode).eigenvectors.sum()  # noqa: E731
     with pytest.raises(RuntimeError, match="forward mode over forward mode"):
         torch.func.jacfwd(torch.func.jacfwd(function))(torch.zeros((), dtype=torch.float64))

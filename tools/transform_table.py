@@ -31,8 +31,10 @@ HEADINGS = {
     "`spectral_function`": ("spectral_function", "spectral_function, k = 2", "spectral_function, callable"),
     "`svd`": ("svd", "svd, wide"),
     "`svd(MatVec(…))`": ("svd(MatVec)",),
+    "`dominant_pair`": ("dominant_pair",),
     "`nn.LESS`": ("nn.LESS",),
     "`nn.IED`": ("nn.IED",),
+    "`nn.SVD`": ("nn.SVD",),
     "`nn.SpectralFunction`": ("nn.SpectralFunction",),
     "`nn.PrincipalPool2d`": ("nn.PrincipalPool2d", "nn.PrincipalPool2d, projector"),
 }

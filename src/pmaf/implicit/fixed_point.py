@@ -97,6 +97,22 @@ class FixedPointPair(Explicit):
         dU = torch.where(moves, dU, 0)
         return dU, (U * change + (X @ U + X.mT @ U) * dU).sum(-2)
 
+    def residual(self, params: Any, solution: Any, aux: EigenAux) -> Vectors:
+        """λu − Xu and ½(uᵀu − 1)."""
+        (X,), (U, value) = params, solution
+        return U * value[..., None, :] - X @ U, ((U * U).sum(-2) - 1) / 2
+
+    def inverse(self, params: Params, solution: Vectors, aux: EigenAux, rhs: Vectors) -> Vectors:
+        """What undoes the derivative of these, [λI − X, u; uᵀ, 0]; zero for items without an answer."""
+        (X,), (U, value) = params, solution
+        assert X is not None
+        shifted = value[..., None, :] * torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) - X
+        upper = torch.cat((shifted, U), -1)
+        bordered = torch.cat((upper, torch.cat((U.mT, torch.zeros_like(value)[..., None]), -1)), -2)
+        found = solve(bordered, torch.cat((rhs[0], rhs[1][..., None]), -2))
+        found = torch.where(aux.failed[..., None, None], 0, found)
+        return found[..., :-1, :], found[..., -1:, 0]
+
 
 def fixed_point_matrix(X: Tensor, U: Tensor, scale: Tensor) -> Tensor:
     """I − (I − uuᵀ)X/λ."""
