@@ -51,11 +51,11 @@ class Case:
     sphere: bool = False
 
 
-def dense(spectrum: str, batch: int, n: int, k: int = 1) -> Callable[[], Built]:
+def dense(spectrum: str, batch: int, n: int, k: int = 1, dtype: torch.dtype = F32) -> Callable[[], Built]:
     """Symmetric matrices of the benchmark of leading eigenpairs."""
 
     def build() -> Built:
-        X = matrices(spectrum, batch, n, k).requires_grad_()
+        X = matrices(spectrum, batch, n, k).to(dtype).requires_grad_()
         exact = torch.linalg.eigvalsh(X.detach().double())
         return X, (X,), values_from(exact[:, -k:].flip(-1), exact.abs().amax(-1))
 
@@ -141,6 +141,12 @@ CASES = (
     ),
     Case(name="20,000 of 3×3, Gaussian", build=dense("gaussian", 20000, 3), solvers=TORCH, kernels=False),
     Case(name="64 of 64×64, Gaussian", build=dense("gaussian", 64, 64), solvers=TORCH, kernels=False),
+    Case(
+        name="64 of 64×64, Gaussian, double precision",
+        build=dense("gaussian", 64, 64, dtype=torch.float64),
+        solvers=TORCH,
+        kernels=False,
+    ),
     Case(name="64 of 64×64, Gaussian, 8 pairs", build=dense("gaussian", 64, 64, 8), solvers=TORCH, k=8, kernels=False),
     Case(name="1000 of 64×32", build=sphere(1000, 64, 32), solvers=SPHERES, sphere=True),
     Case(name="1 of 4096×2048", build=sphere(1, 4096, 2048), solvers=SPHERES, sphere=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -102,6 +104,39 @@ def test_an_item_has_the_bits_it_has_alone(dtype, against, n, k):
     for first, last in ((0, 1), (7, 8), (2, 9), (18, 19)):
         for part, all_of_it in zip(solve(slice(first, last)), whole, strict=True):
             assert torch.equal(part, all_of_it[first:last])
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("beside", ["NaN", "repeated", "asymmetric"])
+@pytest.mark.parametrize(("n", "k"), [(3, 1), (5, 2), (9, 1)])
+def test_a_neighbour_that_takes_the_general_path_changes_no_bit(dtype, beside, n, k):
+    """Of complex items the phase is followed by torch then, which rounds the gradient elsewhere."""
+    X, others = hermitian(7, n, dtype=dtype), [0, 1, 2, 4, 5, 6]
+    spoiled, H = X.clone(), randn(7, n, k, dtype=dtype, seed=5)
+    if beside == "NaN":
+        spoiled[3, 0, 0] = torch.nan
+    elif beside == "repeated":
+        spoiled[3] = torch.eye(n, dtype=dtype)
+    else:
+        spoiled[3, 0, 1] += 1e-4 * X[3].abs().max()
+
+    def solve(X: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        leaf = X.clone().requires_grad_()
+        found = pmaf.ied_ex(leaf, k)
+        pairs = found.eigenvalues, found.eigenvectors
+        (gradient,) = torch.autograd.grad(pairs, leaf, (torch.ones_like(pairs[0]), H))
+        return gradient, *(x.detach() for x in found)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pmaf.DegeneracyWarning)
+        (gradient, *found), (expected, *alone) = solve(spoiled), solve(X)
+    for x, y in zip(found, alone, strict=True):
+        assert torch.equal(x[others], y[others])
+    if dtype.is_complex:
+        torch.testing.assert_close(gradient[others], expected[others])
+    else:
+        assert torch.equal(gradient[others], expected[others])
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (4, 2), (4, 1), (2, 4, 1)])

@@ -211,11 +211,8 @@ class EigenpairEquations(OperatorEquations):
             and self.policy != "nan"
             and all(in_tridiagonal(aux, aux.factor if c is None else c) for c in cotangents)
         ):
-            found = gradient_in_tridiagonal(
-                X, aux, U, (cotangents[0], cotangents[1]), largest=self.largest, rtol=self.rtol, atol=self.atol
-            )
-            if found is not None:
-                return (found,)
+            pair = cotangents[0], cotangents[1]
+            return (gradient_in_tridiagonal(X, aux, U, pair, largest=self.largest, rtol=self.rtol, atol=self.atol),)
         return super().gradient(params, solution, aux, cotangents, needs, solve)
 
     def gradient_in_blocks(

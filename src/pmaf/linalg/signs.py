@@ -59,14 +59,22 @@ def decided_sign(U: Tensor, reference: Tensor | None, rounding: Tensor | float |
     length = n**0.5 if reference is None else torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
     if callable(rounding):
         if cheap(inner) and bool((inner.detach().abs() > eps**0.25 * length).all()):
-            return unit_of(inner)
+            return left_alone(unit_of(inner), inner, length)
         rounding = rounding()
     off = torch.as_tensor(rounding, dtype=U.real.dtype, device=U.device).clamp(min=32 * eps)
     known = inner.detach().abs() > (off[..., None, :] if off.dim() else off) * length
     if anywhere(~known):
         second = (generic(n, U)[:, None] * U).sum(-2, keepdim=True)
         inner = torch.where(known, inner, second)
-    return unit_of(inner)
+    return left_alone(unit_of(inner), inner, length)
+
+
+def left_alone(turn: Tensor, inner: Tensor, length: Tensor | float) -> Tensor:
+    """One, moving as `turn` does, where the vector is turned already to rounding, so that it keeps its bits."""
+    if not turn.is_complex():
+        return turn
+    still = (inner.detach().imag.abs() <= 8 * torch.finfo(turn.dtype).eps * length) & (inner.detach().real > 0)
+    return torch.where(still, 1 + (turn - turn.detach()), turn)
 
 
 def unit_of(inner: Tensor) -> Tensor:

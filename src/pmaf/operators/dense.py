@@ -72,7 +72,7 @@ class Dense(Operator):
             return (W @ U.mH,)
         W = W / 2
         if U.shape[-1] == 1:
-            return (W * U.mH + U * W.mH,)  # symmetric to the last digit, which a fused multiplication would not be
+            return ((W * U.mH).add_(U * W.mH),)  # no fused multiplication: symmetric to the last digit
         half = W @ U.mH
         return (half + half.mH,)
 

@@ -71,6 +71,12 @@ def solve_in_tridiagonal(
 CORE = (0, 0, 1, 1, 2, 0, 0, 2)  # non-batch dimensions of the fields of EigenAux
 
 
+def some(x: Tensor, core: int, at: Tensor) -> Tensor:
+    """The items at these places of the batch, which become one dimension."""
+    items = x.reshape(x.shape[: x.dim() - core].numel(), *x.shape[x.dim() - core :])
+    return items[at]
+
+
 def from_basis(
     X: Tensor,
     aux: EigenAux,
@@ -86,16 +92,11 @@ def from_basis(
     """W, with the wanted items solved in an eigenbasis made for them."""
     n, k = U.shape[-2:]
     at = wanted.reshape(-1).nonzero()[:, 0]
-
-    def some(x: Tensor, core: int) -> Tensor:
-        return x.reshape(wanted.numel(), *x.shape[x.dim() - core :])[at]
-
-    items = Dense(some(X, 2))
+    items = Dense(some(X, 2, at))
     spectrum, V, _ = hermitian_eigh(items.dense())
-    own = EigenAux(*(some(x, c) for x, c in zip(aux, CORE, strict=True)))._replace(spectrum=spectrum, V=V)
+    own = EigenAux(*(some(x, c, at) for x, c in zip(aux, CORE, strict=True)))._replace(spectrum=spectrum, V=V)
     block = (slice(n - k, n) if largest else slice(0, k)) if whole_block else None
-    right = some(H, 2)
-    columns = some(U, 2)
+    right, columns = some(H, 2, at), some(U, 2, at)
     right = right - columns * (columns.conj() * right).sum(-2, keepdim=True)
     solved = solve_in_basis(items, own, columns, right, block=block, rtol=rtol, atol=atol)
     return W.reshape(-1, n, k).index_copy(0, at, solved).reshape(W.shape)
@@ -110,8 +111,8 @@ def gradient_in_tridiagonal(
     largest: bool,
     rtol: float | None,
     atol: float,
-) -> Tensor | None:
-    """The gradient of X in one pass, exactly Hermitian; ``None`` where an eigenbasis has to help.
+) -> Tensor:
+    """The gradient of X in one pass, exactly Hermitian; an eigenbasis helps where it has to.
 
     Args:
         X: the matrices, ``(*, n, n)``; their Hermitian part counts.
@@ -126,8 +127,20 @@ def gradient_in_tridiagonal(
         The gradient, ``(*, n, n)``.
     """
     rtol = relative_tolerance(rtol, U.dtype, U.shape[-2])
-    gradient, _, seen = eigen_gradient(X, kept(aux, U), *cotangents, largest=largest, rtol=rtol, atol=atol)
-    return None if seen & Code.NEEDS_BASIS else gradient
+    gradient, code, seen = eigen_gradient(X, kept(aux, U), *cotangents, largest=largest, rtol=rtol, atol=atol)
+    if not seen & Code.NEEDS_BASIS:
+        return gradient
+    at = (code & Code.NEEDS_BASIS).reshape(-1).nonzero()[:, 0]  # they alone, so that the others keep their bits
+    own, columns = EigenAux(*(some(x, c, at) for x, c in zip(aux, CORE, strict=True))), some(U, 2, at)
+    W, items = torch.zeros_like(columns), some(X, 2, at)
+    if cotangents[0] is not None:
+        H, every = some(cotangents[0], 2, at), torch.ones_like(own.failed)
+        W = from_basis(items, own, columns, H, W, every, largest, False, rtol, atol)
+    if cotangents[1] is not None:
+        W = W + columns * some(cotangents[1], 1, at)[..., None, :]
+    (missing,) = Dense(items).vjp(W, columns)
+    assert missing is not None
+    return gradient.reshape(-1, *missing.shape[1:]).index_copy(0, at, missing).reshape(gradient.shape)
 
 
 @torch.library.custom_op("pmaf::complement_tridiagonal", mutates_args=())
