@@ -120,7 +120,7 @@ def positive_radius(function: str, radius: float | Tensor, like: Tensor, wait: b
         TypeError: if it is not a real number or tensor.
         ValueError: if it is on another device, or not positive and finite.
     """
-    dtype = working_dtype(like.dtype).to_real()
+    dtype = working_dtype(like.real.dtype)  # to_real is unknown to tracers
     if isinstance(radius, Tensor):
         if radius.device != like.device and radius.dim() > 0:
             raise ValueError(f"pmaf.{function}: radius is on {radius.device} but the data on {like.device}")

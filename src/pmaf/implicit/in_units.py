@@ -60,7 +60,7 @@ def common_exponent(vectors: Sequence[tuple[Tensor | None, Tensor]], like: Param
     Returns:
         ``(*,)``, zero where all is zero or something is not finite.
     """
-    sizes = []
+    sizes = [torch.full_like(vectors[0][1], -torch.inf)]
     for v, exponent in vectors:
         if v is not None:
             x = v.detach()
