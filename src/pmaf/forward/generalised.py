@@ -69,12 +69,16 @@ class GeneralisedForward(EigenForward):
 
 
 def residual(X: Tensor, B: Tensor, U: Tensor, values: Tensor) -> Tensor:
-    """The largest ‖Xu − λBu‖ / ((‖X‖ + |λ|‖B‖)‖u‖) of each item, ``(*,)``."""
+    """The largest ‖Xu − λBu‖ / ((‖X‖ + |λ|‖B‖)‖u‖) of each item, ``(*,)``, of the Hermitian parts."""
     size_X, size_B = magnitude(X)[..., None], magnitude(B)[..., None]  # (*, 1)
     V = U / divisor(U.abs().amax(-2))[..., None, :]
     heights = size_X + values.abs() * size_B  # (*, k)
     unit = heights[..., None, :]  # nothing that is squared leaves the range of the type
-    misfit = (V.mT @ X.mT).mT / unit - (V.mT @ B.mT).mT * (values[..., None, :] / unit)
+
+    def product(M: Tensor) -> Tensor:
+        return ((V.mT @ M.mT).mT + (V.mT @ M.conj()).mT) / 2
+
+    misfit = product(X) / unit - product(B) * (values[..., None, :] / unit)
     found: Tensor = (torch.linalg.vector_norm(misfit, dim=-2) / torch.linalg.vector_norm(V, dim=-2)).amax(-1)
     return found
 

@@ -99,8 +99,6 @@ int judge(const SphereCall& call, bool quadratic, const ItemUnits& units, const 
   const double eps = epsilon<D>;
   // Below what a certificate refuses, 32 √(n + 8) ε.
   if (!(residual <= 24 * std::sqrt(double(numbers(call))) * eps) || report.unsure) code |= SPHERE_INACCURATE;
-  // 2^back, which the gradient divides by, is to have its inverse in the range too.
-  if (units.back > 900 || units.back < -900) code |= SPHERE_INACCURATE;
   if (!quadratic && !report.singular) {
     // Rounding of AᵀA leaves u with errors of ε‖Q‖/gap that A and b themselves could not cause, gradients with its square.
     if (report.computed_in_own_type && report.gap <= 1e4 * eps * report.norm) code |= SPHERE_INACCURATE;

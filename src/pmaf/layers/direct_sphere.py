@@ -22,7 +22,7 @@ from pmaf.implicit.autograd import align, run_solve
 from pmaf.implicit.sphere import LeastSquaresEquations, QuadraticEquations
 from pmaf.kernels import available
 from pmaf.kernels.calls import TYPES
-from pmaf.kernels.sphere import INSIDE, MOST_COMPLEX, SINGULAR, SphereFound, sphere_minimum
+from pmaf.kernels.sphere import INSIDE, MOST_COMPLEX, NOT_FINITE, SINGULAR, SphereFound, sphere_minimum
 from pmaf.kernels.sphere_gradient import sphere_gradient
 from pmaf.layers.direct import PLAIN, tolerance
 from pmaf.solution import LESSSolution
@@ -35,6 +35,7 @@ OTHERS = ("free", "start", "solver", "backward")
 LEAST_SQUARES, QUADRATIC = LeastSquaresEquations("drop", False), QuadraticEquations("drop")
 FIRST = 512  # real unknowns up to which the kernel is asked
 FINE = INSIDE | SINGULAR  # codes of items that are well
+RECIPROCAL = 2.0**900
 Again = Callable[[Any, Any, Any, Any], LESSSolution]
 
 
@@ -204,6 +205,8 @@ def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> Ans
     found = sphere_minimum(
         *(A, b, radius, weights), quadratic=quadratic, ball=ball, rtol=rtol, keep_factor=keep, batch=batch
     )
+    if keep and radius.dtype == torch.float64:
+        found = with_gradient(found)
     if keep:
         u, multiplier = DirectSphere.apply(quadratic, found, *params)  # type: ignore[no-untyped-call]
     else:
@@ -221,6 +224,16 @@ def answered(quadratic: bool, problem: Problem, ball: bool, again: Again) -> Ans
         return old.reshape(-1, *core).index_copy(0, at, flat).reshape(old.shape)
 
     return answer._replace(whole=LESSSolution(*map(put, solution[:-1], better[:-1])))
+
+
+def with_gradient(found: SphereFound) -> SphereFound:
+    """The answers, those marked whose gradient would divide by a ‖Q‖ that has no reciprocal in double precision."""
+    least, most = found.norm.aminmax()
+    if float(least) > 1 / RECIPROCAL and float(most) < RECIPROCAL:
+        return found
+    fine = (found.norm > 1 / RECIPROCAL) & (found.norm < RECIPROCAL)
+    code = torch.where(fine, found.code, found.code | NOT_FINITE).to(found.code.dtype)
+    return found._replace(code=code, seen=found.seen | NOT_FINITE)
 
 
 def shared(x: Tensor, core: int) -> bool:
