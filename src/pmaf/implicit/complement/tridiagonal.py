@@ -17,7 +17,7 @@ from pmaf.kernels.eigenpairs import Code, Eigenpairs, eigen_gradient, eigen_solv
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
-from pmaf.transforms import compiling
+from pmaf.transforms import compiling, one_node
 
 __all__ = ["gradient_in_tridiagonal", "solve_in_tridiagonal"]
 
@@ -130,7 +130,7 @@ def gradient_in_tridiagonal(
     return None if seen & Code.NEEDS_BASIS else gradient
 
 
-@torch.library.custom_op("pmaf::complement_tridiagonal", mutates_args=())
+@one_node("pmaf::complement_tridiagonal")
 def complement_tridiagonal(
     X: Tensor,
     failed: Tensor,
