@@ -11,7 +11,7 @@ import torch
 from torch.library import opcheck
 
 import pmaf
-from cases import randn
+from cases import randn, sym
 from pmaf.forward.custom_ops import encode
 from pmaf.forward.eigen import EigenForward
 from pmaf.forward.generalised import GeneralisedForward
@@ -166,3 +166,31 @@ def test_an_aot_inductor_package_runs_in_another_process(tmp_path: Path):
     assert made.returncode == 0, made.stderr[-3000:]
     ran = subprocess.run([sys.executable, "-c", LOAD, package], capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == "same", ran.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda X, F: pmaf.less(F, 3 * F[..., 0] + 1j),
+        lambda X, F: pmaf.sphere_quadratic(X, F[..., 0, :]),
+        lambda X, F: pmaf.ied(X, 2, metric=F.mH @ F).eigenvectors.abs(),
+        lambda X, F: pmaf.ied(X, 2, near=0.1).eigenvectors.abs(),
+        lambda X, F: pmaf.svd(F, 2).U.abs(),
+        lambda X, F: pmaf.spectral_function(X, "exp"),
+    ],
+    ids=["less", "sphere_quadratic", "metric", "near", "svd", "spectral_function"],
+)
+def test_complex_matrices_in_a_graph(function):
+    """Compiled graphs call operators without what makes conjugated views read right."""
+    X, F = sym(randn(2, 4, 4, dtype=torch.complex128)), randn(2, 6, 4, seed=1, dtype=torch.complex128)
+    inputs = X.requires_grad_(), F.requires_grad_()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    plain, graph = function(*inputs), compiled(*inputs)
+    torch.testing.assert_close(graph, plain)
+    ours, theirs = (
+        torch.autograd.grad(y.abs().square().square().sum(), inputs, allow_unused=True) for y in (graph, plain)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)

@@ -6,12 +6,14 @@ after the host has waited for all the work that was queued before. So every bran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
 from torch.autograd import forward_ad
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "nests_forward_mode",
     "no_autocast",
     "on_host",
+    "one_node",
     "open_to_kernels",
     "outside_dual_levels",
     "outside_transforms",
@@ -37,6 +40,7 @@ __all__ = [
 ]
 
 functorch = torch._C._functorch
+LAZY = (torch._C.DispatchKey.Conjugate, torch._C.DispatchKey.Negative)
 
 
 def compiling() -> bool:
@@ -170,3 +174,41 @@ def jvp_by_vjp(function: Callable[..., Any], primals: Sequence[Tensor], tangents
 def untracked(*tensors: Tensor) -> bool:
     """Whether neither autograd nor a transform nor a trace follows operations with these tensors."""
     return not compiling() and outside_transforms() and not recorded(*tensors)
+
+
+def one_node(name: str) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    """An operator that ``torch.compile`` and ``torch.export`` see as one node.
+
+    Compiled graphs call operators without what makes ``x.conj()`` and ``x.imag`` of it views that are read right, since
+    what is traced has none (torch 2.13): ``x.conj() * x`` in the body would be x². Here it is switched on again.
+
+    Args:
+        name: of the operator, ``"pmaf::NAME"``.
+
+    Returns:
+        A decorator for its body, as :func:`torch.library.custom_op` returns one.
+    """
+
+    def registered(body: Callable[..., Any]) -> CustomOpDef:
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with lazy_views():
+                return body(*args, **kwargs)
+
+        operator: CustomOpDef = torch.library.custom_op(name, run, mutates_args=())
+        return operator
+
+    return registered
+
+
+@contextmanager
+def lazy_views() -> Iterator[None]:
+    """Lazily conjugated and negated tensors are read right."""
+    off = [key for key in LAZY if torch._C._dispatch_tls_is_dispatch_key_excluded(key)]
+    for key in off:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
+    try:
+        yield
+    finally:
+        for key in off:
+            torch._C._dispatch_tls_set_dispatch_key_excluded(key, True)

@@ -22,6 +22,7 @@ from pmaf.operators.base import Operator
 from pmaf.operators.dense import Dense
 from pmaf.operators.gram import Gram
 from pmaf.solvers.eigen.nearest import Nearest
+from pmaf.transforms import one_node
 
 __all__ = [
     "decode",
@@ -107,7 +108,7 @@ def with_start(settings: str, start: Tensor | None) -> Any:
     return forward if start is None else dataclasses.replace(forward, start=start)
 
 
-@torch.library.custom_op("pmaf::least_squares_on_sphere", mutates_args=())
+@one_node("pmaf::least_squares_on_sphere")
 def least_squares_on_sphere(
     A: Tensor,
     b: Tensor,
@@ -142,7 +143,7 @@ def _(
     return sphere_outputs(A, torch.broadcast_shapes(*shapes), torch.broadcast_shapes(*matrix), z, basis)
 
 
-@torch.library.custom_op("pmaf::quadratic_on_sphere", mutates_args=())
+@one_node("pmaf::quadratic_on_sphere")
 def quadratic_on_sphere(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of a quadratic on the sphere."""
     return fresh(with_start(settings, start).run(H, g, radius).flat())
@@ -154,7 +155,7 @@ def _(H: Tensor, g: Tensor, radius: Tensor, start: Tensor | None, settings: str)
     return sphere_outputs(H, batch, H.shape[:-2], (), forward_from(settings).basis_size(H))
 
 
-@torch.library.custom_op("pmaf::eigenpairs", mutates_args=())
+@one_node("pmaf::eigenpairs")
 def eigenpairs(X: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of leading eigenpairs of a dense or Gram matrix given by its one tensor."""
     forward = with_start(settings, start)
@@ -198,7 +199,7 @@ def eigen_outputs(X: Tensor, settings: str) -> list[Tensor]:
     ]
 
 
-@torch.library.custom_op("pmaf::hermitian_eigh", mutates_args=())
+@one_node("pmaf::hermitian_eigh")
 def all_eigenpairs(X: Tensor) -> list[Tensor]:
     """All eigenpairs of Hermitian matrices, and which items have them."""
     return fresh(hermitian_eigh(X))
@@ -238,7 +239,7 @@ def sphere_outputs(like: Tensor, batch: Any, matrix: Any, z: tuple[Any, ...], ba
 
 def fresh(outputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Contiguous outputs, none of which shares memory with another."""
-    return [output.clone(memory_format=torch.contiguous_format) for output in outputs]
+    return [x.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format) for x in outputs]
 
 
 def run_least_squares(forward: Any, *params: Tensor | None) -> ForwardResult:

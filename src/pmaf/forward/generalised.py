@@ -14,7 +14,7 @@ from pmaf.handover import EigenAux, ForwardResult, GeneralisedAux
 from pmaf.linalg.reduction import reduce, towards
 from pmaf.linalg.scaling import divisor, magnitude
 from pmaf.solution import Status
-from pmaf.transforms import compiling
+from pmaf.transforms import compiling, one_node
 
 __all__ = ["GeneralisedForward"]
 
@@ -86,7 +86,7 @@ def residual(X: Tensor, B: Tensor, U: Tensor, values: Tensor) -> Tensor:
 register(GeneralisedForward)
 
 
-@torch.library.custom_op("pmaf::generalised_eigenpairs", mutates_args=())
+@one_node("pmaf::generalised_eigenpairs")
 def generalised_eigenpairs(X: Tensor, B: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of generalised eigenpairs of dense matrices."""
     forward: Any = with_start(settings, start)

@@ -24,7 +24,7 @@ from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
 from pmaf.solution import Status
 from pmaf.solvers.base import EigenSolver
-from pmaf.transforms import anywhere, cheap, compiling, recorded
+from pmaf.transforms import anywhere, cheap, compiling, one_node, recorded
 
 __all__ = ["TripletForward", "upright"]
 
@@ -197,7 +197,7 @@ def measured(T: Tensor, left: Tensor, S: Tensor, right: Tensor, norm: Tensor) ->
 register(TripletForward)
 
 
-@torch.library.custom_op("pmaf::singular_triplets", mutates_args=())
+@one_node("pmaf::singular_triplets")
 def singular_triplets(A: Tensor, start: Tensor | None, settings: str) -> list[Tensor]:
     """The forward pass of singular triplets."""
     forward: Any = with_start(settings, start)

@@ -29,7 +29,7 @@ from pmaf.operators.function import MatVec
 from pmaf.operators.gram import Gram
 from pmaf.operators.separation import scale_of, separation_tolerance
 from pmaf.operators.sparse import Sparse
-from pmaf.transforms import cheap, compiling, wrapped
+from pmaf.transforms import cheap, compiling, one_node, wrapped
 
 __all__ = ["solve_without_basis"]
 
@@ -186,7 +186,7 @@ def as_far_as_it_goes(X: Operator, values: Tensor, U: Tensor, H: Tensor, W: Tens
     return torch.where((relative < USELESS)[..., None, :], W, 0)
 
 
-@torch.library.custom_op("pmaf::complement", mutates_args=())
+@one_node("pmaf::complement")
 def complement(
     X: Tensor,
     values: Tensor,

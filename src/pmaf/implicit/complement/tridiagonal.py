@@ -17,7 +17,7 @@ from pmaf.kernels.eigenpairs import Code, Eigenpairs, eigen_gradient, eigen_solv
 from pmaf.linalg.robust_eigh import hermitian_eigh
 from pmaf.linalg.tolerances import relative_tolerance
 from pmaf.operators.dense import Dense
-from pmaf.transforms import compiling
+from pmaf.transforms import compiling, one_node
 
 __all__ = ["gradient_in_tridiagonal", "solve_in_tridiagonal"]
 
@@ -143,7 +143,7 @@ def gradient_in_tridiagonal(
     return gradient.reshape(-1, *missing.shape[1:]).index_copy(0, at, missing).reshape(gradient.shape)
 
 
-@torch.library.custom_op("pmaf::complement_tridiagonal", mutates_args=())
+@one_node("pmaf::complement_tridiagonal")
 def complement_tridiagonal(
     X: Tensor,
     failed: Tensor,
