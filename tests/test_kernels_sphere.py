@@ -158,8 +158,7 @@ def test_nasty_quadratics_are_solved_to_rounding(name):
     H, g, radius = NASTY[name]
     H = (H + H.mT) / 2
     found = quadratic(H, g, radius)
-    left = INACCURATE if "scale 1e-300" in name or "radius 1e-300" in name else 0  # gradients there have no room
-    assert int(found.code[0]) & (NOT_FINITE | INACCURATE) == left
+    assert int(found.code[0]) & (NOT_FINITE | INACCURATE) == 0
     Q, y = exact(H, g)
     stationarity, length, _, _ = shortfall(Q, y, radius, found)
     assert max(stationarity, length) < 8 * rounding(WIDE), (stationarity, length)
@@ -187,7 +186,7 @@ def test_hard_case_takes_the_side_of_the_ones_vector_and_says_so():
 def test_scale_of_least_squares_does_not_matter(dtype):
     A, b, radius, _ = problem(3, 12, 5, dtype)
     found = sphere_minimum(A, b, radius, rtol=rtol(dtype, 5))
-    for power in (60, -60) if dtype == torch.float32 else (440, -440):
+    for power in (60, -60) if dtype == torch.float32 else (500, -500):
         scaled = sphere_minimum(A * 2.0**power, b * 2.0**power, radius, rtol=rtol(dtype, 5))
         assert torch.equal(scaled.u, found.u)
         assert torch.equal(scaled.residual, found.residual)

@@ -23,8 +23,7 @@ KINDS = {  # how the kernels number the type, its real type and the bytes of tha
     torch.complex128: (3, torch.float64, 8),
 }
 NEXT, NORM, RESIDUAL, CODE, PHASE = range(5)  # rows of the notes
-NOTHING = torch.zeros((), dtype=torch.float32)  # the factor that the closed form of small.h does without,
-MANY = 256  # from so many items on: for few its memory costs less than the three microseconds of a view
+NOTHING = torch.zeros((), dtype=torch.float32)  # in place of the factor, which the closed form of small.h does without
 PAIRS, GRADIENT = EIGENPAIRS.struct, EIGEN_GRADIENT.struct
 
 
@@ -62,7 +61,7 @@ def quick_pairs(
     Returns:
         Values ``(*, k)``, vectors ``(*, n, k)``, the factor ``(*, ⌊n/2⌋ + 2, n)`` and the notes ``(4, items)``, of
         complex X ``(4 + k, items)``; ``None`` where there is no library, or an item has a code. Where the closed form
-        of ``small.h`` needs no factor, none is written, and for many items it is a zero, repeated.
+        of ``small.h`` needs no factor, it is a zero without dimensions.
     """
     function = entry("pmaf_eigenpairs")
     if function is None:
@@ -75,9 +74,8 @@ def quick_pairs(
     turns = kind > 1
     notes = torch.empty((4 + k if turns else 4, count), dtype=real)
     columns, item, each = reference
-    spared = count >= MANY and k == 1 and n in CLOSED and kind == 0 and columns is None
-    rows = *batch, factor_rows(n), n
-    factor = NOTHING.expand(rows) if spared else torch.empty(rows, dtype=dtype)
+    spared = k == 1 and n in CLOSED and kind == 0 and columns is None
+    factor = NOTHING if spared else torch.empty((*batch, factor_rows(n), n), dtype=dtype)
     row, step = notes.data_ptr(), count * size
     call = PAIRS.pack(
         *(kind, count, n, k, largest, X.data_ptr(), 0 if columns is None else columns.data_ptr(), item, each),

@@ -16,6 +16,7 @@ from pmaf.handover import EigenAux
 from pmaf.implicit.autograd import run_solve
 from pmaf.implicit.eigen import EigenpairEquations
 from pmaf.kernels.calls import in_memory
+from pmaf.kernels.eigenpairs import factor_rows
 from pmaf.kernels.quick import ALL_ONES, KINDS, NEXT, NORM, Reference, phases, quick_gradient, quick_pairs
 from pmaf.linalg.signs import of_turned
 from pmaf.linalg.tolerances import relative_tolerance
@@ -64,6 +65,7 @@ class DirectPairs(torch.autograd.Function):
             k = values.shape[-1]
             U_bar = of_turned(vectors, U_bar, phases(notes, k).reshape(*batch, 1, k), ctx.reference.columns)
         none, empty = torch.zeros(batch, dtype=torch.bool), values.detach()[..., :0]
+        factor = factor if factor.dim() > 0 else factor.expand(*batch, factor_rows(X.shape[-1]), X.shape[-1])
         following, norm = notes[NEXT].reshape(batch), notes[NORM].reshape(batch)
         aux = EigenAux(none, none, values.detach(), empty, empty[..., None].mT[..., :0], following, norm, factor)
         equations = EQUATIONS[ctx.largest]
