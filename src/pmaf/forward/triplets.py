@@ -75,7 +75,7 @@ class TripletForward:
         found = self.from_gram(T) if self.solver is not None and not recorded(A) and cheap(A) and A.numel() else None
         left, S, right, following, aux, residual, steps = found or self.decomposed(T)
         norm = aux.norm
-        rtol = relative_tolerance(self.rtol, A.dtype, sum(A.shape[-2:]))
+        rtol = relative_tolerance(self.rtol, A.dtype, min(A.shape[-2:]))
         tolerance = (rtol * norm + self.atol)[..., None]
         steps_apart = (S - torch.cat((S[..., 1:], following[..., None]), -1)).abs()
         lowest = S[..., -1:] if self.largest else S[..., :1]
@@ -104,7 +104,7 @@ class TripletForward:
         (V, squares), aux, told = forward.run(G)
         size = aux.norm if aux.spectrum.shape[-1] == 0 else aux.spectrum.abs().amax(-1)
         lowest = squares[..., -1] if self.largest else squares[..., 0]
-        rtol = relative_tolerance(self.rtol, T.dtype, sum(T.shape[-2:]))
+        rtol = relative_tolerance(self.rtol, T.dtype, min(T.shape[-2:]))
         S = squares.clamp_min(0).sqrt()
         following = torch.where(aux.following.isfinite(), aux.following.clamp_min(0).sqrt(), aux.following)
         if self.k == T.shape[-1]:

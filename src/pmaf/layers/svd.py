@@ -119,7 +119,7 @@ def _svd(
     exponent = None if known.atol or in_range(magnitude(A)) else exponent_of(A, (-2, -1), 10)
     moderate, units = A if exponent is None else times_power(A, -exponent), units_of(Dense(A), exponent, ((0,), (1,)))
     rtol = relative_tolerance(known.rtol, A.dtype, min(m, n))  # what rounding leaves does not grow with the long side
-    forward = TripletForward(k, largest, chosen, start, rtol, known.atol)
+    forward = TripletForward(k, largest, chosen, start, known.rtol, known.atol)
     shell = JordanWielandt(A).structure()
     modes: Modes = {Implicit: lambda: TripletEquations(degenerate, shell, largest, rtol, known.atol)}
     with no_autocast(A):

@@ -72,11 +72,11 @@ def scaled(A: Tensor, d: Tensor) -> Tensor:
 
 def forth(L: Tensor, H: Tensor) -> Tensor:
     """L⁻¹H."""
-    solved: Tensor = torch.linalg.solve_triangular(L, H, upper=False)
+    solved: Tensor = torch.linalg.solve_triangular(L, H.resolve_conj(), upper=False)
     return solved
 
 
 def towards(L: Tensor, V: Tensor) -> Tensor:
     """L⁻ᴴV."""
-    solved: Tensor = torch.linalg.solve_triangular(L.mH, V, upper=True)
+    solved: Tensor = torch.linalg.solve_triangular(L.mH.resolve_conj(), V.resolve_conj(), upper=True)
     return solved
