@@ -67,7 +67,7 @@ def common_exponent(vectors: Sequence[tuple[Tensor | None, Tensor]], like: Param
             x = x.abs() if x.numel() else x.real.new_zeros(x.shape)
             core = tuple(range(exponent.dim(), x.dim()))
             sizes.append((x.amax(core) if core else x).log2().floor() + exponent)
-    s = reduce(torch.maximum, sizes)
+    s = reduce(torch.maximum, sizes) if sizes else torch.zeros_like(vectors[0][1])
     for p in like:
         if p is not None:
             shared = tuple(i for i in range(s.dim()) if p.shape[i] == 1 and s.shape[i] > 1)
