@@ -143,3 +143,11 @@ def test_a_neighbour_that_takes_the_general_path_changes_no_bit(dtype, beside, n
 def test_a_reference_that_does_not_fit_is_refused(shape):
     with pytest.raises(ValueError, match="reference"):
         pmaf.ied(hermitian(2, 4, dtype=torch.float64), 2, reference=randn(*shape))
+
+
+def test_a_reference_that_changes_before_the_backward_pass_is_noticed():
+    X, reference = hermitian(4, dtype=torch.complex128).requires_grad_(), randn(4, dtype=torch.complex128)
+    U = pmaf.ied(X, 1, reference=reference).eigenvectors
+    reference.neg_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        U.real.sum().backward()

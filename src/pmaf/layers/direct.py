@@ -44,15 +44,15 @@ class DirectPairs(torch.autograd.Function):
     def forward(ctx: Any, X: Tensor, found: tuple[Tensor, ...], largest: bool, reference: Reference) -> Any:
         """Hand the solution over, and keep what the kernel left."""
         values, vectors, factor, notes = found
-        ctx.largest, ctx.reference = largest, reference
-        ctx.save_for_backward(X, values, vectors, factor, notes)
+        ctx.largest, ctx.reference = largest, reference if X.is_complex() else ALL_ONES  # real signs do not move
+        ctx.save_for_backward(X, values, vectors, factor, notes, ctx.reference.columns)  # so that its change is noticed
         ctx.set_materialize_grads(False)
         return vectors, values
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The kernel where no further derivative is asked for, else the equations."""
-        X, values, vectors, factor, notes = ctx.saved_tensors
+        X, values, vectors, factor, notes, _ = ctx.saved_tensors
         told = ctx.largest, tolerance(X.dtype, X.shape[-1]), ctx.reference
         given = [c for c in cotangents if c is not None]
         if not torch.is_grad_enabled() and follows_nothing() and not any(map(mapped_the_older_way, given)):
