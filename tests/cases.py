@@ -212,6 +212,11 @@ class LayerCase:
         return tuple(x.detach().requires_grad_(requires_grad) for x in self.make(dtype, *batch))
 
 
+def joined(value: Tensor, vector: Tensor) -> Tensor:
+    """One number and one vector of each item, in one tensor."""
+    return torch.cat((value[..., None], vector), -1)
+
+
 def real_type(dtype: torch.dtype) -> torch.dtype:
     return dtype.to_real()
 
@@ -439,7 +444,7 @@ LAYERS = [
     LayerCase(
         "dominant_pair",
         "eigen",
-        lambda X, **o: torch.cat([x.reshape(*X.shape[:-2], -1) for x in pmaf.dominant_pair(X, **o)], -1),
+        lambda X, **o: joined(*pmaf.dominant_pair(X, **o)),
         lambda t, *b: (separated(t, *b) + 0.2 * randn(*b, 4, 4, seed=7, dtype=t),),
     ),
     LayerCase("nn.LESS", "sphere", lambda A, b, **o: pmaf.nn.LESS(radius=2.0, **o)(A, b), _problem),

@@ -28,7 +28,9 @@ from oracles import (
 
 DOUBLE = (torch.float64, torch.complex128)
 COMPLEX_LAYERS = [
-    layer for layer in LAYERS if layer.name not in ("ied(sparse)", "ied(MatVec)") and "Pool" not in layer.name
+    layer
+    for layer in LAYERS
+    if layer.name not in ("ied(sparse)", "ied(MatVec)", "dominant_pair") and "Pool" not in layer.name
 ]
 
 
