@@ -41,7 +41,7 @@ def run(rank: int, world: int, folder: str) -> None:
     warnings.simplefilter("error", pmaf.DegeneracyWarning)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
     store = dist.FileStore(f"{folder}/store", world)
-    wait = datetime.timedelta(seconds=120)
+    wait = datetime.timedelta(seconds=PATIENCE - 20)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=wait)
     mesh = init_device_mesh("cpu", (world,))
     failures = {}

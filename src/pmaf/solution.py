@@ -205,8 +205,8 @@ class DominantSolution(NamedTuple):
         status: a :class:`Status` code for each item, ``(*,)``.
         steps: iterations of the solver, ``(*,)``.
         residual: :math:`\|X u - \lambda u\| / |\lambda|`, measured, ``(*,)``.
-        gap: :math:`|\lambda|` less the next magnitude, which a second vector of the iteration estimates, to some per
-            cent; NaN where it is not known, ``(*,)``.
+        gap: :math:`|\lambda|` less the next magnitude, which a second vector of the iteration estimates, to about a
+            fifth; NaN where it is not known, ``(*,)``.
     """
 
     eigenvalue: torch.Tensor
