@@ -106,7 +106,9 @@ def _spectral_function(
     An item outside the domain of ``fn`` ends as NON_FINITE: ``sqrt`` of a matrix with a negative eigenvalue; ``log``,
     ``inverse``, ``inverse_sqrt`` and negative powers where one is zero as well. Down to 4ε√n‖X‖ an eigenvalue counts as
     zero. The root of a singular matrix is there, but no gradient of what happens inside its null space, see
-    ``degenerate``; ``abs`` and ``sign`` likewise, and ``sign`` of a singular matrix is NOT_UNIQUE.
+    ``degenerate``; ``abs`` and ``sign`` likewise, and ``sign`` of a singular matrix is NOT_UNIQUE. Where Y
+    of k < n pairs of a :class:`pmaf.Gram` is so small that it is zero in its type (a factor of 1e-30 in float32), the
+    part of the gradient that turns the eigenvectors is lost with it; a factor in other units has it.
 
     Cost: O(n³) for all pairs, forward and backward, by ``torch.linalg.eigh``; of k < n pairs that of :func:`ied` and
     O(n²k). A second derivative costs O(n⁴), or O(n²k + k⁴). Checks the result, which synchronises the device;
