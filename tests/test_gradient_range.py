@@ -172,3 +172,10 @@ def test_a_matrix_far_from_size_one_that_a_batch_shares(dtype, exponent):
     for found, right in zip(slopes(exponent), slopes(0), strict=True):
         assert found.shape == right.shape
         torch.testing.assert_close(times(found, exponent, dtype), right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5])
+def test_a_function_that_is_too_small_for_its_type_is_out_of_range(power):
+    F = randn(6, 3, dtype=torch.float32)
+    assert int(pmaf.spectral_function_ex(pmaf.Gram(F), power, k=2).status) == pmaf.Status.CONVERGED
+    assert int(pmaf.spectral_function_ex(pmaf.Gram(F * 2.0**-100), power, k=2).status) == pmaf.Status.OUT_OF_RANGE

@@ -14,7 +14,7 @@ class DegeneracyWarning(UserWarning):
 
 
 class RangeWarning(UserWarning):
-    """A value is beyond the range of its type and infinite, where what else was asked for is right."""
+    """A value is beyond the range of its type, infinite or zero, where what else was asked for is right."""
 
 
 class LocalSolutionWarning(UserWarning):

@@ -62,8 +62,8 @@ class Status(IntEnum):
     )
     OUT_OF_RANGE = (
         6,
-        "The vectors are right, but a value is beyond the range of its type and infinite: use a wider type, or divide "
-        "the data by a number.",
+        "The vectors are right, but a value is beyond the range of its type, infinite or zero: use a wider type, or "
+        "divide the data by a number.",
     )
 
     def __new__(cls, code: int, remedy: str = "") -> "Status":

@@ -107,8 +107,8 @@ def _spectral_function(
     ``inverse``, ``inverse_sqrt`` and negative powers where one is zero as well. Down to 4ε√n‖X‖ an eigenvalue counts as
     zero. The root of a singular matrix is there, but no gradient of what happens inside its null space, see
     ``degenerate``; ``abs`` and ``sign`` likewise, and ``sign`` of a singular matrix is NOT_UNIQUE. Where Y
-    of k < n pairs of a :class:`pmaf.Gram` is so small that it is zero in its type (a factor of 1e-30 in float32), the
-    part of the gradient that turns the eigenvectors is lost with it; a factor in other units has it.
+    of k < n pairs of a :class:`pmaf.Gram` is too small for its type (a factor of 1e-30 in float32), the part of the
+    gradient that turns the eigenvectors is lost with it: OUT_OF_RANGE. A factor in other units has it.
 
     Cost: O(n³) for all pairs, forward and backward, by ``torch.linalg.eigh``; of k < n pairs that of :func:`ied` and
     O(n²k). A second derivative costs O(n⁴), or O(n²k + k⁴). Checks the result, which synchronises the device;
@@ -222,7 +222,12 @@ def of_block(
     told = found.report
     status = torch.where(told.status > 0, told.status, inner.report.status)  # CONVERGED is zero
     gap = from_units(operator, exponent, told.gap)
-    Y = from_half(scalar, operator, exponent, U @ inner.solution[0] @ U.mH)
+    half = U @ inner.solution[0] @ U.mH
+    Y = from_half(scalar, operator, exponent, half)
+    if exponent is not None and isinstance(operator, Gram):  # with Y the part of its gradient goes that turns U
+        sizes = [x.detach().abs().amax((-2, -1)) for x in (half, Y)]
+        lost = (sizes[0] > 0) & (sizes[1] < torch.finfo(Y.dtype).tiny) & (status == Status.CONVERGED)
+        status = torch.where(lost, Status.OUT_OF_RANGE, status)
     return Y, told._replace(status=status, gap=gap)
 
 
